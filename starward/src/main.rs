@@ -1,0 +1,2 @@
+//! starward.
+fn main() {}
