@@ -1,0 +1,108 @@
+//! What every task answers and publishes.
+
+use crate::message::{events, requests};
+
+requests! {
+    0x0001 idempotent Ping => Pong;
+    0x0002 once Execute => Output;
+}
+
+events! {
+    0x0080 Notice;
+}
+
+/// Are you there?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ping {}
+
+/// I am.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pong {
+    /// Process id of the one who answers.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+}
+
+/// Run an exec-mode command (`show ...`, `clear ...`) and return one bounded piece of its output.
+///
+/// The shell repeats the request with the cursor of the last answer until `more` is false.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Execute {
+    /// Identifier of the command in the table of `config`.
+    #[prost(string, tag = "1")]
+    pub command: String,
+    /// Parameters by name, as the table names them.
+    #[prost(message, repeated, tag = "2")]
+    pub parameters: Vec<Parameter>,
+    /// Where the last piece ended; empty to begin.
+    #[prost(bytes = "vec", tag = "3")]
+    pub cursor: Vec<u8>,
+    /// The context the shell is in.
+    #[prost(string, tag = "4")]
+    pub context: String,
+    /// Administrator name, for events.
+    #[prost(string, tag = "5")]
+    pub user: String,
+}
+
+/// One parameter of a command.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Parameter {
+    /// Its name in the table.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its value as typed.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// One piece of output.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Output {
+    /// Text, whole lines.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// Ask again with this cursor if `more`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cursor: Vec<u8>,
+    /// There is more.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+    /// Heading, printed once by the shell before the text of the first instance that has any.
+    #[prost(string, tag = "4")]
+    pub heading: String,
+    /// Totals, added over instances by the shell and printed as `label: value` at the end, in the order of the first answer.
+    #[prost(message, repeated, tag = "5")]
+    pub totals: Vec<Total>,
+    /// Set when the command failed: the sentence after `Failure: `.
+    #[prost(string, tag = "6")]
+    pub failure: String,
+}
+
+/// A number to be added up over instances.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Total {
+    /// As printed.
+    #[prost(string, tag = "1")]
+    pub label: String,
+    /// The share of this instance.
+    #[prost(uint64, tag = "2")]
+    pub value: u64,
+}
+
+/// An event of the telemetry table, as published by the task where it happened.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Notice {
+    /// Identifier in the table of `telemetry::events`.
+    #[prost(string, tag = "1")]
+    pub event: String,
+    /// When: milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub time: u64,
+    /// The sentence that went to the log.
+    #[prost(string, tag = "3")]
+    pub text: String,
+    /// Named values, for trap variables and filters.
+    #[prost(message, repeated, tag = "4")]
+    pub fields: Vec<Parameter>,
+}

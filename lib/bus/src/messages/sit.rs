@@ -1,0 +1,191 @@
+//! System initiation. Messages of the control socket (descriptor 3 of every child); replies may carry descriptors.
+
+use crate::message::{events, requests};
+
+/// Version of the control-socket protocol.
+pub const CONTROL_VERSION: u32 = 1;
+
+requests! {
+    0x0101 idempotent OpenIke => Opened;
+    0x0102 idempotent OpenEsp => Opened;
+    0x0103 idempotent OpenTun => Opened;
+    0x0104 idempotent OpenSlots => Opened;
+    0x0105 idempotent OpenRings => Opened;
+    0x0106 idempotent OpenUdp => Opened;
+    0x0107 once Close => Closed;
+    0x0108 once Ready => Closed;
+}
+
+events! {
+    0x0180 Welcome;
+    0x0181 LinkOpened;
+    0x0182 Shutdown;
+    0x0183 TaskStarted;
+}
+
+/// First message to a child.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Welcome {
+    /// [`CONTROL_VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub control_version: u32,
+    /// Run directory.
+    #[prost(string, tag = "2")]
+    pub run_dir: String,
+    /// State directory.
+    #[prost(string, tag = "3")]
+    pub state_dir: String,
+    /// Number of workers of this node.
+    #[prost(uint32, tag = "4")]
+    pub workers: u32,
+    /// How often this task has been started before since boot of the node: 0 for the first life.
+    #[prost(uint32, tag = "5")]
+    pub lives: u32,
+    /// The context this task belongs to, for tasks that are one per context.
+    #[prost(string, tag = "6")]
+    pub context: String,
+    /// The processor this task should stay on, if any.
+    #[prost(uint32, optional, tag = "7")]
+    pub processor: Option<u32>,
+    /// Protections that are missing here because of lacking privilege, in words.
+    #[prost(string, repeated, tag = "8")]
+    pub unprotected: Vec<String>,
+    /// Boot configuration file (for `sct`).
+    #[prost(string, tag = "9")]
+    pub boot_config: String,
+}
+
+/// IKE sockets of this worker for a local address: UDP 500, then UDP 4500.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenIke {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Local address, as text.
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+/// ESP sockets of this worker for a local address: UDP 4500, then raw protocol 50 (absent without privilege: see `names`).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenEsp {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Local address, as text.
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+/// The TUN queue of this worker in a context (`vpnmgr` gets none and only has the device made).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenTun {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+}
+
+/// Segments of slots: for each slot, keys, hot, counters in this order, as far as the facility may have them (`names` tells).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenSlots {
+    /// Slot numbers, at most 80 a request.
+    #[prost(uint32, repeated, tag = "1")]
+    pub slots: Vec<u32>,
+}
+
+/// Stray rings of this worker: for each other worker, the ring towards it and the ring from it (memory, then eventfd).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenRings {}
+
+/// A UDP socket bound in a context (SNMP, RADIUS).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenUdp {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Local address, as text; empty for any.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// Local port; 0 for any.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Tells several sockets of the same address and port 0 apart.
+    #[prost(uint32, tag = "4")]
+    pub number: u32,
+}
+
+/// The descriptors that ride on this message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Opened {
+    /// One name for each descriptor, in order: `udp500`, `udp4500`, `esp`, `tun`, `slot-7-keys`, `ring-to-2`, ...
+    #[prost(string, repeated, tag = "1")]
+    pub names: Vec<String>,
+    /// Why nothing was opened.
+    #[prost(string, tag = "2")]
+    pub failure: String,
+    /// Interface name of a TUN.
+    #[prost(string, tag = "3")]
+    pub interface: String,
+}
+
+/// This task no longer needs what it opened for a local address (or a TUN, with an empty address).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Close {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Local address, as text.
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+/// Done.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Closed {}
+
+/// This task serves: its sockets are bound and its configuration is applied.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ready {
+    /// Protections this task could not switch on, in words.
+    #[prost(string, repeated, tag = "1")]
+    pub unprotected: Vec<String>,
+}
+
+/// A new private link to another task; the descriptor rides on this message. An older link to the same task is dead.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LinkOpened {
+    /// Facility of the other end, by number.
+    #[prost(uint32, tag = "1")]
+    pub facility: u32,
+    /// Instance of the other end.
+    #[prost(uint32, tag = "2")]
+    pub instance: u32,
+}
+
+/// Finish within the time given, then exit.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Shutdown {
+    /// Milliseconds until the task is killed.
+    #[prost(uint32, tag = "1")]
+    pub grace: u32,
+}
+
+/// A task has started (again): published on the bus by `sit`, so that subscribers and clients reconnect at once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TaskStarted {
+    /// Facility number.
+    #[prost(uint32, tag = "1")]
+    pub facility: u32,
+    /// Instance.
+    #[prost(uint32, tag = "2")]
+    pub instance: u32,
+    /// Process id.
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
+    /// Lives before this one.
+    #[prost(uint32, tag = "4")]
+    pub lives: u32,
+    /// Context, for tasks that are one per context.
+    #[prost(string, tag = "5")]
+    pub context: String,
+}

@@ -1,0 +1,126 @@
+//! Network of one context: pools and routes.
+
+use crate::message::requests;
+
+requests! {
+    0x0401 once LeaseBlock => Block;
+    0x0402 idempotent ReturnBlock => Returned;
+    0x0403 once LeaseAddress => Leased;
+    0x0404 idempotent AddRoutes => RoutesChanged;
+    0x0405 idempotent RemoveRoutes => RoutesChanged;
+}
+
+/// A block of addresses (IPv4) or prefixes (IPv6) of a pool for one worker to hand out by itself.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaseBlock {
+    /// Pool name.
+    #[prost(string, tag = "1")]
+    pub pool: String,
+    /// Who asks.
+    #[prost(uint32, tag = "2")]
+    pub worker: u32,
+}
+
+/// The block.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Block {
+    /// First address, 4 or 16 octets; empty when the pool has none left.
+    #[prost(bytes = "vec", tag = "1")]
+    pub first: Vec<u8>,
+    /// Number of addresses (IPv4) or prefixes (IPv6) that follow each other.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// Prefix length handed to a peer: 32, or the pool's prefix length (64) for IPv6.
+    #[prost(uint32, tag = "3")]
+    pub prefix_length: u32,
+    /// Why there is none.
+    #[prost(string, tag = "4")]
+    pub failure: String,
+}
+
+/// A worker has no use for this block any more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReturnBlock {
+    /// Pool name.
+    #[prost(string, tag = "1")]
+    pub pool: String,
+    /// Who returns it.
+    #[prost(uint32, tag = "2")]
+    pub worker: u32,
+    /// First address.
+    #[prost(bytes = "vec", tag = "3")]
+    pub first: Vec<u8>,
+}
+
+/// Taken back.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Returned {}
+
+/// One address chosen by somebody else (AAA): is it ours to give, and free?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaseAddress {
+    /// The address.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: Vec<u8>,
+    /// Who asks.
+    #[prost(uint32, tag = "2")]
+    pub worker: u32,
+    /// Give it back instead.
+    #[prost(bool, tag = "3")]
+    pub release: bool,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Leased {
+    /// Empty when leased.
+    #[prost(string, tag = "1")]
+    pub failure: String,
+    /// The pool it belongs to; empty when it is in no pool.
+    #[prost(string, tag = "2")]
+    pub pool: String,
+}
+
+/// Prefixes behind tunnels, to be routed to the context's TUN. Counted: the same prefix may be added by several tunnels.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AddRoutes {
+    /// Who asks.
+    #[prost(uint32, tag = "1")]
+    pub worker: u32,
+    /// The routes.
+    #[prost(message, repeated, tag = "2")]
+    pub routes: Vec<Route>,
+}
+
+/// The tunnels of these routes are gone. An empty list: all routes of this worker.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemoveRoutes {
+    /// Who asks.
+    #[prost(uint32, tag = "1")]
+    pub worker: u32,
+    /// The routes.
+    #[prost(message, repeated, tag = "2")]
+    pub routes: Vec<Route>,
+}
+
+/// A prefix and the tunnel it belongs to.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Route {
+    /// Network address, 4 or 16 octets.
+    #[prost(bytes = "vec", tag = "1")]
+    pub network: Vec<u8>,
+    /// Prefix length.
+    #[prost(uint32, tag = "2")]
+    pub length: u32,
+    /// Inbound SPI of the child SA, which makes adding and removing idempotent.
+    #[prost(uint32, tag = "3")]
+    pub spi: u32,
+}
+
+/// What became of the routes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RoutesChanged {
+    /// Empty when all went well, otherwise the first failure.
+    #[prost(string, tag = "1")]
+    pub failure: String,
+}
