@@ -1,0 +1,132 @@
+//! One end of a numbered stream of packets: `stream OWN OTHER RATE SECONDS`.
+//!
+//! Sends `RATE * SECONDS` numbered datagrams to `OTHER` and counts those that come from there, on an ordinary kernel socket. Prints one
+//! JSON object. Starts when the other end is heard (or heard of: both ends send hellos until they have an answer).
+
+#![expect(
+    clippy::expect_used,
+    reason = "a tool of tests: a failure here is a failed test"
+)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+const HELLO: u64 = u64::MAX;
+const LINGER: Duration = Duration::from_millis(1500);
+const PAYLOAD: usize = 64;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let own: SocketAddr = arguments[1].parse().expect("own address");
+    let other: SocketAddr = arguments[2].parse().expect("other address");
+    let rate: u64 = arguments[3].parse().expect("packets a second");
+    let seconds: u64 = arguments[4].parse().expect("seconds");
+    let socket = UdpSocket::bind(own).expect("bind");
+    let buffer: &dyn std::os::fd::AsFd = &socket;
+    // The receiver must not be the one that loses packets.
+    let _ = nix::sys::socket::setsockopt(buffer, nix::sys::socket::sockopt::RcvBufForce, &(16 << 20));
+    socket.connect(other).expect("connect");
+    socket.set_nonblocking(true).expect("non-blocking");
+    let total = rate * seconds;
+    let mut tally = Tally::new(total);
+    meet(&socket, &mut tally);
+
+    let start = Instant::now();
+    let mut sent = 0_u64;
+    while sent < total {
+        let due = (u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX) * rate / 1_000_000 + 1)
+            .min(total);
+        while sent < due {
+            match send(&socket, sent) {
+                Ok(()) => sent += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("send: {error}"),
+            }
+        }
+        tally.drain(&socket);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < LINGER && tally.received < total {
+        if tally.drain(&socket) {
+            quiet = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Wait a little for packets that come twice.
+    std::thread::sleep(Duration::from_millis(100));
+    tally.drain(&socket);
+    println!(
+        "{{\"sent\": {sent}, \"received\": {}, \"duplicates\": {}}}",
+        tally.received, tally.duplicates
+    );
+}
+
+struct Tally {
+    seen: Vec<bool>,
+    received: u64,
+    duplicates: u64,
+    hello: bool,
+}
+
+impl Tally {
+    fn new(total: u64) -> Self {
+        Self {
+            seen: vec![false; usize::try_from(total).expect("size")],
+            received: 0,
+            duplicates: 0,
+            hello: false,
+        }
+    }
+
+    /// Reads what waits in the socket; true if there was anything.
+    fn drain(&mut self, socket: &UdpSocket) -> bool {
+        let mut buffer = [0_u8; 2048];
+        let mut any = false;
+        while let Ok(length) = socket.recv(&mut buffer) {
+            any = true;
+            let Some(number) = buffer[..length]
+                .first_chunk::<8>()
+                .map(|bytes| u64::from_be_bytes(*bytes))
+            else {
+                continue;
+            };
+            if number == HELLO {
+                self.hello = true;
+            } else if let Some(seen) = usize::try_from(number)
+                .ok()
+                .and_then(|index| self.seen.get_mut(index))
+            {
+                self.hello = true;
+                if std::mem::replace(seen, true) {
+                    self.duplicates += 1;
+                } else {
+                    self.received += 1;
+                }
+            }
+        }
+        any
+    }
+}
+
+fn meet(socket: &UdpSocket, tally: &mut Tally) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !tally.hello {
+        assert!(
+            Instant::now() < deadline,
+            "the other end was not heard within 15 seconds"
+        );
+        let _ = send(socket, HELLO);
+        std::thread::sleep(Duration::from_millis(20));
+        tally.drain(socket);
+    }
+    for _ in 0..3 {
+        let _ = send(socket, HELLO);
+    }
+}
+
+fn send(socket: &UdpSocket, number: u64) -> std::io::Result<()> {
+    let mut packet = [0_u8; PAYLOAD];
+    packet[..8].copy_from_slice(&number.to_be_bytes());
+    socket.send(&packet).map(drop)
+}

@@ -1,0 +1,134 @@
+//! Child processes that end with their scenario.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// A process started by a scenario; ended when dropped, politely first.
+pub struct Running {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `arguments` in namespace `namespace`, with standard output and error in `log`.
+    pub fn start(namespace: &str, arguments: &[&str], environment: &[(&str, &str)], log: &Path) -> Self {
+        let out = File::create(log).expect("log file");
+        let child = Command::new("ip")
+            .args(["netns", "exec", namespace])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("log file"))
+            .stderr(out)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {arguments:?}: {error}"));
+        Self {
+            child,
+            name: arguments.first().copied().unwrap_or_default().to_owned(),
+            log: log.to_owned(),
+        }
+    }
+
+    /// Process id. `ip netns exec` replaces itself, so this is the program's own.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid().cast_signed()), signal);
+    }
+
+    /// Waits for its end, at most `limit`; then kills it. Returns the exit status if it ended by itself.
+    pub fn wait(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        None
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended() {
+            self.signal(nix::sys::signal::Signal::SIGTERM);
+            if self.wait(Duration::from_secs(8)).is_none() {
+                eprintln!("{} did not end on SIGTERM and was killed", self.name);
+            }
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("---- last lines of {} ----", self.log.display());
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// Runs a command to its end and returns what it printed; fails the scenario when the command fails.
+pub fn run(arguments: &[&str]) -> String {
+    let (ok, text) = output(Command::new(arguments[0]).args(&arguments[1..]));
+    assert!(ok, "{arguments:?} failed:\n{text}");
+    text
+}
+
+/// Runs a command in a namespace; fails the scenario when the command fails.
+pub fn run_in(namespace: &str, arguments: &[&str]) -> String {
+    let (ok, text) = try_run_in(namespace, arguments, &[]);
+    assert!(ok, "{arguments:?} in {namespace} failed:\n{text}");
+    text
+}
+
+/// Runs a command in a namespace and returns whether it succeeded and what it printed.
+pub fn try_run_in(namespace: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
+    output(
+        Command::new("ip")
+            .args(["netns", "exec", namespace])
+            .args(arguments)
+            .envs(environment.iter().copied()),
+    )
+}
+
+/// Polls `condition` until it gives something, at most `limit`; fails the scenario with `what` otherwise.
+pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain for: {what}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn output(command: &mut Command) -> (bool, String) {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), text)
+}

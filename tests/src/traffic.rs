@@ -1,0 +1,111 @@
+//! Numbered streams of packets, to prove that nothing was lost and nothing came twice.
+
+use std::time::Duration;
+
+use crate::process::Running;
+use crate::world::World;
+
+/// What one end counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Packets this end sent.
+    pub sent: u64,
+    /// Different packets this end received.
+    pub received: u64,
+    /// Packets this end received more than once.
+    pub duplicates: u64,
+}
+
+/// A numbered stream that is running in both directions.
+pub struct Stream {
+    ends: [Running; 2],
+}
+
+impl Stream {
+    /// Starts a stream between an address in the peer's namespace and one in the host's: `rate` packets a second each way, `seconds` long.
+    pub fn start(world: &World, peer: &str, host: &str, port: u16, rate: u32, seconds: u32) -> Self {
+        let end = |namespace: &str, own: &str, other: &str| {
+            Running::start(
+                namespace,
+                &[
+                    &program(),
+                    &socket(own, port),
+                    &socket(other, port),
+                    &rate.to_string(),
+                    &seconds.to_string(),
+                ],
+                &[],
+                &world.folder().join(format!("stream-{namespace}-{port}.json")),
+            )
+        };
+        Self {
+            ends: [end(&world.peer(), peer, host), end(&world.host(), host, peer)],
+        }
+    }
+
+    /// Waits for the end and returns what the peer's and the host's end counted.
+    pub fn finish(mut self, limit: Duration) -> [Report; 2] {
+        let [peer, host] = &mut self.ends;
+        [report(peer, limit), report(host, limit)]
+    }
+}
+
+/// Runs a stream to its end and fails the scenario if a packet was lost or came twice.
+pub fn both_ways(world: &World, peer: &str, host: &str, rate: u32, seconds: u32) -> [Report; 2] {
+    let reports = Stream::start(world, peer, host, 7000, rate, seconds)
+        .finish(Duration::from_secs(u64::from(seconds) + 15));
+    nothing_lost(&reports, rate, seconds);
+    reports
+}
+
+/// Fails the scenario if a packet was lost or came twice, or if fewer were sent than the rate promised.
+pub fn nothing_lost(reports: &[Report; 2], rate: u32, seconds: u32) {
+    let [peer, host] = reports;
+    assert_eq!(peer.sent, host.received, "lost from peer to host: {reports:?}");
+    assert_eq!(host.sent, peer.received, "lost from host to peer: {reports:?}");
+    assert_eq!(
+        (peer.duplicates, host.duplicates),
+        (0, 0),
+        "packets came twice: {reports:?}"
+    );
+    let promised = u64::from(rate) * u64::from(seconds);
+    assert!(
+        peer.sent >= promised && host.sent >= promised,
+        "too few were sent: {reports:?}, promised {promised}"
+    );
+}
+
+fn report(end: &mut Running, limit: Duration) -> Report {
+    let status = end.wait(limit);
+    let text = end.log();
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "stream failed: {text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let number = |name: &str| json[name].as_u64().expect("a number");
+    Report {
+        sent: number("sent"),
+        received: number("received"),
+        duplicates: number("duplicates"),
+    }
+}
+
+fn socket(address: &str, port: u16) -> String {
+    if address.contains(':') {
+        format!("[{address}]:{port}")
+    } else {
+        format!("{address}:{port}")
+    }
+}
+
+fn program() -> String {
+    let mut path = std::env::current_exe().expect("own path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.push("stream");
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,3 @@
+//! Real strongSwan as peer.
+
+mod initiator;
