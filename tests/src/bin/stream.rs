@@ -22,9 +22,8 @@ fn main() {
     let rate: u64 = arguments[3].parse().expect("packets a second");
     let seconds: u64 = arguments[4].parse().expect("seconds");
     let socket = UdpSocket::bind(own).expect("bind");
-    let buffer: &dyn std::os::fd::AsFd = &socket;
     // The receiver must not be the one that loses packets.
-    let _ = nix::sys::socket::setsockopt(buffer, nix::sys::socket::sockopt::RcvBufForce, &(16 << 20));
+    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(16 << 20));
     socket.connect(other).expect("connect");
     socket.set_nonblocking(true).expect("non-blocking");
     let total = rate * seconds;
