@@ -1,0 +1,31 @@
+//! IPsec: what the data plane does with packets.
+
+use super::{counters, ikev2_notify};
+
+counters! {
+    area "ipsec", after ikev2_notify::END, facility "iftask", schema System;
+
+    section "Data Path Statistics", moved by "strongswan::net_to_net_psk" {
+        TX_ESP_PACKETS       Counter Bits64 "crypto-txesppacket"   "ESP Packets Sent";
+        TX_ESP_OCTETS        Counter Bits64 "crypto-txespoctet"    "ESP Octets Sent";
+        RX_ESP_PACKETS       Counter Bits64 "crypto-rxesppacket"   "ESP Packets Received";
+        RX_ESP_OCTETS        Counter Bits64 "crypto-rxespoctet"    "ESP Octets Received";
+    }
+
+    section "Data Path Error Statistics", moved by "dataplane::bad_input" {
+        AUTH_ERROR_PACKETS   Counter Bits64 "crypto-errauthpacket" "Authentication Error Packets";
+        AUTH_ERROR_OCTETS    Counter Bits64 "crypto-errauthoctet"  "Authentication Error Octets";
+        BAD_RECORD_PACKETS   Counter Bits64 "crypto-errbadrecpacket" "No SA Packets";
+        BAD_RECORD_OCTETS    Counter Bits64 "crypto-errbadrecoctet" "No SA Octets";
+        DISCARD_PACKETS      Counter Bits64 "crypto-errdiscpacket" "Discarded Packets";
+        DISCARD_OCTETS       Counter Bits64 "crypto-errdiscoctet"  "Discarded Octets";
+        IGNORED_PACKETS      Counter Bits64 "crypto-errignpacket"  "Selector Mismatch Packets";
+        IGNORED_OCTETS       Counter Bits64 "crypto-errignoctet"   "Selector Mismatch Octets";
+        UNDERRUN_PACKETS     Counter Bits64 "crypto-errunderrunpacket" "Truncated Packets";
+        UNDERRUN_OCTETS      Counter Bits64 "crypto-errunderrunoctet" "Truncated Octets";
+        INVALID_PACKETS      Counter Bits64 "crypto-errinvpacket"  "Invalid Packets";
+        INVALID_OCTETS       Counter Bits64 "crypto-errinvoctet"   "Invalid Octets";
+        REPLAY_PACKETS       Counter Bits64 "crypto-errreplaypacket" "Replayed Packets";
+        REPLAY_OCTETS        Counter Bits64 "crypto-errreplayoctet" "Replayed Octets";
+    }
+}

@@ -1,0 +1,56 @@
+//! Who operates the node and who asks about it.
+
+use super::events;
+
+events! {
+    /// An operator opened a shell.
+    CliSessionStart<'a> = cli 12001 Info {
+        /// Administrator.
+        user: &'a str,
+        /// Privilege level, in words.
+        level: &'a str,
+        /// Terminal.
+        tty: &'a str,
+        /// Number of the session: index of the CLI table.
+        session: u32,
+    } says "CLI session started: user {user} privilege level {level} ttyname {tty}"
+      trap 52 CLISessionStart [starCLIUsername = user, starCLIPrivs = level, starCLITtyname = tty];
+
+    /// An operator left a shell.
+    CliSessionEnd<'a> = cli 12002 Info {
+        /// Administrator.
+        user: &'a str,
+        /// Privilege level, in words.
+        level: &'a str,
+        /// Terminal.
+        tty: &'a str,
+        /// Number of the session: index of the CLI table.
+        session: u32,
+    } says "CLI session ended: user {user} privilege level {level} ttyname {tty}"
+      trap 53 CLISessionEnd [starCLIUsername = user, starCLIPrivs = level, starCLITtyname = tty];
+
+    /// Somebody was refused a shell.
+    LoginFailure<'a> = cli 12003 Warning {
+        /// The name given.
+        user: &'a str,
+        /// Terminal.
+        tty: &'a str,
+        /// Number of the session: index of the CLI table.
+        session: u32,
+    } says "login refused: user {user} ttyname {tty}"
+      trap 143 LoginFailure [
+          starCLITtyname = tty, starCLIRemoteIpAddrType = 0, starCLIRemoteIpAddr = 0, starCLIType = 1
+      ];
+
+    /// An SNMP request carried a community that is not configured.
+    SnmpAuthenticationFailure = snmp 11001 Warning {
+        /// Requests refused since the last report.
+        count: u64,
+    } says "{count} SNMP requests with an unknown community refused";
+
+    /// Traps were thrown away because they came faster than they could be sent.
+    TrapsDiscarded = snmp 11002 Warning {
+        /// How many since the last report.
+        count: u64,
+    } says "{count} traps discarded: the queue was full";
+}

@@ -1,0 +1,108 @@
+//! Reading the pages of all processes.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::counters::{Counter, FINGERPRINT, Schema};
+use crate::error::Error;
+use crate::page::CounterPage;
+use crate::scope::{PageName, Scope};
+
+/// The counter pages of a node, for those who report: `bulkstat`, `snmp`, the shell.
+pub struct Reader {
+    directory: PathBuf,
+    pages: Vec<Page>,
+}
+
+struct Page {
+    name: PageName,
+    values: Vec<u64>,
+}
+
+impl Reader {
+    /// Reads the pages in a directory.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        let mut reader = Self {
+            directory: directory.to_owned(),
+            pages: Vec::new(),
+        };
+        reader.refresh()?;
+        Ok(reader)
+    }
+
+    /// Takes a new snapshot: every page that exists now, with its values of now.
+    ///
+    /// A page of another version of the table, or one that disappears meanwhile, is left out.
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        let failed = |source| Error::Page {
+            path: self.directory.clone(),
+            source,
+        };
+        let mut pages = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Some(name) = entry.file_name().to_str().and_then(PageName::parse) else {
+                continue;
+            };
+            let Ok(values) = CounterPage::read(&entry.path()) else {
+                continue;
+            };
+            if values.first() == Some(&FINGERPRINT) {
+                pages.push(Page { name, values });
+            }
+        }
+        pages.sort_by(|a, b| a.name.cmp(&b.name));
+        self.pages = pages;
+        Ok(())
+    }
+
+    /// The value of a counter over all processes that count it, at its reported width.
+    pub fn sum(&self, counter: Counter) -> u64 {
+        self.total(counter, |name| name.scope.is_none())
+    }
+
+    /// The value of a counter in one process; `None` when it has no page.
+    pub fn instance(&self, facility: &str, instance: u32, counter: Counter) -> Option<u64> {
+        self.pages
+            .iter()
+            .find(|page| {
+                page.name.scope.is_none() && page.name.facility == facility && page.name.instance == instance
+            })
+            .map(|page| page.value(counter))
+    }
+
+    /// The processes that have a page: facility and instance, sorted.
+    pub fn instances(&self) -> Vec<(&str, u32)> {
+        let unscoped = self.pages.iter().filter(|page| page.name.scope.is_none());
+        unscoped
+            .map(|page| (page.name.facility.as_str(), page.name.instance))
+            .collect()
+    }
+
+    /// The scopes that a schema has counters for, sorted.
+    pub fn scopes(&self, schema: Schema) -> Vec<&Scope> {
+        let scopes = self.pages.iter().filter_map(|page| page.name.scope.as_ref());
+        scopes
+            .filter(|scope| scope.schema == schema)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    /// The value of a scoped counter over all processes, at its reported width.
+    pub fn scoped_sum(&self, scope: &Scope, counter: Counter) -> u64 {
+        self.total(counter, |name| name.scope.as_ref() == Some(scope))
+    }
+
+    fn total(&self, counter: Counter, wanted: impl Fn(&PageName) -> bool) -> u64 {
+        let pages = self.pages.iter().filter(|page| wanted(&page.name));
+        let total = pages.fold(0u64, |total, page| total.wrapping_add(page.value(counter)));
+        counter.descriptor().at_width(total)
+    }
+}
+
+impl Page {
+    fn value(&self, counter: Counter) -> u64 {
+        self.values.get(1 + counter.index()).copied().unwrap_or_default()
+    }
+}
