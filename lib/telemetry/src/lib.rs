@@ -4,6 +4,7 @@
 //!   [`Reader`] adds the pages of all processes up.
 //! - [`events`] is the table of everything worth telling; [`events::emit`] writes the log line and hands the record to the sink
 //!   that the task installed (the bus).
+//! - [`time`] is the calendar.
 //! - [`show`] prints blocks of counters, [`reference`] the generated documentation.
 //!
 //! Nothing here knows the bus, SNMP or bulkstats: they read these tables.
@@ -17,6 +18,7 @@ pub mod reference;
 mod scope;
 pub mod show;
 mod storage;
+pub mod time;
 
 pub use counters::Counter;
 pub use error::Error;
