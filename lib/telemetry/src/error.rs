@@ -17,7 +17,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: sadb::Error,
     },
 }
 

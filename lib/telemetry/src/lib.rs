@@ -12,7 +12,6 @@
 pub mod counters;
 mod error;
 pub mod events;
-mod page;
 mod reader;
 pub mod reference;
 mod scope;

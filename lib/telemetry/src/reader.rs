@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use sadb::CounterPageReader;
+
 use crate::counters::{Counter, FINGERPRINT, Schema};
 use crate::error::Error;
-use crate::page::CounterPage;
 use crate::scope::{PageName, Scope};
 
 /// The counter pages of a node, for those who report: `bulkstat`, `snmp`, the shell.
@@ -16,6 +17,8 @@ pub struct Reader {
 
 struct Page {
     name: PageName,
+    mapping: CounterPageReader,
+    /// One for each counter, as of the last refresh.
     values: Vec<u64>,
 }
 
@@ -44,12 +47,26 @@ impl Reader {
             let Some(name) = entry.file_name().to_str().and_then(PageName::parse) else {
                 continue;
             };
-            let Ok(values) = CounterPage::read(&entry.path()) else {
-                continue;
+            let path = entry.path();
+            let known = self
+                .pages
+                .iter()
+                .position(|page| page.name == name && page.mapping.is_current(&path));
+            let mapping = match known {
+                Some(index) => self.pages.swap_remove(index).mapping,
+                None => match CounterPageReader::open(&path) {
+                    Ok(mapping) if mapping.layout() == FINGERPRINT => mapping,
+                    _ => continue,
+                },
             };
-            if values.first() == Some(&FINGERPRINT) {
-                pages.push(Page { name, values });
-            }
+            let values = Counter::all()
+                .map(|counter| mapping.get(counter.index()).unwrap_or_default())
+                .collect();
+            pages.push(Page {
+                name,
+                mapping,
+                values,
+            });
         }
         pages.sort_by(|a, b| a.name.cmp(&b.name));
         self.pages = pages;
@@ -103,6 +120,6 @@ impl Reader {
 
 impl Page {
     fn value(&self, counter: Counter) -> u64 {
-        self.values.get(1 + counter.index()).copied().unwrap_or_default()
+        self.values.get(counter.index()).copied().unwrap_or_default()
     }
 }

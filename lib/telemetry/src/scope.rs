@@ -61,11 +61,13 @@ impl PageName {
             }),
             _ => return None,
         };
-        Some(Self {
+        let page = Self {
             facility: facility.to_owned(),
             instance: instance.parse().ok()?,
             scope,
-        })
+        };
+        // Only names that we would write: a page in the making has a suffix.
+        (page.file_name() == file_name).then_some(page)
     }
 }
 
@@ -128,5 +130,7 @@ mod tests {
         assert_eq!(page.file_name(), "sessmgr-2:wsg:isp:enb%2E1");
         assert_eq!(PageName::parse("lock"), None);
         assert_eq!(PageName::parse("sessmgr-2:nonsense:a:b"), None);
+        assert_eq!(PageName::parse("sessmgr-2:wsg:isp:enb.77.new"), None);
+        assert_eq!(PageName::parse("sessmgr-2.77.new"), None);
     }
 }

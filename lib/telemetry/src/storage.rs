@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sadb::CounterPage;
+
 use crate::counters::{Counter, FINGERPRINT, Kind};
 use crate::error::Error;
 use crate::scope::{PageName, Scope};
-
-/// Cells of a page: the fingerprint of the table, then one for each counter.
-pub(crate) const CELLS: usize = 1 + Counter::COUNT;
 
 /// The counters of one process (or of one scope of it): a cheap handle that may be cloned freely within the process.
 ///
@@ -95,13 +94,21 @@ impl Counters {
     /// Counts `amount`; rolls over at 64 bits.
     #[inline]
     pub fn add(&self, counter: Counter, amount: u64) {
-        self.cell(counter).fetch_add(amount, Ordering::Relaxed);
+        match &*self.cells {
+            Cells::Mapped(page) => page.add(counter.index(), amount),
+            Cells::Memory(cells) => {
+                cells[counter.index()].fetch_add(amount, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Sets a gauge.
     #[inline]
     pub fn set(&self, gauge: Counter, level: u64) {
-        self.cell(gauge).store(level, Ordering::Relaxed);
+        match &*self.cells {
+            Cells::Mapped(page) => page.set(gauge.index(), level),
+            Cells::Memory(cells) => cells[gauge.index()].store(level, Ordering::Relaxed),
+        }
     }
 
     /// Lowers a gauge by one; never below zero.
@@ -113,23 +120,23 @@ impl Counters {
     /// Lowers a gauge; never below zero.
     #[inline]
     pub fn sub(&self, gauge: Counter, amount: u64) {
-        // An update that cannot fail: the closure always returns a value.
-        let _ = self
-            .cell(gauge)
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |level| {
-                Some(level.saturating_sub(amount))
-            });
+        match &*self.cells {
+            Cells::Mapped(page) => page.sub(gauge.index(), amount),
+            Cells::Memory(cells) => {
+                let lower = |level: u64| Some(level.saturating_sub(amount));
+                // Never fails: the closure always gives a value.
+                let _ = cells[gauge.index()].fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+            }
+        }
     }
 
     /// The value here and now, of this process alone.
     #[inline]
     pub fn get(&self, counter: Counter) -> u64 {
-        self.cell(counter).load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn cell(&self, counter: Counter) -> &AtomicU64 {
-        &self.cells.values()[1 + counter.index()]
+        match &*self.cells {
+            Cells::Mapped(page) => page.get(counter.index()),
+            Cells::Memory(cells) => cells[counter.index()].load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -161,53 +168,140 @@ impl Owner {
     }
 
     fn page(&self, scope: Option<&Scope>) -> Result<Arc<Cells>, Error> {
-        let cells = match self.path(scope) {
-            None => Cells::in_memory(),
-            Some(path) => {
-                Cells::Mapped(
-                    crate::page::CounterPage::open(&path, CELLS).map_err(|source| Error::Map {
-                        path: path.clone(),
-                        source,
-                    })?,
-                )
-            }
+        let Some(path) = self.path(scope) else {
+            return Ok(Arc::new(Cells::in_memory()));
         };
-        cells.begin();
-        Ok(Arc::new(cells))
+        let page = CounterPage::resume(&path, FINGERPRINT, Counter::COUNT)
+            .map_err(|source| Error::Map { path, source })?;
+        for gauge in Counter::all().filter(|counter| counter.descriptor().kind == Kind::Gauge) {
+            page.set(gauge.index(), 0);
+        }
+        Ok(Arc::new(Cells::Mapped(page)))
     }
 }
 
 enum Cells {
-    Memory(Box<[AtomicU64]>),
-    Mapped(crate::page::CounterPage),
+    /// One for each counter of the table.
+    Memory(Box<[AtomicU64; Counter::COUNT]>),
+    Mapped(CounterPage),
 }
 
 impl Cells {
     fn in_memory() -> Self {
-        Self::Memory((0..CELLS).map(|_| AtomicU64::new(0)).collect())
+        Self::Memory(Box::new([const { AtomicU64::new(0) }; Counter::COUNT]))
     }
+}
 
-    /// [`CELLS`] cells.
-    #[inline]
-    fn values(&self) -> &[AtomicU64] {
-        match self {
-            Self::Memory(cells) => cells,
-            Self::Mapped(page) => page.cells(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::{Schema, ikev2, wsg};
+    use crate::{Reader, counters};
+
+    /// A directory of pages that goes away with the test.
+    struct Pages(PathBuf);
+
+    impl Pages {
+        fn new(name: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("telemetry-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&directory).unwrap();
+            Self(directory)
         }
     }
 
-    /// The start of a life: gauges to zero, everything to zero when another version of the table wrote the page.
-    fn begin(&self) {
-        let (fingerprint, values) = match self.values().split_first() {
-            Some(parts) => parts,
-            None => return,
-        };
-        let known = fingerprint.load(Ordering::Relaxed) == FINGERPRINT;
-        for (counter, value) in Counter::all().zip(values) {
-            if !known || counter.descriptor().kind == Kind::Gauge {
-                value.store(0, Ordering::Relaxed);
-            }
+    impl Drop for Pages {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
         }
-        fingerprint.store(FINGERPRINT, Ordering::Release);
+    }
+
+    #[test]
+    fn a_restart_keeps_counters_and_clears_gauges() {
+        let pages = Pages::new("restart");
+        let first = Counters::open(&pages.0, "ipsecmgr", 1).unwrap();
+        first.add(ikev2::RX_PACKETS, 5);
+        first.set(ikev2::CURRENT_SAS, 3);
+        drop(first);
+        let second = Counters::open(&pages.0, "ipsecmgr", 1).unwrap();
+        second.inc(ikev2::RX_PACKETS);
+        assert_eq!(second.get(ikev2::RX_PACKETS), 6);
+        assert_eq!(second.get(ikev2::CURRENT_SAS), 0);
+    }
+
+    #[test]
+    fn a_page_of_another_table_starts_afresh() {
+        let pages = Pages::new("fingerprint");
+        let other =
+            CounterPage::create(&pages.0.join("ipsecmgr-1"), FINGERPRINT ^ 1, Counter::COUNT).unwrap();
+        other.add(ikev2::RX_PACKETS.index(), 9);
+        assert_eq!(Reader::open(&pages.0).unwrap().sum(ikev2::RX_PACKETS), 0);
+        let counters = Counters::open(&pages.0, "ipsecmgr", 1).unwrap();
+        assert_eq!(counters.get(ikev2::RX_PACKETS), 0);
+    }
+
+    #[test]
+    fn a_reader_adds_the_instances_up_and_rolls_over() {
+        let pages = Pages::new("sum");
+        let workers: Vec<_> = (1..=3)
+            .map(|n| Counters::open(&pages.0, "ipsecmgr", n).unwrap())
+            .collect();
+        let mut reader = Reader::open(&pages.0).unwrap();
+        for (counters, amount) in workers.iter().zip([u64::from(u32::MAX), 2, 4]) {
+            counters.add(ikev2::RX_PACKETS, amount);
+            counters.set(ikev2::CURRENT_SAS, amount);
+        }
+        assert_eq!(reader.sum(ikev2::RX_PACKETS), 0, "the snapshot was taken before");
+        reader.refresh().unwrap();
+        assert_eq!(reader.sum(ikev2::RX_PACKETS), 5);
+        assert_eq!(
+            reader.sum(ikev2::CURRENT_SAS),
+            u64::from(u32::MAX),
+            "a gauge stops"
+        );
+        assert_eq!(reader.instance("ipsecmgr", 3, ikev2::RX_PACKETS), Some(4));
+        assert_eq!(reader.instance("ipsecmgr", 4, ikev2::RX_PACKETS), None);
+        assert_eq!(
+            reader.instances(),
+            [("ipsecmgr", 1), ("ipsecmgr", 2), ("ipsecmgr", 3)]
+        );
+    }
+
+    #[test]
+    fn a_scope_has_counters_of_its_own_over_all_instances() {
+        let pages = Pages::new("scope");
+        let service = Scope::wsg("isp", "enb");
+        for instance in 1..=2 {
+            let counters = Counters::open(&pages.0, "sessmgr", instance).unwrap();
+            counters.scoped(&service).unwrap().inc(wsg::SETUP_ATTEMPTS);
+            counters.scoped(&service).unwrap().inc(wsg::SETUP_ATTEMPTS);
+            counters
+                .scoped(&Scope::wsg("isp", "other"))
+                .unwrap()
+                .inc(wsg::SETUP_ATTEMPTS);
+        }
+        let mut reader = Reader::open(&pages.0).unwrap();
+        assert_eq!(
+            reader.scopes(Schema::Wsg),
+            [&service, &Scope::wsg("isp", "other")]
+        );
+        assert_eq!(reader.scoped_sum(&service, wsg::SETUP_ATTEMPTS), 4);
+        assert_eq!(reader.sum(wsg::SETUP_ATTEMPTS), 0);
+        for instance in 1..=2 {
+            Counters::open(&pages.0, "sessmgr", instance)
+                .unwrap()
+                .remove_scope(&service)
+                .unwrap();
+        }
+        reader.refresh().unwrap();
+        assert_eq!(reader.scopes(Schema::Wsg), [&Scope::wsg("isp", "other")]);
+    }
+
+    #[test]
+    fn counting_in_memory_is_the_same() {
+        let counters = Counters::in_memory();
+        counters.add(counters::aaa::CURRENT_REQUESTS, 2);
+        counters.sub(counters::aaa::CURRENT_REQUESTS, 5);
+        counters.dec(counters::aaa::CURRENT_REQUESTS);
+        assert_eq!(counters.get(counters::aaa::CURRENT_REQUESTS), 0);
     }
 }
