@@ -19,6 +19,7 @@
 pub mod capture;
 pub mod connection;
 pub mod node;
+pub mod pki;
 pub mod process;
 pub mod scenario;
 pub mod strongswan;

@@ -61,6 +61,43 @@ impl Node {
         try_run_in(&self.namespace, &arguments, &[])
     }
 
+    /// ESP SPIs of its child SAs: (inbound, outbound) as eight hexadecimal digits.
+    pub fn spis(&self) -> Vec<(String, String)> {
+        let text = self.cli("show crypto ipsec security-associations");
+        let value = |line: &str, label: &str| {
+            line.trim().strip_prefix(label).map(|rest| {
+                rest.trim_start_matches([':', ' '])
+                    .trim_start_matches("0x")
+                    .split_whitespace()
+                    .next()
+                    .unwrap_or("")
+                    .to_lowercase()
+            })
+        };
+        let mut pairs = Vec::new();
+        let mut inbound = None;
+        for line in text.lines() {
+            if let Some(spi) = value(line, "Inbound SPI") {
+                inbound = Some(spi);
+            } else if let Some(spi) = value(line, "Outbound SPI")
+                && let Some(inbound) = inbound.take()
+            {
+                pairs.push((inbound, spi));
+            }
+        }
+        pairs
+    }
+
+    /// Value of a line `label: value` of a `show` output.
+    pub fn value(&self, command: &str, label: &str) -> String {
+        let text = self.cli(command);
+        text.lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.trim() == label)
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_else(|| panic!("'{command}' has no line '{label}':\n{text}"))
+    }
+
     /// What the node logged so far.
     pub fn log(&self) -> String {
         self.process.log()

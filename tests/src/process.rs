@@ -132,3 +132,15 @@ fn output(command: &mut Command) -> (bool, String) {
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)
 }
+
+/// Whether a process has this file open (or mapped) now.
+pub fn holds_open(pid: u32, file: &Path) -> bool {
+    let name = file.to_string_lossy();
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == file));
+    open || maps.contains(&*name)
+}

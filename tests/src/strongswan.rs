@@ -64,6 +64,11 @@ impl Strongswan {
         &self.folder
     }
 
+    /// Copies a file into its folder.
+    pub fn copy(&self, from: &std::path::Path, to: &str) {
+        std::fs::copy(from, self.folder.join(to)).expect("copy");
+    }
+
     /// Loads connections, secrets and certificates.
     pub fn load(&self) {
         let file = self.folder.join("swanctl.conf").to_string_lossy().into_owned();

@@ -1,3 +1,11 @@
 //! Real strongSwan as peer.
 
-mod initiator;
+mod algorithms;
+mod certificates;
+mod common;
+mod liveness;
+mod net_to_net;
+mod refusals;
+mod rekeying;
+mod remote_access;
+mod scale;

@@ -1,0 +1,35 @@
+# Thin: every target is one command of the project's own programs.
+
+CARGO ?= cargo
+
+.PHONY: demo build test lint unit system bench fuzz docs deps
+
+demo: build ## Ten simulated eNodeBs, real traffic, the gateway's own show output
+	./target/release/starward demo
+
+build: ## The release binary
+	$(CARGO) build --release --locked -p starward
+
+test: deps lint unit system ## Everything CI runs
+
+deps: ## The peers the system tests need (installed when root, otherwise named)
+	./tests/dependencies
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## Unit, property and in-memory protocol tests
+	$(CARGO) test --workspace --locked --exclude system-tests
+
+system: build ## The release binary against real peers
+	./tests/run
+
+bench: build ## Side by side with strongSwan; writes target/bench/summary.json
+	$(CARGO) run --release --locked -p starward-bench
+
+fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (60) a target
+	./fuzz/run
+
+docs: ## Regenerate docs/reference
+	STARWARD_REFRESH=1 $(CARGO) test --locked -p telemetry -p config reference
