@@ -87,3 +87,71 @@ fn check_blocks(data: &[u8]) -> Result<(), Error> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex;
+
+    #[test]
+    fn vectors() {
+        let cases = [
+            // RFC 3602, 4: cases 1 and 2.
+            (
+                Cipher::AesCbc128,
+                "06a9214036b8a15b512e03d534120006",
+                "3dafba429d9eb430b422da802c9fac41",
+                "53696e676c6520626c6f636b206d7367",
+                "e353779c1079aeb82708942dbe77181a",
+            ),
+            (
+                Cipher::AesCbc128,
+                "c286696d887c9aa0611bbb3e2025a45a",
+                "562e17996d093d28ddb3ba695a2e6f58",
+                "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+                "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
+            ),
+            // NIST SP 800-38A, F.2.5.
+            (
+                Cipher::AesCbc256,
+                "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+                "000102030405060708090a0b0c0d0e0f",
+                "6bc1bee22e409f96e93d7e117393172a",
+                "f58c4c04d6e5f1ba779eabfb5f7bfbd6",
+            ),
+        ];
+        for (cipher, key, iv, plain, encrypted) in cases {
+            let key = CbcKey::new(cipher, &hex(key)).unwrap();
+            let iv = hex(iv).try_into().unwrap();
+            let mut data = hex(plain);
+            key.encrypt(&iv, &mut data).unwrap();
+            assert_eq!(data, hex(encrypted));
+            key.decrypt(&iv, &mut data).unwrap();
+            assert_eq!(data, hex(plain));
+        }
+    }
+
+    #[test]
+    fn partial_blocks_and_wrong_keys_are_refused() {
+        let key = CbcKey::new(Cipher::AesCbc128, &[0; 16]).unwrap();
+        for len in [1, 15, 17] {
+            let mut data = vec![0x5a; len];
+            let refused = Err(Error::NotBlockMultiple {
+                block: 16,
+                actual: len,
+            });
+            assert_eq!(key.encrypt(&[0; 16], &mut data), refused);
+            assert_eq!(key.decrypt(&[0; 16], &mut data), refused);
+            assert_eq!(data, vec![0x5a; len]);
+        }
+        assert_eq!(key.decrypt(&[0; 16], &mut []), Ok(()));
+        assert!(matches!(
+            CbcKey::new(Cipher::AesCbc256, &[0; 16]),
+            Err(Error::Length { .. })
+        ));
+        assert!(matches!(
+            CbcKey::new(Cipher::AesGcm128Icv16, &[0; 16]),
+            Err(Error::Unsuitable(_))
+        ));
+    }
+}

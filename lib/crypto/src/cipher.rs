@@ -117,3 +117,46 @@ impl Cipher {
         self.icv_len() != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transforms_are_those_of_iana() {
+        for cipher in Cipher::ALL {
+            let (id, bits) = (cipher.transform_id(), cipher.key_length_attribute());
+            assert_eq!(Cipher::from_transform(id, bits), Some(cipher));
+        }
+        assert_eq!(
+            Cipher::from_transform(20, Some(256)),
+            Some(Cipher::AesGcm256Icv16)
+        );
+        assert_eq!(Cipher::from_transform(11, None), Some(Cipher::Null));
+        assert_eq!(
+            Cipher::from_transform(12, None),
+            None,
+            "AES has no default key length"
+        );
+        assert_eq!(Cipher::from_transform(12, Some(192)), None);
+        assert_eq!(Cipher::from_transform(11, Some(0)), None);
+    }
+
+    #[test]
+    fn lengths_belong_together() {
+        for cipher in Cipher::ALL {
+            assert_eq!(
+                cipher.keymat_len(),
+                cipher.key_len() + if cipher.is_aead() { 4 } else { 0 }
+            );
+            assert_eq!(
+                cipher.key_length_attribute().map_or(0, usize::from),
+                cipher.key_len() * 8
+            );
+            if cipher.is_aead() {
+                assert_eq!(cipher.salt_len() + cipher.iv_len(), crate::NONCE_LEN);
+                assert!(cipher.icv_len() <= crate::MAX_ICV_LEN);
+            }
+        }
+    }
+}

@@ -141,3 +141,196 @@ impl fmt::Debug for DhKeyPair {
         write!(f, "DhKeyPair({:?})", self.group)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SystemRandom, TestRandom, hash, hex};
+
+    /// Gives out the bytes of a test vector as the private key.
+    struct Given(Vec<u8>);
+
+    impl Random for Given {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.copy_from_slice(&self.0);
+        }
+    }
+
+    #[test]
+    fn both_sides_agree_and_the_public_values_are_well_formed() {
+        for group in DhGroup::ALL {
+            let a = group.generate(&mut SystemRandom).unwrap();
+            let b = group.generate(&mut SystemRandom).unwrap();
+            assert_eq!(a.public().len(), group.public_len(), "{group:?}");
+            assert_ne!(a.public(), b.public(), "{group:?}");
+            let (from_a, from_b) = (a.public().to_vec(), b.public().to_vec());
+            let secret = a.agree(&from_b).unwrap();
+            assert_eq!(secret.len(), group.secret_len(), "{group:?}");
+            assert_eq!(secret, b.agree(&from_a).unwrap(), "{group:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_determined_by_the_random_source() {
+        for group in DhGroup::ALL {
+            let public = |seed| {
+                group
+                    .generate(&mut TestRandom::new(seed))
+                    .unwrap()
+                    .public()
+                    .to_vec()
+            };
+            assert_eq!(public(5), public(5), "{group:?}");
+            assert_ne!(public(5), public(6), "{group:?}");
+        }
+    }
+
+    #[test]
+    fn curve25519_vector() {
+        // RFC 7748, 6.1.
+        let alice = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a";
+        let alice_public = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
+        let bob_public = "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f";
+        let shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742";
+        let key = DhGroup::Curve25519.generate(&mut Given(hex(alice))).unwrap();
+        assert_eq!(key.public(), hex(alice_public));
+        assert_eq!(key.agree(&hex(bob_public)).unwrap().as_bytes(), hex(shared));
+    }
+
+    #[test]
+    fn ecp256_vector() {
+        // RFC 5903, 8.1.
+        let i = "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433";
+        let gi = "dad0b65394221cf9b051e1feca5787d098dfe637fc90b9ef945d0c3772581180
+                  5271a0461cdb8252d61f1c456fa3e59ab1f45b33accf5f58389e0577b8990bb3";
+        let gr = "d12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf63
+                  56fbf3ca366cc23e8157854c13c58d6aac23f046ada30f8353e74f33039872ab";
+        let gir = "d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de";
+        let key = DhGroup::Ecp256.generate(&mut Given(hex(i))).unwrap();
+        assert_eq!(key.public(), hex(gi));
+        assert_eq!(key.agree(&hex(gr)).unwrap().as_bytes(), hex(gir));
+    }
+
+    #[test]
+    fn modp_vectors() {
+        // Computed with Python's integers, with primes from the formulas of RFC 2409 and RFC 3526 and the exponents
+        // 80 81 82 ... and ff fe fd ...: SHA2-256 of the public value and of the shared secret.
+        let cases = [
+            (
+                DhGroup::Modp1024,
+                24,
+                "3ecb4e279cd389a20973d0ed9697fe683712e0e2776026749d934e6ff55b169b",
+                "8fdb38cbccf6b4003bdf5de1bf857efdc3b345d58ce5c3de500a454ecad1a44a",
+            ),
+            (
+                DhGroup::Modp1536,
+                28,
+                "dc418b2d74eff03af2b46bb8d7d5853042e3f3dcce249f4526aeb665b6f3b009",
+                "b54093c214edb8a38668b7480ed3c77529630dc14232cbdd163c000d456d9664",
+            ),
+            (
+                DhGroup::Modp2048,
+                32,
+                "8492c0e8cc346437666258b41706e081881b75d3bf3e1aeef83d04bbdb887f88",
+                "a9c2893b46dd37081b2b5a085a7bc4ec17505770cf6652fef6f62327257cc133",
+            ),
+            (
+                DhGroup::Modp3072,
+                36,
+                "a1d8aef1cf2fe4f634c9c778522971ace3223fda17ac5f5d2dcbd177ba0bdaa8",
+                "db6c0b83bd5a5e5dcb686b88962d3df73f94eb0009b69af466e19e5a1ff7e586",
+            ),
+            (
+                DhGroup::Modp4096,
+                42,
+                "6517552966847e0c0f167bad810ee12d84f1301a27c0ebe73642da7b7a75ab52",
+                "7d11df719960402fb5afbfc4961661de0c6d7a079a5700d271d4d312d7e720c6",
+            ),
+        ];
+        for (group, len, public, secret) in cases {
+            let a = group
+                .generate(&mut Given((0..len).map(|i| 0x80 | i).collect()))
+                .unwrap();
+            let b = group
+                .generate(&mut Given((0..len).map(|i| 0xff - i).collect()))
+                .unwrap();
+            assert_eq!(hash::sha256(&[a.public()]).to_vec(), hex(public), "{group:?}");
+            let agreed = a.agree(b.public()).unwrap();
+            assert_eq!(
+                hash::sha256(&[agreed.as_bytes()]).to_vec(),
+                hex(secret),
+                "{group:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn invalid_peer_values_are_refused() {
+        let agree = |group: DhGroup, peer: &[u8]| group.generate(&mut SystemRandom).unwrap().agree(peer);
+        for group in DhGroup::ALL {
+            for wrong in [0, 1, group.public_len() - 1, group.public_len() + 1] {
+                assert!(
+                    matches!(agree(group, &vec![2; wrong]), Err(Error::Length { .. })),
+                    "{group:?}"
+                );
+            }
+            let refused = Err(Error::PeerValue {
+                group: group.transform_id(),
+            });
+            let zero = vec![0; group.public_len()];
+            assert_eq!(agree(group, &zero), refused, "{group:?}");
+            if let Some(parameters) = modp::Parameters::of(group) {
+                let mut one = zero.clone();
+                *one.last_mut().unwrap() = 1;
+                assert_eq!(agree(group, &one), refused, "{group:?}");
+                assert_eq!(
+                    agree(group, &vec![0xff; group.public_len()]),
+                    refused,
+                    "{group:?}"
+                );
+                let prime = parameters.prime_bytes();
+                assert_eq!(agree(group, &prime), refused, "{group:?}");
+                let mut minus_one = prime;
+                *minus_one.last_mut().unwrap() -= 1;
+                assert_eq!(agree(group, &minus_one), refused, "{group:?}");
+            } else if group != DhGroup::Curve25519 {
+                // A valid point with one bit of y changed is off the curve.
+                let mut off = group.generate(&mut SystemRandom).unwrap().public().to_vec();
+                *off.last_mut().unwrap() ^= 1;
+                assert_eq!(agree(group, &off), refused, "{group:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn curve_keys_out_of_range_are_drawn_again() {
+        /// All ones first (above the order of every curve), then a usable number.
+        struct Draws(u8);
+        impl Random for Draws {
+            fn fill(&mut self, out: &mut [u8]) {
+                self.0 += 1;
+                out.fill(if self.0 == 1 { 0xff } else { 0x01 });
+            }
+        }
+        for group in [DhGroup::Ecp256, DhGroup::Ecp384, DhGroup::Ecp521] {
+            let mut draws = Draws(0);
+            group.generate(&mut draws).unwrap();
+            assert_eq!(draws.0, 2, "{group:?}");
+            let mut zeros = Given(vec![0; group.secret_len()]);
+            assert!(
+                matches!(group.generate(&mut zeros), Err(Error::Library(_))),
+                "{group:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_iana() {
+        assert_eq!(
+            DhGroup::ALL.map(DhGroup::transform_id),
+            [2, 5, 14, 15, 16, 19, 20, 21, 31]
+        );
+        assert_eq!(DhGroup::from_transform_id(19), Some(DhGroup::Ecp256));
+        assert_eq!(DhGroup::from_transform_id(1), None);
+    }
+}

@@ -72,3 +72,66 @@ fn md5_hash(parts: &[&[u8]]) -> [u8; 16] {
 }
 
 const MD5_BLOCK_LEN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex;
+
+    #[test]
+    fn sha_of_abc_in_any_parts() {
+        // FIPS 180-4 examples.
+        let cases: [&[&[u8]]; 3] = [&[b"abc"], &[b"a", b"", b"bc"], &[b"a", b"b", b"c"]];
+        for parts in cases {
+            assert_eq!(
+                sha1(parts).to_vec(),
+                hex("a9993e364706816aba3e25717850c26c9cd0d89d")
+            );
+            assert_eq!(
+                sha256(parts).to_vec(),
+                hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+            );
+            assert_eq!(
+                sha384(parts).to_vec(),
+                hex("cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed
+                     8086072ba1e7cc2358baeca134c825a7")
+            );
+            assert_eq!(
+                sha512(parts).to_vec(),
+                hex("ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a
+                     2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f")
+            );
+        }
+    }
+
+    #[test]
+    fn md5_vectors() {
+        // RFC 1321, A.5.
+        assert_eq!(md5(&[]).to_vec(), hex("d41d8cd98f00b204e9800998ecf8427e"));
+        assert_eq!(
+            md5(&[b"message ", b"digest"]).to_vec(),
+            hex("f96b697d7cb7938d525a2f31aaf161d0")
+        );
+    }
+
+    #[test]
+    fn hmac_md5_vectors() {
+        // RFC 2202, 2: test cases 1, 2 and 6 (a key longer than a block).
+        assert_eq!(
+            hmac_md5(&[0x0b; 16], &[b"Hi There"]).to_vec(),
+            hex("9294727a3638bb1c13f48ef8158bfc9d")
+        );
+        assert_eq!(
+            hmac_md5(b"Jefe", &[b"what do ya want ", b"for nothing?"]).to_vec(),
+            hex("750c783e6ab0b503eaa86e310a5db738")
+        );
+        assert_eq!(
+            hmac_md5(
+                &[0xaa; 80],
+                &[b"Test Using Larger Than Block-Size Key - Hash Key First"]
+            )
+            .to_vec(),
+            hex("6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd")
+        );
+    }
+}

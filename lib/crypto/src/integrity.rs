@@ -128,3 +128,70 @@ impl IntegrityKey {
         context.sign()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex;
+
+    #[test]
+    fn vectors() {
+        // RFC 2404 with RFC 2202, 3 test case 1; RFC 4868, 2.7.2.
+        let cases = [
+            (Integrity::HmacSha1_96, "b617318655057264e28bc0b6"),
+            (Integrity::HmacSha2_256_128, "198a607eb44bfbc69903a0f1cf2bbdc5"),
+            (
+                Integrity::HmacSha2_384_192,
+                "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973",
+            ),
+            (
+                Integrity::HmacSha2_512_256,
+                "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8",
+            ),
+        ];
+        for (integrity, expected) in cases {
+            let key = integrity.prepare(&vec![0x0b; integrity.key_len()]).unwrap();
+            let mut icv = vec![0; integrity.icv_len()];
+            key.sign(&[b"Hi ", b"There"], &mut icv).unwrap();
+            assert_eq!(icv, hex(expected), "{integrity:?}");
+            assert_eq!(key.verify(&[b"Hi There"], &icv), Ok(()));
+            assert_eq!(key.verify(&[b"Hi there"], &icv), Err(Error::Integrity));
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        for integrity in Integrity::ALL {
+            for wrong in [0, integrity.key_len() - 1, integrity.key_len() + 1] {
+                assert!(matches!(
+                    integrity.prepare(&vec![0; wrong]),
+                    Err(Error::Length { .. })
+                ));
+            }
+            let key = integrity.prepare(&vec![0; integrity.key_len()]).unwrap();
+            let mut icv = vec![0; integrity.icv_len()];
+            key.sign(&[b"data"], &mut icv).unwrap();
+            // A shortened ICV is refused even if its bytes are right.
+            assert!(matches!(
+                key.verify(&[b"data"], &icv[..8]),
+                Err(Error::Length { .. })
+            ));
+            assert!(matches!(
+                key.sign(&[b"data"], &mut icv[..8]),
+                Err(Error::Length { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn transform_ids_are_those_of_iana() {
+        assert_eq!(Integrity::ALL.map(Integrity::transform_id), [2, 12, 13, 14]);
+        for integrity in Integrity::ALL {
+            assert_eq!(
+                Integrity::from_transform_id(integrity.transform_id()),
+                Some(integrity)
+            );
+        }
+        assert_eq!(Integrity::from_transform_id(0), None);
+    }
+}

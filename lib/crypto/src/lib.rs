@@ -30,3 +30,14 @@ pub use master_key::MasterKey;
 pub use prf::{Prf, PrfKey};
 pub use random::{Random, SystemRandom, TestRandom};
 pub use secret::{Secret, constant_time_eq};
+
+/// Bytes of a hexadecimal test vector; spaces are for the reader.
+#[cfg(test)]
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).unwrap() as u8)
+        .collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}

@@ -132,3 +132,75 @@ const CHECK_LEN: usize = 4;
 const NONCE_LEN: usize = crate::NONCE_LEN;
 const TAG_LEN: usize = crate::MAX_ICV_LEN;
 const MAX_ENCODED_LEN: usize = (CHECK_LEN + NONCE_LEN + MasterKey::MAX_SECRET_LEN + TAG_LEN).div_ceil(3) * 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TestRandom;
+
+    #[test]
+    fn round_trip_of_every_length() {
+        let key = MasterKey::generate(&mut TestRandom::new(1));
+        for len in [0, 1, 2, 3, 31, 64, MasterKey::MAX_SECRET_LEN] {
+            let secret = vec![0xa5; len];
+            let sealed = key.seal(&secret).unwrap();
+            assert!(sealed.starts_with("+B1"));
+            assert!(
+                sealed
+                    .bytes()
+                    .skip(1)
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            );
+            assert_eq!(key.open(&sealed).unwrap().as_bytes(), secret);
+        }
+        assert!(matches!(
+            key.seal(&[0; MasterKey::MAX_SECRET_LEN + 1]),
+            Err(Error::Length { .. })
+        ));
+    }
+
+    #[test]
+    fn sealing_twice_differs() {
+        let key = MasterKey::generate(&mut TestRandom::new(1));
+        assert_ne!(key.seal(b"secret").unwrap(), key.seal(b"secret").unwrap());
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_told() {
+        let key = MasterKey::generate(&mut TestRandom::new(1));
+        let sealed = key.seal(b"secret").unwrap();
+        let other = MasterKey::generate(&mut TestRandom::new(2));
+        assert_eq!(other.open(&sealed), Err(Error::OtherMasterKey));
+
+        let damaged = |at: usize| {
+            let mut bytes = sealed.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            String::from_utf8(bytes).unwrap()
+        };
+        assert_eq!(key.open(&damaged(4)), Err(Error::OtherMasterKey));
+        assert_eq!(key.open(&damaged(15)), Err(Error::SealedDamaged));
+        assert_eq!(key.open(&damaged(sealed.len() - 3)), Err(Error::SealedDamaged));
+
+        for form in [
+            "", "+B1", "+B2AAAA", "secret", "+B1AAAA", "+B1ä", "+B1AAA=", "+B1A A",
+        ] {
+            assert_eq!(key.open(form), Err(Error::SealedForm), "{form}");
+        }
+        assert_eq!(
+            key.open(&format!("+B1{}", "A".repeat(100_000))),
+            Err(Error::SealedForm)
+        );
+    }
+
+    #[test]
+    fn bytes_come_back() {
+        let key = MasterKey::generate(&mut TestRandom::new(3));
+        let again = MasterKey::from_bytes(key.as_bytes()).unwrap();
+        assert_eq!(again.open(&key.seal(b"x").unwrap()).unwrap().as_bytes(), b"x");
+        assert!(matches!(
+            MasterKey::from_bytes(&[0; 31]),
+            Err(Error::Length { .. })
+        ));
+        assert_eq!(format!("{key:?}"), "MasterKey");
+    }
+}

@@ -136,3 +136,90 @@ impl PrfKey {
         context.sign()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex;
+
+    #[test]
+    fn hmac_vectors() {
+        // RFC 2202, 3 and RFC 4231, 4.3: test case 2.
+        let expected = [
+            (Prf::HmacSha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+            (
+                Prf::HmacSha2_256,
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                Prf::HmacSha2_384,
+                "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
+            ),
+            (
+                Prf::HmacSha2_512,
+                "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fd\
+                 caeab1a34d4a6b4b636e070a38bce737",
+            ),
+        ];
+        for (prf, mac) in expected {
+            assert_eq!(
+                prf.prf(b"Jefe", &[b"what do ya want ", b"for nothing?"])
+                    .as_bytes(),
+                hex(mac),
+                "{prf:?}"
+            );
+            assert_eq!(prf.prf(b"Jefe", &[]).len(), prf.output_len());
+        }
+    }
+
+    #[test]
+    fn prf_plus_vectors() {
+        // HKDF-Expand (RFC 5869, 2.3) is the same construction: its test cases 1 and 4.
+        let seed = hex("f0f1f2f3f4f5f6f7f8f9");
+        let (first, second) = seed.split_at(3);
+        let cases = [
+            (
+                Prf::HmacSha2_256,
+                "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",
+                "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+            ),
+            (
+                Prf::HmacSha1,
+                "9b6c18c432a7bf8f0e71c8eb88f4b30baa2ba243",
+                "085a01ea1b10f36933068b56efa5ad81a4f14b822f5b091568a9cdd4f155fda2c22e422478d305f3f896",
+            ),
+        ];
+        for (prf, key, expected) in cases {
+            let expected = hex(expected);
+            let key = prf.prepare(&hex(key));
+            assert_eq!(
+                key.prf_plus(&[first, second], expected.len()).unwrap().as_bytes(),
+                expected
+            );
+            assert_eq!(key.prf_plus(&[&seed], 5).unwrap().as_bytes(), &expected[..5]);
+        }
+    }
+
+    #[test]
+    fn prf_plus_has_a_limit() {
+        for prf in Prf::ALL {
+            let limit = prf.output_len() * 255;
+            assert_eq!(prf.prf_plus(b"key", &[b"seed"], limit).unwrap().len(), limit);
+            assert_eq!(
+                prf.prf_plus(b"key", &[b"seed"], limit + 1),
+                Err(Error::TooMuchKeyMaterial { limit }),
+                "{prf:?}"
+            );
+        }
+        assert!(Prf::HmacSha1.prf_plus(b"key", &[b"seed"], 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn transform_ids_are_those_of_iana() {
+        assert_eq!(Prf::ALL.map(Prf::transform_id), [2, 5, 6, 7]);
+        for prf in Prf::ALL {
+            assert_eq!(Prf::from_transform_id(prf.transform_id()), Some(prf));
+        }
+        assert_eq!(Prf::from_transform_id(4), None);
+    }
+}

@@ -29,6 +29,11 @@ impl Parameters {
         };
         Some(Self { prime, exponent_len })
     }
+
+    #[cfg(test)]
+    pub(super) fn prime_bytes(&self) -> Vec<u8> {
+        (self.prime)().unwrap().to_vec()
+    }
 }
 
 pub(super) struct PrivateKey {
