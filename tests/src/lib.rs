@@ -18,6 +18,7 @@
 
 pub mod capture;
 pub mod connection;
+pub mod freeradius;
 pub mod node;
 pub mod pki;
 pub mod process;

@@ -144,3 +144,11 @@ pub fn holds_open(pid: u32, file: &Path) -> bool {
         .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == file));
     open || maps.contains(&*name)
 }
+
+/// Kills a process with signal 9.
+pub fn kill(pid: u32) {
+    let _ = nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid.cast_signed()),
+        nix::sys::signal::Signal::SIGKILL,
+    );
+}

@@ -1,0 +1,7 @@
+//! The node itself: killed processes, refused starts, bad input.
+
+#![expect(clippy::expect_used, reason = "tests")]
+
+mod hostile;
+mod processes;
+mod shell;
