@@ -1,0 +1,273 @@
+//! Real processes that are killed, stopped and replaced: this test binary starts itself again as the server.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bus::messages::common::{Execute, Output, Ping};
+use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig};
+use bus::{Address, Bus, BusError, Facility, Heard, dispatch};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::timeout;
+
+const SCT: Address = Address::only(Facility::Sct);
+const CLI: Address = Address::new(Facility::Cli, 7);
+const SECOND: Duration = Duration::from_secs(1);
+const RUN_DIR: &str = "BUS_TEST_RUN_DIR";
+
+fn block_on(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { timeout(60 * SECOND, test).await.unwrap() });
+}
+
+/// Not a test of its own: the server process, when the environment says so. It publishes an event every 5 ms, answers
+/// configuration requests with its process id, and keeps silent about commands.
+#[test]
+fn server_process() {
+    let Ok(run_dir) = std::env::var(RUN_DIR) else {
+        return;
+    };
+    block_on(async {
+        let (bus, mut server) = Bus::open(Path::new(&run_dir), SCT).await.unwrap();
+        println!("serving");
+        let publisher = bus.clone();
+        tokio::spawn(async move {
+            for version in 0.. {
+                publisher.publish(&ConfigChanged { version });
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let mut kept = vec![];
+        while let Some(incoming) = server.next().await {
+            dispatch!(incoming, {
+                GetConfig => |_, responder| responder.reply(ConfigText {
+                    version: u64::from(std::process::id()),
+                    text: String::new(),
+                }),
+                Execute => |query, responder| if query.command == "silence" {
+                    kept.push(responder);
+                } else {
+                    responder.reply(Output::default());
+                },
+            });
+        }
+    });
+}
+
+/// A server process; killed and reaped when dropped.
+struct ServerProcess(Child);
+
+impl ServerProcess {
+    fn start(run_dir: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "server_process", "--nocapture"])
+            .env(RUN_DIR, run_dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map(Result::unwrap).any(|line| line.contains("serving")));
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("bus-restart-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_killed_server_that_comes_back_is_talked_to_again() {
+    let directory = Directory::new("killed");
+    block_on(async {
+        let client = Bus::client(&directory.0, CLI).unwrap();
+        let mut events = client.subscribe::<ConfigChanged>();
+        events.follow(SCT);
+        for life in 0..4u64 {
+            let mut server = ServerProcess::start(&directory.0);
+            let begin = Instant::now();
+            let config = client.request(SCT, &GetConfig {}, 5 * SECOND).await.unwrap();
+            assert_eq!(config.version, u64::from(server.0.id()));
+            assert!(begin.elapsed() < 2 * SECOND, "life {life}: {:?}", begin.elapsed());
+
+            // Events resume: first the word that some may be missing, then without a gap.
+            let mut heard = timeout(3 * SECOND, events.next()).await.unwrap();
+            while heard != Heard::Missed(SCT) {
+                heard = timeout(3 * SECOND, events.next()).await.unwrap(); // the last ones of the life before
+            }
+            let mut last = None;
+            for _ in 0..20 {
+                match timeout(SECOND, events.next()).await.unwrap() {
+                    Heard::Event(SCT, event) => {
+                        assert!(
+                            last.is_none_or(|last| event.version == last + 1),
+                            "{last:?}, then {event:?}"
+                        );
+                        last = Some(event.version);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+
+            // A request that is out when the server is killed fails at once: it must not be repeated.
+            let call = {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    let silence = Execute {
+                        command: "silence".into(),
+                        ..Execute::default()
+                    };
+                    client.request(SCT, &silence, 30 * SECOND).await
+                })
+            };
+            tokio::time::sleep(SECOND / 10).await;
+            server.0.kill().unwrap();
+            server.0.wait().unwrap();
+            let begin = Instant::now();
+            let error = call.await.unwrap().unwrap_err();
+            assert!(
+                matches!(error, BusError::Unreachable { sent: true, .. }),
+                "{error}"
+            );
+            assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
+        }
+        assert_eq!(client.statistics().reconnects, 3);
+    });
+}
+
+#[test]
+fn an_idempotent_request_is_repeated_on_the_next_connection() {
+    let directory = Directory::new("again");
+    block_on(async {
+        let client = Bus::client(&directory.0, CLI).unwrap();
+        let server = ServerProcess::start(&directory.0);
+        client.request(SCT, &Ping {}, SECOND).await.unwrap();
+        // Stopped, so that the request is out without an answer when the process dies.
+        server.signal(Signal::SIGSTOP);
+        let call = {
+            let client = client.clone();
+            tokio::spawn(async move { client.request(SCT, &GetConfig {}, 10 * SECOND).await })
+        };
+        tokio::time::sleep(SECOND / 10).await;
+        drop(server);
+        let server = ServerProcess::start(&directory.0);
+        assert_eq!(call.await.unwrap().unwrap().version, u64::from(server.0.id()));
+    });
+}
+
+#[test]
+fn a_stopped_server_times_out_and_is_back_when_it_continues() {
+    let directory = Directory::new("stopped");
+    block_on(async {
+        let client = Bus::client(&directory.0, CLI).unwrap();
+        let server = ServerProcess::start(&directory.0);
+        client.request(SCT, &Ping {}, SECOND).await.unwrap();
+        server.signal(Signal::SIGSTOP);
+        for _ in 0..3 {
+            let begin = Instant::now();
+            let error = client.request(SCT, &GetConfig {}, SECOND / 5).await.unwrap_err();
+            assert!(matches!(error, BusError::Timeout { .. }), "{error}");
+            assert!(begin.elapsed() < SECOND / 2, "{:?}", begin.elapsed());
+        }
+        server.signal(Signal::SIGCONT);
+        client.request(SCT, &GetConfig {}, SECOND).await.unwrap();
+    });
+}
+
+#[test]
+fn garbage_is_dropped_and_counted() {
+    let directory = Directory::new("garbage");
+    block_on(async {
+        let (bus, mut server) = Bus::open(&directory.0, SCT).await.unwrap();
+        tokio::spawn(async move {
+            while let Some(incoming) = server.next().await {
+                dispatch!(incoming, { GetConfig => |_, responder| responder.reply(ConfigText::default()) });
+            }
+        });
+        let path = directory.0.join("bus/sct-1");
+        // Neither ZeroMQ ...
+        {
+            use std::io::Write;
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(&[0x5a; 1_000]).unwrap();
+        }
+        // ... nor frames of ours, nor of our version, nor of a bearable size.
+        use zeromq::{Socket, SocketRecv, SocketSend};
+        let mut dealer = zeromq::DealerSocket::new();
+        dealer
+            .connect(&format!("ipc://{}", path.display()))
+            .await
+            .unwrap();
+        let mut other_version =
+            b"SWbu\x02\x00\x01\x0c\x02\x01\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x05".to_vec();
+        for frame in [
+            vec![],
+            b"SWbu".to_vec(),
+            vec![0xff; 5_000],
+            vec![0; 20 << 20],
+            other_version.clone(),
+        ] {
+            dealer.send(frame.into()).await.unwrap();
+        }
+        // A reply where only requests are expected, and a request that is no prost.
+        other_version[4] = 1;
+        other_version[6] = 2;
+        dealer.send(other_version.clone().into()).await.unwrap();
+        other_version[6] = 1;
+        other_version.extend([0xff; 11]);
+        dealer.send(other_version.into()).await.unwrap();
+        // Refused: the other version and the request that is none.
+        for code in [4, 2] {
+            let refusal = timeout(5 * SECOND, dealer.recv())
+                .await
+                .unwrap()
+                .unwrap()
+                .into_vec();
+            assert_eq!(refusal[0][6], 3, "a refusal");
+            assert_eq!(refusal[0][23], 5, "of that request");
+            assert_eq!(refusal[0][24..26], [8, code], "for that reason");
+        }
+        let statistics = bus.statistics();
+        assert_eq!(
+            (
+                statistics.malformed,
+                statistics.oversized,
+                statistics.other_version
+            ),
+            (5, 1, 1)
+        );
+        // And others are served as ever.
+        let client = Bus::client(&directory.0, CLI).unwrap();
+        client.request(SCT, &GetConfig {}, SECOND).await.unwrap();
+    });
+}
