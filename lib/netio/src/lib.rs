@@ -1,1 +1,30 @@
-//! netio.
+//! Kernel interfaces: everything the node needs of Linux that is not in the standard library, behind safe types.
+//!
+//! | module of | what |
+//! |---|---|
+//! | processes | [`Spawn`], [`Child`], [`ControlSocket`], [`LockFile`], [`task`] |
+//! | networks | [`Namespace`], [`interface`] |
+//! | waiting | [`Poller`], [`Event`] |
+//!
+//! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
+//! Nothing here knows what the packets mean.
+
+mod control;
+mod error;
+pub mod interface;
+mod lock;
+mod namespace;
+mod poller;
+mod process;
+pub mod task;
+#[cfg(test)]
+mod test;
+
+pub use control::{ControlMessageIn, ControlSocket};
+pub use error::Error;
+pub use lock::LockFile;
+pub use namespace::{Namespace, enter_user_namespace};
+pub use nix::sys::signal::Signal;
+pub use nix::unistd::Pid;
+pub use poller::{Event, Poller};
+pub use process::{Child, Spawn, open_pidfd};

@@ -1,0 +1,286 @@
+//! Starting other processes and knowing when they are dead.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{ControlSocket, Error, Namespace};
+
+/// How to start a child. It gets one descriptor besides the standard ones: number 3.
+#[derive(Debug)]
+pub struct Spawn {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    namespace: Option<OwnedFd>,
+    quiet: bool,
+    parent_death: Option<Signal>,
+}
+
+impl Spawn {
+    /// A child that runs `program`; it is killed when the thread that starts it ends.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            namespace: None,
+            quiet: false,
+            parent_death: Some(Signal::SIGKILL),
+        }
+    }
+
+    /// Adds an argument.
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds to the environment.
+    pub fn environment(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts it in this network namespace.
+    pub fn namespace(mut self, namespace: &Namespace) -> Result<Self, Error> {
+        let fd = namespace.as_fd().try_clone_to_owned();
+        self.namespace = Some(fd.map_err(|e| Error::system("duplicate a namespace's descriptor", e))?);
+        Ok(self)
+    }
+
+    /// Gives it /dev/null for its standard output and error; otherwise they are ours.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Which signal it gets when the thread that starts it ends; `None`: it lives on.
+    pub fn parent_death(mut self, signal: Option<Signal>) -> Self {
+        self.parent_death = signal;
+        self
+    }
+
+    /// Starts it with `descriptor` as number 3.
+    ///
+    /// The death signal is tied to the calling *thread* (prctl(2), PR_SET_PDEATHSIG): call this from one that lives as long as the process.
+    pub fn spawn(self, descriptor: impl AsFd) -> Result<Child, Error> {
+        let action = || format!("start {}", self.program.display());
+        // At or above 3, so that in any case number 3 is taken here and now: the pipe through which std reports a failed exec must not get
+        // that number, for the child would overwrite it.
+        let source = nix::fcntl::fcntl(
+            descriptor,
+            nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(ControlSocket::CHILD_FD),
+        )
+        .map_err(|e| Error::system(action(), e))?;
+        // SAFETY: just duplicated for us.
+        let source = unsafe { OwnedFd::from_raw_fd(source) };
+        let source_fd = source.as_raw_fd();
+        let namespace_fd = self.namespace.as_ref().map(AsRawFd::as_raw_fd);
+        let parent_death = self.parent_death;
+        let parent = nix::unistd::getpid();
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(n, v)| (n, v)))
+            .stdin(Stdio::null());
+        if self.quiet {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        // SAFETY: the closure runs between fork and exec and makes plain system calls on values copied before: no allocation, no lock.
+        unsafe { command.pre_exec(move || prepare_child(source_fd, namespace_fd, parent_death, parent)) };
+        let child = command.spawn().map_err(|e| Error::system(action(), e))?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        // Not waited for yet, so the number cannot be another process's.
+        let pidfd = open_pidfd(pid).map_err(|e| Error::system(action(), e))?;
+        Ok(Child { child, pid, pidfd })
+    }
+}
+
+/// A started child. Readable (poll, epoll) once it is dead. Dropping it neither kills nor reaps it.
+#[derive(Debug)]
+pub struct Child {
+    child: std::process::Child,
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Its process number.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// How it ended, `None` while it lives. Reaps it, so that its number is free afterwards.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
+        self.child
+            .try_wait()
+            .map_err(|e| Error::system(format!("wait for process {}", self.pid), e))
+    }
+
+    /// Waits until it ends.
+    pub fn wait(&mut self) -> Result<ExitStatus, Error> {
+        self.child
+            .wait()
+            .map_err(|e| Error::system(format!("wait for process {}", self.pid), e))
+    }
+
+    /// Sends it a signal. No error when it is dead already.
+    pub fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+        if self.try_wait()?.is_some() {
+            return Ok(());
+        }
+        // Not reaped, so the number is still its own.
+        kill(self.pid, signal).map_err(|e| Error::system(format!("send {signal} to process {}", self.pid), e))
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Child {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+/// A descriptor that becomes readable when the process ends (pidfd_open(2)). The caller makes sure that the number is the process it means.
+pub fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: a system call without pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = RawFd::try_from(fd)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: just opened for us; pidfds are close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs in the child, before exec.
+fn prepare_child(
+    source: RawFd,
+    namespace: Option<RawFd>,
+    parent_death: Option<Signal>,
+    parent: Pid,
+) -> io::Result<()> {
+    if let Some(signal) = parent_death {
+        nix::sys::prctl::set_pdeathsig(signal)?;
+        if nix::unistd::getppid() != parent {
+            // The parent died before the line above; nobody would ever send the signal.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+    }
+    if let Some(namespace) = namespace {
+        // SAFETY: open in the parent while it waits for us.
+        let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    }
+    // SAFETY: system calls on numbers only. dup2 onto itself would leave close-on-exec set, so that case clears it.
+    let result = unsafe {
+        if source == ControlSocket::CHILD_FD {
+            libc::fcntl(source, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(source, ControlSocket::CHILD_FD)
+        }
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::unix::process::ExitStatusExt;
+
+    fn shell(script: &str) -> Spawn {
+        Spawn::new("/bin/sh").argument("-c").argument(script)
+    }
+
+    fn is_dead(child: &Child, milliseconds: u16) -> bool {
+        poll(
+            &mut [PollFd::new(child.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::from(milliseconds),
+        )
+        .unwrap()
+            == 1
+    }
+
+    #[test]
+    fn a_child_speaks_on_descriptor_3_and_its_end_is_seen() {
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let mut child = shell(
+            "printf hello >&3; line=$(dd bs=64 count=1 2>/dev/null <&3); printf \"$line $MORE\" >&3; exit 7",
+        )
+        .environment("MORE", "words")
+        .spawn(&theirs)
+        .unwrap();
+        drop(theirs);
+        let mut buffer = [0; 64];
+        let message = ours.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!(&buffer[..message.length], b"hello");
+        assert!(!is_dead(&child, 0));
+        assert_eq!(child.try_wait().unwrap(), None);
+        ours.send(b"some", &[]).unwrap();
+        let message = ours.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!(&buffer[..message.length], b"some words");
+        assert!(ours.receive(&mut buffer).unwrap().is_none());
+        assert!(is_dead(&child, 5000));
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        child.signal(Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn a_signal_ends_a_child() {
+        let (_ours, theirs) = ControlSocket::pair().unwrap();
+        let mut child = shell("exec sleep 60").quiet().spawn(&theirs).unwrap();
+        child.signal(Signal::SIGKILL).unwrap();
+        assert!(is_dead(&child, 5000));
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let (_ours, theirs) = ControlSocket::pair().unwrap();
+        let child = std::thread::spawn(move || shell("exec sleep 60").spawn(&theirs).unwrap())
+            .join()
+            .unwrap();
+        assert!(is_dead(&child, 5000));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let (_ours, theirs) = ControlSocket::pair().unwrap();
+        let error = Spawn::new("/no/such/program").spawn(&theirs).unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot start /no/such/program: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_other_socket_is_inherited() {
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let _child = shell("ls -l /proc/$$/fd | grep -c socket: >&3")
+            .spawn(&theirs)
+            .unwrap();
+        drop(theirs);
+        let mut buffer = [0; 256];
+        let message = ours.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!(&buffer[..message.length], b"1\n");
+    }
+}
