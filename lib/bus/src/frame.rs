@@ -1,4 +1,4 @@
-//! The frame: a fixed header, then the message as prost encodes it.
+//! The frame: a fixed header, then the message as prost encodes it. Bus, links and control sockets use it.
 //!
 //! | octets | field |
 //! |---|---|
@@ -25,19 +25,23 @@ use crate::facility::{Address, Facility};
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Size of the header in octets.
-pub(crate) const HEADER: usize = 24;
+pub const HEADER: usize = 24;
 /// Version of the frame and of the meaning of every message.
-pub(crate) const MAJOR: u8 = 1;
+const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
 const MAGIC: [u8; 4] = *b"SWbu";
 
 /// What a frame is for. Numbers are wire values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Wants an answer.
     Request = 1,
+    /// Answers a request.
     Reply = 2,
+    /// Answers a request with a [`Refusal`].
     Refusal = 3,
+    /// Wants no answer.
     Event = 4,
     /// How far the numbering of each type of event has come; sent at intervals by every publisher.
     Beacon = 5,
@@ -58,10 +62,14 @@ impl Kind {
 
 /// The header fields that vary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
+pub struct Header {
+    /// What the frame is for.
     pub kind: Kind,
+    /// Message type; of an answer, the type of the request.
     pub message: u16,
+    /// Who says to have sent it.
     pub sender: Address,
+    /// Tells requests of a connection apart.
     pub correlation: u64,
 }
 
@@ -126,9 +134,11 @@ impl std::error::Error for FrameError {}
 
 /// The payload of a refusal.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Refusal {
+pub struct Refusal {
+    /// [`RefusalCode`] by number.
     #[prost(uint32, tag = "1")]
     pub code: u32,
+    /// Explanation.
     #[prost(string, tag = "2")]
     pub text: String,
 }
@@ -150,7 +160,7 @@ pub(crate) struct BeaconCount {
 }
 
 /// A frame of `header` and `message`; fails with the size of the message when that is over [`MAX_MESSAGE`].
-pub(crate) fn encode(header: Header, message: &impl prost::Message) -> Result<Bytes, usize> {
+pub fn encode(header: Header, message: &impl prost::Message) -> Result<Bytes, usize> {
     let size = message.encoded_len();
     if size > MAX_MESSAGE {
         return Err(size);
@@ -162,7 +172,7 @@ pub(crate) fn encode(header: Header, message: &impl prost::Message) -> Result<By
 }
 
 /// Appends `header` to `out`.
-pub(crate) fn put_header(header: Header, out: &mut impl BufMut) {
+pub fn put_header(header: Header, out: &mut impl BufMut) {
     out.put_slice(&MAGIC);
     out.put_u8(MAJOR);
     out.put_u8(MINOR);
@@ -175,13 +185,7 @@ pub(crate) fn put_header(header: Header, out: &mut impl BufMut) {
 }
 
 /// A refusal of the request `message` with `correlation`.
-pub(crate) fn refusal(
-    sender: Address,
-    message: u16,
-    correlation: u64,
-    code: RefusalCode,
-    text: &str,
-) -> Bytes {
+pub fn refusal(sender: Address, message: u16, correlation: u64, code: RefusalCode, text: &str) -> Bytes {
     let header = Header {
         kind: Kind::Refusal,
         message,
@@ -209,7 +213,7 @@ pub(crate) fn refusal(
 }
 
 /// Splits a frame into its header and the octets of its message.
-pub(crate) fn decode(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
+pub fn decode(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
     let size = frame.len();
     if size > MAX_MESSAGE + HEADER {
         return Err(FrameError::Oversized { size });

@@ -20,7 +20,7 @@
 mod error;
 mod events;
 pub mod facility;
-mod frame;
+pub mod frame;
 pub mod fuzz;
 mod handle;
 mod hub;
