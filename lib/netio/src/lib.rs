@@ -4,11 +4,13 @@
 //! |---|---|
 //! | processes | [`Spawn`], [`Child`], [`ControlSocket`], [`LockFile`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
+//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
 //!
 //! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
 //! Nothing here knows what the packets mean.
 
+mod batch;
 mod control;
 mod error;
 pub mod interface;
@@ -16,10 +18,18 @@ mod lock;
 mod namespace;
 mod poller;
 mod process;
+pub mod steering;
+mod sys;
 pub mod task;
 #[cfg(test)]
 mod test;
+mod tun;
+mod udp;
 
+pub use batch::{
+    Datagram, GRO_BUFFER_BYTES, MAX_GSO_BYTES, MAX_GSO_SEGMENTS, ReceiveBatch, Received, SendBatch,
+    SendError, split_ipv4_header,
+};
 pub use control::{ControlMessageIn, ControlSocket};
 pub use error::Error;
 pub use lock::LockFile;
@@ -28,3 +38,5 @@ pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use poller::{Event, Poller};
 pub use process::{Child, Spawn, open_pidfd};
+pub use tun::{Offloads, Tun, TunQueue, VnetHeader};
+pub use udp::{DatagramSocket, SocketOptions, UdpGroup};

@@ -1,0 +1,386 @@
+//! TUN interfaces: where clear packets leave and enter the node, many queues, with offloads.
+
+use std::fs::OpenOptions;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::{Error, interface};
+
+/// What precedes every packet on a queue, both ways: `struct virtio_net_hdr_v1` (12 bytes), in the machine's byte order.
+///
+/// From the kernel: a packet may be a super-packet (`gso_type` not [`VnetHeader::GSO_NONE`]) of `gso_size` payload segments, and lack its checksum
+/// ([`VnetHeader::NEEDS_CSUM`]): the sum of the pseudo-header stands in its place. To the kernel: likewise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VnetHeader {
+    /// [`NEEDS_CSUM`](Self::NEEDS_CSUM), [`DATA_VALID`](Self::DATA_VALID).
+    pub flags: u8,
+    /// One of the `GSO_` constants, perhaps with [`GSO_ECN`](Self::GSO_ECN).
+    pub gso_type: u8,
+    /// Length of all headers, a hint only.
+    pub header_length: u16,
+    /// Payload bytes of each segment.
+    pub gso_size: u16,
+    /// Where the checksummed part begins, from the start of the packet.
+    pub checksum_start: u16,
+    /// Where the checksum goes, from `checksum_start`.
+    pub checksum_offset: u16,
+    /// 1; reserved for merged buffers.
+    pub buffers: u16,
+}
+
+impl VnetHeader {
+    /// Its length.
+    pub const BYTES: usize = 12;
+    /// The checksum is to be completed from `checksum_start` on.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// The checksum was verified.
+    pub const DATA_VALID: u8 = 2;
+    /// An ordinary packet.
+    pub const GSO_NONE: u8 = 0;
+    /// TCP over IPv4.
+    pub const GSO_TCPV4: u8 = 1;
+    /// TCP over IPv6.
+    pub const GSO_TCPV6: u8 = 4;
+    /// UDP, each segment a datagram of its own (USO).
+    pub const GSO_UDP_L4: u8 = 5;
+    /// Beside a TCP type: CWR is set.
+    pub const GSO_ECN: u8 = 0x80;
+
+    /// Reads the header before a packet; gives the packet too. `None` when there is not that much.
+    pub fn split(bytes: &mut [u8]) -> Option<(Self, &mut [u8])> {
+        let (header, packet) = bytes.split_first_chunk_mut::<{ Self::BYTES }>()?;
+        let [flags, gso_type, a, b, c, d, e, f, g, h, i, j] = *header;
+        let word = |low, high| u16::from_ne_bytes([low, high]);
+        let header = Self {
+            flags,
+            gso_type,
+            header_length: word(a, b),
+            gso_size: word(c, d),
+            checksum_start: word(e, f),
+            checksum_offset: word(g, h),
+            buffers: word(i, j),
+        };
+        Some((header, packet))
+    }
+
+    /// The header as bytes.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let [a, b] = self.header_length.to_ne_bytes();
+        let [c, d] = self.gso_size.to_ne_bytes();
+        let [e, f] = self.checksum_start.to_ne_bytes();
+        let [g, h] = self.checksum_offset.to_ne_bytes();
+        let [i, j] = self.buffers.to_ne_bytes();
+        [self.flags, self.gso_type, a, b, c, d, e, f, g, h, i, j]
+    }
+}
+
+/// Which offloads the kernel agreed to: what it may put into one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offloads {
+    /// TCP and UDP super-packets.
+    TcpAndUdp,
+    /// TCP super-packets (before Linux 6.2).
+    Tcp,
+    /// Single packets only.
+    None,
+}
+
+/// A TUN interface that was just made.
+#[derive(Debug)]
+pub struct Tun {
+    /// Its name, as given.
+    pub name: String,
+    /// Its queues in order, for [`TunQueue::adopt`].
+    pub queues: Vec<OwnedFd>,
+    /// What its packets may be.
+    pub offloads: Offloads,
+}
+
+impl Tun {
+    /// The queue length that loses nothing within a time slice.
+    pub const QUEUE_LENGTH: u16 = 5000;
+    /// The most queues of an interface.
+    pub const MAX_QUEUES: usize = 256;
+
+    /// Makes the interface `name` in the calling thread's namespace, with `queues` queues, sets MTU and queue length, and sets it up. It exists as long as
+    /// one of its queues is open.
+    pub fn create(name: &str, queues: usize, mtu: u16) -> Result<Self, Error> {
+        if !(1..=Self::MAX_QUEUES).contains(&queues) {
+            return Err(Error::Invalid {
+                what: "number of TUN queues",
+                expected: "1 to 256",
+            });
+        }
+        let mut offloads = Offloads::None;
+        let mut open = Vec::with_capacity(queues);
+        for _ in 0..queues {
+            let queue = open_queue(name, queues > 1)?;
+            offloads = set_offloads(&queue)
+                .map_err(|e| Error::system(format!("set up the TUN interface {name}"), e))?;
+            open.push(queue);
+        }
+        interface::set_mtu(name, mtu)?;
+        interface::set_queue_length(name, Self::QUEUE_LENGTH)?;
+        interface::set_up(name)?;
+        Ok(Self {
+            name: name.to_owned(),
+            queues: open,
+            offloads,
+        })
+    }
+}
+
+/// One queue, non-blocking. Each read and write is one packet (or super-packet) behind a [`VnetHeader`].
+#[derive(Debug)]
+pub struct TunQueue {
+    fd: OwnedFd,
+}
+
+impl TunQueue {
+    /// The most bytes of one read: header and super-packet.
+    pub const MAX_READ: usize = VnetHeader::BYTES + 65_535;
+
+    /// Takes over a queue that another process opened.
+    pub fn adopt(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Reads a header and a packet; `WouldBlock` when none waits.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(&self.fd, buffer)?)
+    }
+
+    /// Writes a header and a packet, given in parts.
+    pub fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        nix::sys::uio::writev(&self.fd, parts)?;
+        Ok(())
+    }
+}
+
+impl AsFd for TunQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for TunQueue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+fn open_queue(name: &str, many: bool) -> Result<OwnedFd, Error> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun");
+    let device: OwnedFd = match device {
+        Ok(device) => device.into(),
+        Err(e) => {
+            let remedy = match e.kind() {
+                io::ErrorKind::NotFound => "load the tun module, or give the container /dev/net/tun",
+                io::ErrorKind::PermissionDenied => "let this user open /dev/net/tun, or run as root",
+                _ => return Err(Error::system("open /dev/net/tun", e)),
+            };
+            return Err(Error::Unavailable {
+                what: "/dev/net/tun".into(),
+                remedy,
+            });
+        }
+    };
+    let mut request = interface::request(name)?;
+    let flags =
+        libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | if many { libc::IFF_MULTI_QUEUE } else { 0 };
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: TUNSETIFF takes an `ifreq`, which lives through the call.
+    let result = unsafe {
+        libc::ioctl(
+            device.as_raw_fd(),
+            libc::TUNSETIFF,
+            std::ptr::from_mut(&mut request),
+        )
+    };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        return Err(match error.raw_os_error() {
+            Some(libc::EPERM) => Error::Unavailable {
+                what: format!("the TUN interface {name}"),
+                remedy: "give the node CAP_NET_ADMIN, or let it enter a user namespace",
+            },
+            _ => Error::system(format!("create the TUN interface {name}"), error),
+        });
+    }
+    Ok(device)
+}
+
+fn set_offloads(queue: &OwnedFd) -> io::Result<Offloads> {
+    let mut bytes = VnetHeader::BYTES as libc::c_int;
+    // SAFETY: TUNSETVNETHDRSZ takes a pointer to an int, which lives through the call.
+    if unsafe {
+        libc::ioctl(
+            queue.as_raw_fd(),
+            libc::TUNSETVNETHDRSZ,
+            std::ptr::from_mut(&mut bytes),
+        )
+    } < 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    // Since Linux 6.2: UDP segmentation, for both families or for none.
+    const TUN_F_USO: libc::c_uint = 0x20 | 0x40;
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+    for (flags, offloads) in [(tcp | TUN_F_USO, Offloads::TcpAndUdp), (tcp, Offloads::Tcp)] {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        if unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) } == 0 {
+            return Ok(offloads);
+        }
+    }
+    Ok(Offloads::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::is_root;
+    use crate::{Namespace, Poller};
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::time::Duration;
+
+    #[test]
+    fn header_bytes_round_trip() {
+        let header = VnetHeader {
+            flags: VnetHeader::NEEDS_CSUM,
+            gso_type: VnetHeader::GSO_UDP_L4,
+            header_length: 28,
+            gso_size: 1200,
+            checksum_start: 20,
+            checksum_offset: 6,
+            buffers: 1,
+        };
+        let mut bytes = [&header.to_bytes()[..], b"packet"].concat();
+        assert_eq!(
+            VnetHeader::split(&mut bytes),
+            Some((header, &mut b"packet".to_owned()[..]))
+        );
+        assert_eq!(VnetHeader::split(&mut [0; 11]), None);
+    }
+
+    /// Gives the interface an address, so that the kernel routes through it.
+    fn address(name: &str, prefix: &str) {
+        let status = std::process::Command::new("ip")
+            .args(["address", "add", prefix, "dev", name])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn super_packets_come_out_and_go_in() {
+        if !is_root() {
+            return;
+        }
+        let work = || {
+            let tun = Tun::create("swn-tun0", 1, 1400).unwrap();
+            assert_eq!(tun.offloads, Offloads::TcpAndUdp);
+            address("swn-tun0", "10.99.0.1/24");
+            let queue = TunQueue::adopt(tun.queues.into_iter().next().unwrap());
+            let mut poller = Poller::new(1).unwrap();
+            poller.add(&queue, 1).unwrap();
+            let mut buffer = vec![0; TunQueue::MAX_READ];
+
+            // Out: ten datagrams sent with UDP GSO arrive as one packet without checksum.
+            let socket = crate::DatagramSocket::bind_udp(
+                "10.99.0.1:7000".parse().unwrap(),
+                crate::SocketOptions::default(),
+            );
+            let data: Vec<u8> = (0..10).flat_map(|n| [n; 1000]).collect();
+            let to = (Ipv4Addr::new(10, 99, 0, 2), 7001).into();
+            let datagram = crate::Datagram {
+                segment: Some(1000),
+                ..crate::Datagram::to(to, &data)
+            };
+            crate::SendBatch::new(1)
+                .send(socket.unwrap(), &[datagram])
+                .unwrap();
+            let (header, mut packet) = loop {
+                assert_eq!(
+                    poller.wait(Some(Duration::from_secs(5))).unwrap().count(),
+                    1,
+                    "nothing came out of the TUN"
+                );
+                let length = queue.read(&mut buffer).unwrap();
+                let (header, packet) = VnetHeader::split(&mut buffer[..length]).unwrap();
+                // Routers are solicited on a new interface; that is not ours.
+                if packet[0] >> 4 == 4 {
+                    break (header, packet.to_vec());
+                }
+            };
+            assert_eq!(
+                (header.gso_type, header.gso_size, header.flags),
+                (VnetHeader::GSO_UDP_L4, 1000, VnetHeader::NEEDS_CSUM)
+            );
+            assert_eq!((header.checksum_start, header.checksum_offset), (20, 6));
+            assert_eq!(packet.len(), 28 + data.len());
+
+            // In: the same super-packet with addresses and ports swapped, in parts, arrives as ten datagrams. Swapping changes no checksum.
+            let receiver = UdpSocket::bind("10.99.0.1:7000").unwrap();
+            receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            for n in 0..4 {
+                packet.swap(12 + n, 16 + n);
+            }
+            packet.swap(20, 22);
+            packet.swap(21, 23);
+            let (front, back) = packet.split_at(100);
+            queue
+                .write(&[
+                    IoSlice::new(&header.to_bytes()),
+                    IoSlice::new(front),
+                    IoSlice::new(back),
+                ])
+                .unwrap();
+            let mut datagram = [0; 2000];
+            for n in 0..10u8 {
+                assert_eq!(receiver.recv(&mut datagram).unwrap(), 1000);
+                assert_eq!(datagram[..1000], [n; 1000]);
+            }
+        };
+        Namespace::create().unwrap().run(work).unwrap();
+    }
+
+    #[test]
+    fn an_interface_has_as_many_queues_as_wanted_and_ends_with_them() {
+        if !is_root() {
+            return;
+        }
+        let work = || {
+            let tun = Tun::create("swn-tun1", 3, 1400).unwrap();
+            assert_eq!((tun.queues.len(), tun.name.as_str()), (3, "swn-tun1"));
+            let read = |file: &str| {
+                std::process::Command::new("ip")
+                    .args(["link", "show", file])
+                    .output()
+                    .unwrap()
+            };
+            let shown = String::from_utf8(read("swn-tun1").stdout).unwrap();
+            assert!(
+                shown.contains("mtu 1400") && shown.contains("qlen 5000") && shown.contains(",UP"),
+                "{shown}"
+            );
+            let busy = Tun::create("swn-tun1", 1, 1400).unwrap_err();
+            assert!(
+                busy.to_string()
+                    .starts_with("cannot create the TUN interface swn-tun1: "),
+                "{busy}"
+            );
+            drop(tun);
+            assert!(interface::index("swn-tun1").is_err());
+        };
+        Namespace::create().unwrap().run(work).unwrap();
+        assert!(matches!(
+            Tun::create("swn-tun2", 0, 1400),
+            Err(Error::Invalid { .. })
+        ));
+    }
+}
