@@ -1,1 +1,7 @@
-//! config.
+//! The configuration of a node: plain types, and the table of commands that fills and prints them.
+
+pub mod model;
+mod secret;
+
+pub use model::*;
+pub use secret::{SealError, Sealer, SecretText};
