@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
 use crate::Error;
 
@@ -28,9 +28,9 @@ pub fn set_mtu(name: &str, mtu: u16) -> Result<(), Error> {
 
 /// Sets the length of an interface's transmit queue, in packets.
 pub fn set_queue_length(name: &str, packets: u16) -> Result<(), Error> {
-    let mut request = request(name)?;
-    request.ifr_ifru.ifru_metric = packets.into();
-    control(libc::SIOCSIFTXQLEN, &mut request)
+    let index = index(name)?;
+    // By netlink, because the ioctl wants privilege outside the user namespace as well.
+    set_link_attribute(index, libc::IFLA_TXQLEN, packets.into())
         .map_err(|e| Error::system(format!("set the queue length of interface {name}"), e))
 }
 
@@ -68,6 +68,46 @@ fn control(code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+/// Sets one number of a link (rtnetlink(7), RTM_SETLINK) and waits for the answer.
+fn set_link_attribute(index: u32, attribute: u16, value: u32) -> io::Result<()> {
+    const MESSAGE_BYTES: u32 = 40;
+    const ATTRIBUTE_BYTES: u16 = 8;
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    let mut message = Vec::with_capacity(MESSAGE_BYTES as usize);
+    // struct nlmsghdr: length, type, flags, sequence number, port.
+    message.extend(MESSAGE_BYTES.to_ne_bytes());
+    message.extend(libc::RTM_SETLINK.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]);
+    // struct ifinfomsg: family and type any, index, no flags changed.
+    message.extend([0; 4]);
+    message.extend(index.to_ne_bytes());
+    message.extend([0; 8]);
+    // struct rtattr: length, type, value.
+    message.extend(ATTRIBUTE_BYTES.to_ne_bytes());
+    message.extend(attribute.to_ne_bytes());
+    message.extend(value.to_ne_bytes());
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    send(netlink.as_raw_fd(), &message, MsgFlags::empty())?;
+    let mut answer = [0; 256];
+    let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    // struct nlmsgerr behind the header: 0, or the negative error code.
+    let code = answer
+        .get(..length)
+        .and_then(|answer| answer.get(16..))
+        .and_then(|rest| rest.first_chunk());
+    match code.map(|bytes| i32::from_ne_bytes(*bytes)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        None => Err(io::Error::from(io::ErrorKind::InvalidData)),
     }
 }
 
