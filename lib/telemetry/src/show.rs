@@ -56,8 +56,8 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Dead Peer Detection Statistics:");
         assert_eq!(lines.len(), 5);
-        assert!(lines[1].starts_with("  DPD Requests Rcvd:"));
-        assert!(lines[1].contains("  DPD Requests Sent:"));
+        assert!(lines[1].starts_with("  Total DPD Requests Received:"));
+        assert!(lines[1].contains("  Total DPD Requests Sent:"));
         assert!(
             lines[1..4]
                 .iter()

@@ -5,7 +5,7 @@ use super::{counters, session};
 counters! {
     area "aaa", after session::END, facility "aaamgr", schema System;
 
-    section "AAA Statistics", moved by "freeradius::eap_mschapv2" {
+    section "AAA Statistics", moved by "freeradius::a_remote_access_peer_authenticates_with_eap_and_is_accounted" {
         REQUESTS             Counter Bits32 "aaa-ttlreq"           "Total aaa requests"
             reported as starAAATtlRequests;
         CURRENT_REQUESTS     Gauge   Bits32 "aaa-curreq"           "Current aaa requests"
@@ -28,7 +28,7 @@ counters! {
         ACCT_PURGED          Counter Bits32 "aaa-ttlacctpurged"    "Total aaa acct purged";
     }
 
-    section "RADIUS Statistics", moved by "freeradius::eap_mschapv2" {
+    section "RADIUS Statistics", moved by "freeradius::a_remote_access_peer_authenticates_with_eap_and_is_accounted" {
         RADIUS_AUTH_REQUESTS Counter Bits32 "aaa-ttlradauthreq"    "Total radius auth requests";
         RADIUS_AUTH_CURRENT  Gauge   Bits32 "aaa-curradauthreq"    "Current radius auth requests";
         RADIUS_AUTH_RETRIED  Counter Bits32 "aaa-ttlradauthreqretried" "Total radius auth requests retried";

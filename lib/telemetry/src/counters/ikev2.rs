@@ -5,7 +5,7 @@ use super::counters;
 counters! {
     area "ikev2", after 0, facility "ipsecmgr", schema System;
 
-    section "Detailed IKE Statistics", moved by "strongswan::net_to_net_psk" {
+    section "Detailed IKE Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         CURRENT_SAS          Gauge   Bits32 "ikev2-cursa"          "Current IKE SAs";
         CURRENT_SAS_INIT     Gauge   Bits32 "ikev2-cursainit"      "Current IKE SAs Initiated";
         CURRENT_SAS_RESP     Gauge   Bits32 "ikev2-cursaresp"      "Current IKE SAs Responded";
@@ -30,7 +30,7 @@ counters! {
         KEEPALIVE_SENT       Counter Bits32 "ikev2-nattkeepalive-send" "NATT Keepalive Sent";
     }
 
-    section "Total IKEv2 SA Statistics", moved by "strongswan::net_to_net_psk" {
+    section "Total IKEv2 SA Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         CURRENT_IKEV2_SAS    Gauge   Bits32 "ikev2-curikev2sa"     "Current IKE_SA";
         CURRENT_HALF_OPEN    Gauge   Bits32 "ikev2-curhalfsa"      "Current Half Open IKE_SA";
         CURRENT_CONNECTING   Gauge   Bits32 "ikev2-curconnsa"      "Current Connecting IKE_SA";
@@ -38,16 +38,16 @@ counters! {
         CURRENT_CHILD_SAS    Gauge   Bits32 "ikev2-curchildsa"     "Current CHILD_SA";
     }
 
-    section "Dead Peer Detection Statistics", moved by "strongswan::dpd_both_ways" {
-        DPD_RECV             Counter Bits32 "ikev2-dpd-recv"       "DPD Requests Rcvd";
-        DPD_SENT             Counter Bits32 "ikev2-dpd-send"       "DPD Requests Sent";
-        DPD_REPLY_RECV       Counter Bits32 "ikev2-dpd-recv-reply" "DPD Replies Rcvd";
-        DPD_REPLY_SENT       Counter Bits32 "ikev2-dpd-send-reply" "DPD Replies Sent";
-        DPD_TIMEOUT          Counter Bits32 "ikev2-dpd-timeout"    "DPD Timeouts";
-        DPD_DISCONNECT       Counter Bits32 "ikev2-dpd-disconnect" "DPD Disconnects";
+    section "Dead Peer Detection Statistics", moved by "strongswan::liveness::we_answer_the_peers_liveness_checks" {
+        DPD_RECV             Counter Bits32 "ikev2-dpd-recv"       "Total DPD Requests Received";
+        DPD_SENT             Counter Bits32 "ikev2-dpd-send"       "Total DPD Requests Sent";
+        DPD_REPLY_RECV       Counter Bits32 "ikev2-dpd-recv-reply" "Total DPD Replies Received";
+        DPD_REPLY_SENT       Counter Bits32 "ikev2-dpd-send-reply" "Total DPD Replies Sent";
+        DPD_TIMEOUT          Counter Bits32 "ikev2-dpd-timeout"    "Total DPD Timeouts";
+        DPD_DISCONNECT       Counter Bits32 "ikev2-dpd-disconnect" "Total DPD Disconnects";
     }
 
-    section "Total IKEv2 IKE_SA Delete Statistics", moved by "strongswan::peer_deletes_tunnel" {
+    section "Total IKEv2 IKE_SA Delete Statistics", moved by "node::processes::a_stopping_node_deletes_its_tunnels" {
         IKE_SA_DELETES       Counter Bits32 "ikev2-ikesadel"         "IKE_SA Deleted";
         IKE_DELETE_REQ_SENT  Counter Bits32 "ikev2-ikesadelreq-sent" "Delete Req Sent";
         IKE_DELETE_REQ_RECV  Counter Bits32 "ikev2-ikesadelreq-recv" "Delete Req Rcvd";
@@ -55,7 +55,7 @@ counters! {
         IKE_DELETE_RSP_RECV  Counter Bits32 "ikev2-ikesadelrep-recv" "Delete Rsp Rcvd";
     }
 
-    section "Total IKEv2 Timer Expiration Statistics", moved by "strongswan::peer_killed" {
+    section "Total IKEv2 Timer Expiration Statistics", moved by "strongswan::liveness::a_dead_peer_is_noticed_and_its_tunnel_removed" {
         EXP_RETRANSMISSION   Counter Bits32 "ikev2-exp-retran"     "Max Retransmissions";
         EXP_SETUP            Counter Bits32 "ikev2-exp-setup"      "IKE_SA Setup";
         EXP_SETUP_NO_XCHG    Counter Bits32 "ikev2-exp-setupnoxchg" "IKE_SA Setup (No XCHG)";
@@ -67,7 +67,7 @@ counters! {
         EXP_CHILD_LIFE_HARD  Counter Bits32 "ikev2-exp-childlifehard" "CHILD_SA Hard Lifetime";
     }
 
-    section "Total IKEv2 Child_SA Statistics", moved by "strongswan::child_rekey_by_peer" {
+    section "Total IKEv2 Child_SA Statistics", moved by "strongswan::rekeying::the_peer_rekeys_the_child" {
         CHILD_REQ_SENT       Counter Bits32 "ikev2-csa-createreqsnt" "Create Req Sent";
         CHILD_REQ_RECV       Counter Bits32 "ikev2-csa-createreqrcv" "Create Req Rcvd";
         CHILD_RSP_SENT       Counter Bits32 "ikev2-csa-createrspsnt" "Create Rsp Sent";
@@ -86,7 +86,7 @@ counters! {
         CHILD_DELETE_SPIS_RECV Counter Bits32 "ikev2-csa-delmultspircv" "Delete Multiple SPIs Rcvd";
     }
 
-    section "Total IKEv2 Rekey Statistics", moved by "strongswan::ike_rekey_by_peer" {
+    section "Total IKEv2 Rekey Statistics", moved by "strongswan::rekeying::the_peer_rekeys_the_ike_sa" {
         REKEY_IKE_REQ_SENT   Counter Bits32 "ikev2-rekey-ikesareqsent" "IKE_SA Rekey Req Sent";
         REKEY_IKE_REQ_RECV   Counter Bits32 "ikev2-rekey-ikesareqrcvd" "IKE_SA Rekey Req Rcvd";
         REKEY_IKE_RSP_SENT   Counter Bits32 "ikev2-rekey-ikesarspsent" "IKE_SA Rekey Rsp Sent";
@@ -99,7 +99,7 @@ counters! {
         REKEY_CHILD_IGNORED  Counter Bits32 "ikev2-rekey-childsaignored" "CHILD_SA Rekey Ignored";
     }
 
-    section "Total IKEv2 Exchanges Dropped", moved by "ike::bad_input" {
+    section "Total IKEv2 Exchanges Dropped", moved by "node::hostile::bad_packets_change_nothing" {
         DROP_UNEXPECTED_PAYLOAD Counter Bits32 "ikev2-xchg-dropunexppld" "Unexpected Payload";
         DROP_RSP_NO_SA       Counter Bits32 "ikev2-xchg-droprspnoikesa" "Response, No IKE_SA";
         DROP_INVALID_RSP     Counter Bits32 "ikev2-xchg-dropinvrsp" "Invalid Response";
@@ -117,7 +117,7 @@ counters! {
         BAD_RESPONSE         Counter Bits32 "ikev2-xchg-badresp"   "Bad Response";
     }
 
-    section "Total IKEv2 Misc Statistics", moved by "strongswan::nat_traversal" {
+    section "Total IKEv2 Misc Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         SA_CREATE_FAIL       Counter Bits32 "ikev2-misc-ikesacrefail" "IKE_SA Create Failures";
         FLOW_FAIL            Counter Bits32 "ikev2-misc-saflowopfail" "SA Flow Operation Failures";
         NAT_UPDATE_CONTROL   Counter Bits32 "ikev2-nat-update-addr-control" "NAT Address Update, Control";

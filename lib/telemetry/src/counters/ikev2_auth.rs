@@ -5,7 +5,7 @@ use super::{counters, ikev2};
 counters! {
     area "ikev2_auth", after ikev2::END, facility "ipsecmgr", schema System;
 
-    section "Total IKEv2 Authentication Statistics", moved by "strongswan::net_to_net_psk" {
+    section "Total IKEv2 Authentication Statistics", moved by "strongswan::refusals::a_wrong_key_fails_authentication" {
         PHASE1_SUCCESS       Counter Bits32 "ikev2-auth-p1succ"    "Phase 1 Success";
         PHASE1_FAIL          Counter Bits32 "ikev2-auth-p1fail"    "Phase 1 Failure";
         PHASE1_REQ           Counter Bits32 "ikev2-auth-p1req"     "Phase 1 Request Rcvd";
@@ -22,7 +22,7 @@ counters! {
         EAP_ID_RSP_RECV      Counter Bits32 "ikev2-auth-eap-id-rsp-rcvd" "EAP Identity Rsp Rcvd";
     }
 
-    section "Total IKEv2 Authentication Method Statistics", moved by "strongswan::certificates" {
+    section "Total IKEv2 Authentication Method Statistics", moved by "strongswan::certificates::rsa_certificates" {
         LOCAL_CERT_CURRENT   Gauge   Bits32 "ikev2-current-local-cert-auth-method" "Current Local Certificate";
         LOCAL_CERT_ATTEMPT   Counter Bits32 "ikev2-attempt-local-cert-auth-method" "Attempted Local Certificate";
         LOCAL_CERT_SUCCESS   Counter Bits32 "ikev2-success-local-cert-auth-method" "Successful Local Certificate";
@@ -37,7 +37,7 @@ counters! {
         MSCHAPV2_FAIL        Counter Bits32 "ikev2-failure-eap-mschapv2-auth-method" "Failed EAP-MSCHAPv2";
     }
 
-    section "Total IKEv2 Certificate Statistics", moved by "strongswan::certificates" {
+    section "Total IKEv2 Certificate Statistics", moved by "strongswan::certificates::rsa_certificates" {
         CERTREQ_SENT         Counter Bits32 "ikev2-cert-reqsent"   "Certificate Req Sent";
         CERTREQ_RECV         Counter Bits32 "ikev2-cert-reqrecv"   "Certificate Req Rcvd";
         CERTREQ_IGNORED      Counter Bits32 "ikev2-cert-req-ignored" "Certificate Req Ignored";

@@ -5,7 +5,7 @@ use super::{counters, ikev2_auth};
 counters! {
     area "ikev2_decode", after ikev2_auth::END, facility "ipsecmgr", schema System;
 
-    section "Total IKEv2 Decode Failure Statistics", moved by "ike::bad_input" {
+    section "Total IKEv2 Decode Failure Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         PACKET               Counter Bits32 "ikev2-decfail-pktfail" "Total Packets";
         HEADER               Counter Bits32 "ikev2-decfail-ikehdr" "IKE Header";
         HEADER_PAYLOAD       Counter Bits32 "ikev2-decfail-ikehdrpay" "IKE Header Next Payload";
@@ -52,7 +52,7 @@ counters! {
         UNKNOWN              Counter Bits32 "ikev2-decfail-unkerr" "Other";
     }
 
-    section "Total IKEv2 Decrypt Failure Statistics", moved by "ike::bad_input" {
+    section "Total IKEv2 Decrypt Failure Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         DECRYPT              Counter Bits32 "ikev2-decryptfail"    "Decrypt Failures";
         DECRYPT_INTEGRITY    Counter Bits32 "ikev2-decryptfail-hmac" "HMAC Mismatch";
         DECRYPT_PADDING      Counter Bits32 "ikev2-decryptfail-pad" "Pad Error";

@@ -5,14 +5,14 @@ use super::{counters, ikev2_decode};
 counters! {
     area "ikev2_notify", after ikev2_decode::END, facility "ipsecmgr", schema System;
 
-    section "Total IKEv2 Cookie Statistics", moved by "strongswan::cookie_challenge" {
+    section "Total IKEv2 Cookie Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         COOKIE_SENT          Counter Bits32 "ikev2-notif-cooksent" "Cookie Notify Sent";
         COOKIE_RECV          Counter Bits32 "ikev2-notif-cookrecv" "Cookie Notify Rcvd";
         COOKIE_MATCH         Counter Bits32 "ikev2-notif-cookmatch" "Cookie Notify Match";
         COOKIE_MISMATCH      Counter Bits32 "ikev2-notif-cooknotmatch" "Cookie Notify Not Match";
     }
 
-    section "Total IKEv2 Notify Payload Sent Statistics", moved by "strongswan::no_common_proposal" {
+    section "Total IKEv2 Notify Payload Sent Statistics", moved by "strongswan::refusals::no_common_ike_proposal_is_refused_and_the_difference_is_named" {
         SENT_INVALID_KE      Counter Bits32 "ikev2-notifpaysent-invke" "Invalid KE Payload";
         SENT_MAJOR_VERSION   Counter Bits32 "ikev2-notifpaysent-invmajver" "Invalid Major Version";
         SENT_MESSAGE_ID      Counter Bits32 "ikev2-notifpaysent-invmsgid" "Invalid Message ID";
@@ -24,7 +24,7 @@ counters! {
         SENT_INTERNAL_FAIL   Counter Bits32 "ikev2-notifpaysent-intfail" "Internal Address Failure";
     }
 
-    section "Total IKEv2 Notify Payload Received Statistics", moved by "ike::notifies_are_counted" {
+    section "Total IKEv2 Notify Payload Received Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         RECV_INVALID_KE      Counter Bits32 "ikev2-notifpayrecv-invke" "Invalid KE Payload";
         RECV_MAJOR_VERSION   Counter Bits32 "ikev2-notifpayrecv-invmajver" "Invalid Major Version";
         RECV_MESSAGE_ID      Counter Bits32 "ikev2-notifpayrecv-invmsgid" "Invalid Message ID";
@@ -35,7 +35,7 @@ counters! {
         RECV_CRITICAL        Counter Bits32 "ikev2-notifpayrecv-unsuppcrit" "Unsupported Critical Payload";
     }
 
-    section "Total IKEv2 Notify Message Receive Statistics", moved by "ike::notifies_are_counted" {
+    section "Total IKEv2 Notify Message Receive Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         MSG_CRITICAL         Counter Bits32 "ikev2-notifrecv-unsuppcritpay" "Unsupported Critical Payload";
         MSG_INVALID_IKE_SPI  Counter Bits32 "ikev2-notifrecv-invikespi" "Invalid IKE SPI";
         MSG_MAJOR_VERSION    Counter Bits32 "ikev2-notifrecv-invmajver" "Invalid Major Version";

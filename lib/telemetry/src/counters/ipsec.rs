@@ -5,14 +5,14 @@ use super::{counters, ikev2_notify};
 counters! {
     area "ipsec", after ikev2_notify::END, facility "iftask", schema System;
 
-    section "Data Path Statistics", moved by "strongswan::net_to_net_psk" {
+    section "Data Path Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         TX_ESP_PACKETS       Counter Bits64 "crypto-txesppacket"   "ESP Packets Sent";
         TX_ESP_OCTETS        Counter Bits64 "crypto-txespoctet"    "ESP Octets Sent";
         RX_ESP_PACKETS       Counter Bits64 "crypto-rxesppacket"   "ESP Packets Received";
         RX_ESP_OCTETS        Counter Bits64 "crypto-rxespoctet"    "ESP Octets Received";
     }
 
-    section "Data Path Error Statistics", moved by "dataplane::bad_input" {
+    section "Data Path Error Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         AUTH_ERROR_PACKETS   Counter Bits64 "crypto-errauthpacket" "Authentication Error Packets";
         AUTH_ERROR_OCTETS    Counter Bits64 "crypto-errauthoctet"  "Authentication Error Octets";
         BAD_RECORD_PACKETS   Counter Bits64 "crypto-errbadrecpacket" "No SA Packets";

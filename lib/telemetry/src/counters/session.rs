@@ -5,7 +5,7 @@ use super::{counters, ipsec};
 counters! {
     area "session", after ipsec::END, facility "sessmgr", schema System;
 
-    section "Session Statistics", moved by "strongswan::remote_access" {
+    section "Session Statistics", moved by "strongswan::remote_access::an_ipv4_address_is_assigned" {
         CURRENT_CALLS        Gauge   Bits32 "sess-curttlcalls"     "In-progress calls"
             reported as starSessInProgCalls;
         CURRENT_ACTIVE       Gauge   Bits32 "sess-curactcall"      "In-progress active calls"
@@ -32,7 +32,7 @@ counters! {
         RX_PACKETS           Counter Bits64 "sess-rxpackets"       "Total packets received from peers";
     }
 
-    section "WSG Session Statistics", moved by "strongswan::remote_access" {
+    section "WSG Session Statistics", moved by "strongswan::remote_access::an_ipv4_address_is_assigned" {
         WSG_CURRENT          Gauge   Bits32 "wsg-cursess"          "Current sessions";
         WSG_ACTIVE           Gauge   Bits32 "wsg-curactive"        "Current active sessions";
         WSG_SETUP            Counter Bits32 "wsg-ttlsetup"         "Total sessions set up";

@@ -5,7 +5,7 @@ use super::{aaa, counters};
 counters! {
     area "wsg", after aaa::END, facility "sessmgr", schema Wsg;
 
-    section "WSG Service Statistics", moved by "strongswan::remote_access" {
+    section "WSG Service Statistics", moved by "strongswan::remote_access::an_ipv4_address_is_assigned" {
         CURRENT_SESSIONS     Gauge   Bits32 "wsg-current-sessions-total" "Current sessions";
         CURRENT_ACTIVE       Gauge   Bits32 "wsg-current-active-sessions" "Current active sessions";
         CURRENT_ACTIVE_IPV4  Gauge   Bits32 "wsg-current-active-ipv4-sessions" "Current active IPv4 sessions";

@@ -48,6 +48,14 @@ events! {
         count: u64,
     } says "{count} SNMP requests with an unknown community refused";
 
+    /// The agent cannot open its socket.
+    SnmpSocketFailed<'a> = snmp 11003 Error {
+        /// Port of the agent.
+        port: u16,
+        /// Why it failed and what would be right.
+        reason: &'a str,
+    } says "SNMP agent cannot use UDP port {port}: {reason}";
+
     /// Traps were thrown away because they came faster than they could be sent.
     TrapsDiscarded = snmp 11002 Warning {
         /// How many since the last report.

@@ -54,6 +54,19 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The severity of a word in `logging filter`; `trace` shows as much as `debug`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "critical" => Some(Self::Critical),
+            "error" => Some(Self::Error),
+            "warning" => Some(Self::Warning),
+            "unusual" => Some(Self::Unusual),
+            "info" => Some(Self::Info),
+            "trace" | "debug" => Some(Self::Debug),
+            _ => None,
+        }
+    }
+
     /// The word in log lines and in `logging filter`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,10 +3,12 @@
 //! The standard library has no calendar; this is the small part of one that the node needs. Days and dates follow the proleptic
 //! Gregorian calendar, local time the system's time zone file.
 
+mod uptime;
 mod zone;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use uptime::node_uptime;
 pub use zone::{Offset, Zone};
 
 /// A date and time of day, in UTC or in local time.
