@@ -15,6 +15,7 @@
 //! [`Sit::ready`] when it serves, and ends when [`Shutdown::requested`] is answered.
 
 mod channel;
+mod configuration;
 mod error;
 mod hardening;
 mod logging;
@@ -30,6 +31,7 @@ use bus::{Address, Bus, Server};
 use telemetry::Counters;
 
 pub use channel::{Channel, Packet, async_fd};
+pub use configuration::ConfigFollower;
 pub use error::Error;
 pub use logging::set_level;
 pub use shutdown::Shutdown;
