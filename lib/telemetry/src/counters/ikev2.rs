@@ -19,11 +19,15 @@ counters! {
         TX_PACKETS           Counter Bits32 "ikev2-txpacket"       "Total Packets Out";
         RX_OCTETS            Counter Bits32 "ikev2-rxoctet"        "Total Octets In";
         TX_OCTETS            Counter Bits32 "ikev2-txoctet"        "Total Octets Out";
+        RX_FRAGMENTS         Counter Bits32 "ikev2-rx-fragments"   "Total Fragments In";
+        TX_FRAGMENTS         Counter Bits32 "ikev2-tx-fragments"   "Total Fragments Out";
+        RX_FRAGMENTED        Counter Bits32 "ikev2-rx-fragmented-packet" "Total IKE Fragmented Packets In";
+        TX_FRAGMENTED        Counter Bits32 "ikev2-tx-fragmented-packet" "Total IKE Fragmented Packets out";
+        FRAGMENTS_DROPPED    Counter Bits32 "ikev2-rx-fragments-dropped" "Total IKE Fragments Dropped";
         INIT_FAIL            Counter Bits32 "ikev2-initfail"       "Total Setup Failures";
         INIT_FAIL_NO_RESP    Counter Bits32 "ikev2-initfail-noresp" "Setup Failures, No Response";
         INIT_FAIL_RESP       Counter Bits32 "ikev2-initfail-resp"  "Setup Failures as Responder";
         INVALID_COOKIE       Counter Bits32 "ikev2-invcookie"      "Invalid Cookies";
-        CONGESTION_REJECT    Counter Bits32 "ikev2-congrej"        "Congestion Rejects";
         CONGESTION_DROP      Counter Bits32 "ikev2-congdrop"       "Congestion Drops";
         UNKNOWN_SPI          Counter Bits32 "ikev2-unkxchgspi"     "Unknown Exchange SPI";
         KEEPALIVE_RECV       Counter Bits32 "ikev2-nattkeepalive-recv" "NATT Keepalive Rcvd";
@@ -36,6 +40,14 @@ counters! {
         CURRENT_CONNECTING   Gauge   Bits32 "ikev2-curconnsa"      "Current Connecting IKE_SA";
         CURRENT_ESTABLISHED  Gauge   Bits32 "ikev2-curestsa"       "Current Established IKE_SA";
         CURRENT_CHILD_SAS    Gauge   Bits32 "ikev2-curchildsa"     "Current CHILD_SA";
+    }
+
+    section "IPSec Tunnel Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
+        CURRENT_TUNNELS      Gauge   Bits32 "ipsec-cur-tun"        "Current Tunnels";
+        ESTABLISHED_TUNNELS  Gauge   Bits32 "ipsec-cur-tunestablished" "Current Tunnels Established";
+        TOTAL_TUNNELS        Counter Bits32 "ipsec-ttl-tun"        "Total Tunnels";
+        IKE_FAILURES         Counter Bits32 "ipsec-ike-fails"      "Total IKE Failures";
+        WSG_CHILD_SAS        Gauge   Bits32 "wsg-curchildsa"       "Current WSG CHILD_SA";
     }
 
     section "Dead Peer Detection Statistics", moved by "strongswan::liveness::we_answer_the_peers_liveness_checks" {
@@ -58,8 +70,6 @@ counters! {
     section "Total IKEv2 Timer Expiration Statistics", moved by "strongswan::liveness::a_dead_peer_is_noticed_and_its_tunnel_removed" {
         EXP_RETRANSMISSION   Counter Bits32 "ikev2-exp-retran"     "Max Retransmissions";
         EXP_SETUP            Counter Bits32 "ikev2-exp-setup"      "IKE_SA Setup";
-        EXP_SETUP_NO_XCHG    Counter Bits32 "ikev2-exp-setupnoxchg" "IKE_SA Setup (No XCHG)";
-        EXP_HALF_OPEN        Counter Bits32 "ikev2-exp-half-open-sa" "IKE_SA Half Open";
         EXP_HALF_OPEN_NO_XCHG Counter Bits32 "ikev2-exp-half-open-sa-noxchg" "IKE_SA Half Open (No XCHG)";
         EXP_LIFE_SOFT        Counter Bits32 "ikev2-exp-lifesoft"   "IKE_SA Soft Lifetime";
         EXP_LIFE_HARD        Counter Bits32 "ikev2-exp-lifehard"   "IKE_SA Hard Lifetime";
@@ -74,12 +84,8 @@ counters! {
         CHILD_RSP_RECV       Counter Bits32 "ikev2-csa-creatersprcv" "Create Rsp Rcvd";
         CHILD_CREATED        Counter Bits32 "ikev2-csa-createsucc" "Create Success";
         CHILD_CREATE_FAIL    Counter Bits32 "ikev2-csa-createfail" "Create Failure";
-        CHILD_SOFT_OVERFLOW  Counter Bits32 "ikev2-csa-createsftovrflw" "Soft Sequence Overflow";
-        CHILD_HARD_OVERFLOW  Counter Bits32 "ikev2-csa-createhrdovrflw" "Hard Sequence Overflow";
         CHILD_DELETE_SENT    Counter Bits32 "ikev2-csa-sngldelpldsnt" "Single Delete Payload Sent";
         CHILD_DELETE_RECV    Counter Bits32 "ikev2-csa-sngldelpldrcv" "Single Delete Payload Rcvd";
-        CHILD_DELETES_SENT   Counter Bits32 "ikev2-csa-multdelpldsnt" "Multiple Delete Payloads Sent";
-        CHILD_DELETES_RECV   Counter Bits32 "ikev2-csa-multdelpldrcv" "Multiple Delete Payloads Rcvd";
         CHILD_DELETE_SPI_SENT Counter Bits32 "ikev2-csa-delpldsnglspisnt" "Delete Single SPI Sent";
         CHILD_DELETE_SPI_RECV Counter Bits32 "ikev2-csa-delpldsnglspircv" "Delete Single SPI Rcvd";
         CHILD_DELETE_SPIS_SENT Counter Bits32 "ikev2-csa-delmultspisnt" "Delete Multiple SPIs Sent";
@@ -113,7 +119,6 @@ counters! {
         DROP_CRITICAL        Counter Bits32 "ikev2-xchg-dropunkcrit" "Unknown Critical Payload";
         DROP_RETRANSMISSION  Counter Bits32 "ikev2-xchg-dropretransdisc" "Retransmission Discarded";
         STALE_MESSAGE_ID     Counter Bits32 "ikev2-xchg-stalemsgid" "Stale Message ID";
-        BAD_MESSAGE_ID       Counter Bits32 "ikev2-xchg-badmsgid"  "Bad Message ID";
         BAD_RESPONSE         Counter Bits32 "ikev2-xchg-badresp"   "Bad Response";
     }
 

@@ -10,16 +10,11 @@ counters! {
         PHASE1_FAIL          Counter Bits32 "ikev2-auth-p1fail"    "Phase 1 Failure";
         PHASE1_REQ           Counter Bits32 "ikev2-auth-p1req"     "Phase 1 Request Rcvd";
         PHASE1_RSP           Counter Bits32 "ikev2-auth-p1rsp"     "Phase 1 Response Sent";
-        PHASE1_FINAL_SENT    Counter Bits32 "ikev2-auth-p1finalsent" "Phase 1 Final Sent";
-        PHASE1_FINAL_RECV    Counter Bits32 "ikev2-auth-p1finalrcvd" "Phase 1 Final Rcvd";
         RSP_SENT             Counter Bits32 "ikev2-auth-tot-rsp-sent" "Total Responses Sent";
         RSP_REJECT           Counter Bits32 "ikev2-auth-tot-rsp-reject" "Total Responses Rejecting";
-        INVALID_NAI          Counter Bits32 "ikev2-auth-invalidnai" "Invalid NAI";
         FAIL_HASH            Counter Bits32 "ikev2-auth-failhash"  "Failed Hash";
         FAIL_SIGNATURE       Counter Bits32 "ikev2-auth-failsign"  "Failed Signature";
         FAIL_MSK_MISSING     Counter Bits32 "ikev2-auth-failmskmiss" "Failed MSK Missing";
-        EAP_ID_REQ_SENT      Counter Bits32 "ikev2-auth-eap-id-req-sent" "EAP Identity Req Sent";
-        EAP_ID_RSP_RECV      Counter Bits32 "ikev2-auth-eap-id-rsp-rcvd" "EAP Identity Rsp Rcvd";
     }
 
     section "Total IKEv2 Authentication Method Statistics", moved by "strongswan::certificates::rsa_certificates" {
@@ -40,9 +35,7 @@ counters! {
     section "Total IKEv2 Certificate Statistics", moved by "strongswan::certificates::rsa_certificates" {
         CERTREQ_SENT         Counter Bits32 "ikev2-cert-reqsent"   "Certificate Req Sent";
         CERTREQ_RECV         Counter Bits32 "ikev2-cert-reqrecv"   "Certificate Req Rcvd";
-        CERTREQ_IGNORED      Counter Bits32 "ikev2-cert-req-ignored" "Certificate Req Ignored";
         CERT_SENT            Counter Bits32 "ikev2-cert-sent"      "Certificate Sent";
         CERT_RECV            Counter Bits32 "ikev2-cert-recv"      "Certificate Rcvd";
-        CERT_IGNORED         Counter Bits32 "ikev2-cert-ignored"   "Certificate Ignored";
     }
 }

@@ -30,7 +30,6 @@ counters! {
         TRANSFORM_HEADER     Counter Bits32 "ikev2-decfail-transhdr" "Transform Header";
         TRANSFORM_LENGTH     Counter Bits32 "ikev2-decfail-translen" "Transform Length";
         KE_LENGTH            Counter Bits32 "ikev2-decfail-kepaylen" "KE Payload Length";
-        KE_GROUP             Counter Bits32 "ikev2-decfail-kedhgrp" "KE DH Group";
         KE_GROUP_LENGTH      Counter Bits32 "ikev2-decfail-kedhgrplen" "KE DH Group Length";
         ID_LENGTH            Counter Bits32 "ikev2-decfail-idpaylen" "ID Payload Length";
         ID_TYPE              Counter Bits32 "ikev2-decfail-idpaytype" "ID Payload Type";
@@ -45,16 +44,18 @@ counters! {
         CP_LENGTH            Counter Bits32 "ikev2-decfail-cppaylen" "CP Payload Length";
         CP_ATTRIBUTE_LENGTH  Counter Bits32 "ikev2-decfail-cppayattrlen" "CP Attribute Length";
         TS_LENGTH            Counter Bits32 "ikev2-decfail-tspaylen" "TS Payload Length";
+        TS_SYNTAX            Counter Bits32 "ikev2-decfail-tspayrecv" "TS Payload Syntax";
+        TOO_MANY_TS          Counter Bits32 "ikev2-decfail-unsupptspaytsnum" "Too Many Traffic Selectors";
         TS_TYPE              Counter Bits32 "ikev2-decfail-tspaytstype" "TS Type";
         ENCRYPTED_LENGTH     Counter Bits32 "ikev2-decfail-encrpaylen" "Encrypted Payload Length";
         CERT_UNSUPPORTED     Counter Bits32 "ikev2-decfail-unsuppcertpay" "Unsupported Certificate";
-        AUTH_UNSUPPORTED     Counter Bits32 "ikev2-decfail-unsuppauthmeth" "Unsupported AUTH Method";
         UNKNOWN              Counter Bits32 "ikev2-decfail-unkerr" "Other";
     }
 
     section "Total IKEv2 Decrypt Failure Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         DECRYPT              Counter Bits32 "ikev2-decryptfail"    "Decrypt Failures";
         DECRYPT_INTEGRITY    Counter Bits32 "ikev2-decryptfail-hmac" "HMAC Mismatch";
+        DECRYPT_COUNT_EXCEEDED Counter Bits32 "ikev2-decryptfail-count-exceeded" "Decrypt Fail Count Exceeded";
         DECRYPT_PADDING      Counter Bits32 "ikev2-decryptfail-pad" "Pad Error";
     }
 }

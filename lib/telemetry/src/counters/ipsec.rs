@@ -28,4 +28,14 @@ counters! {
         REPLAY_PACKETS       Counter Bits64 "crypto-errreplaypacket" "Replayed Packets";
         REPLAY_OCTETS        Counter Bits64 "crypto-errreplayoctet" "Replayed Octets";
     }
+
+    // Variables of our own, for what the reference does not count.
+    section "Data Path Worker Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
+        STRAYS_SENT          Counter Bits64 "iftask-stray-sent"    "Packets Passed To Other Workers";
+        STRAYS_RECEIVED      Counter Bits64 "iftask-stray-rcvd"    "Packets Taken From Other Workers";
+        STRAYS_LOST          Counter Bits64 "iftask-stray-lost"    "Packets Lost Between Workers";
+        CLEAR_NO_SA          Counter Bits64 "iftask-clear-no-sa"   "Clear Packets Without SA";
+        FRAGMENTED           Counter Bits64 "iftask-prefragmented" "Clear Packets Fragmented";
+        TOO_BIG              Counter Bits64 "iftask-too-big"       "Clear Packets Too Big";
+    }
 }
