@@ -1,0 +1,32 @@
+//! The security association database, as far as the engine needs to look into it.
+
+use std::time::Instant;
+
+/// What the shell does for the engine at once, over the data plane's tables. Installing and removing go through
+/// [`Output`](crate::Output) instead, as they have an order with messages.
+pub trait Sad {
+    /// Reserves an inbound ESP SPI in this slot, or `None` if the slot is full. It is given back with
+    /// [`Sad::free_spi`], or by [`Output::Remove`](crate::Output::Remove) once it was installed.
+    fn allocate_spi(&mut self, slot: u8) -> Option<u32>;
+
+    /// Gives back an SPI that was never installed.
+    fn free_spi(&mut self, spi: u32);
+
+    /// What the child SA with this inbound SPI has carried; zeros if it is not known.
+    fn usage(&self, spi: u32) -> Usage;
+}
+
+/// What a child SA has carried since it was installed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// When the last authentic packet came in.
+    pub last_inbound: Option<Instant>,
+    /// Bytes from the peer.
+    pub inbound_bytes: u64,
+    /// Packets from the peer.
+    pub inbound_packets: u64,
+    /// Bytes to the peer.
+    pub outbound_bytes: u64,
+    /// Packets to the peer; counted for the sequence number too.
+    pub outbound_packets: u64,
+}
