@@ -67,6 +67,8 @@ pub enum Error {
     BadCertificateSignature {
         /// Its subject.
         subject: String,
+        /// The issuer whose certificate was at hand.
+        issuer: String,
     },
     /// A certificate in the middle of the chain is not one of a certification authority.
     NotCa {
@@ -146,9 +148,9 @@ impl fmt::Display for Error {
             }
             Error::Malformed(what) => write!(f, "{what} is malformed"),
             Error::NoCertificateInFile => f.write_str("no certificate found, PEM or DER is expected"),
-            Error::PassPhraseNeeded => {
-                f.write_str("private key is encrypted, a pass phrase must be configured")
-            }
+            Error::PassPhraseNeeded => f.write_str(
+                "private key is encrypted and no pass phrase is known; store it without encryption",
+            ),
             Error::PassPhraseWrong => f.write_str("pass phrase does not decrypt the private key"),
             Error::UnsupportedKey(kind) => {
                 write!(
@@ -177,9 +179,10 @@ impl fmt::Display for Error {
             Error::ChainTooLong { limit } => {
                 write!(f, "certificate chain is longer than {limit} certificates")
             }
-            Error::BadCertificateSignature { subject } => {
-                write!(f, "signature in the certificate of {subject} is wrong")
-            }
+            Error::BadCertificateSignature { subject, issuer } => write!(
+                f,
+                "certificate of {subject} was not signed with the key in the CA certificate of its issuer {issuer}"
+            ),
             Error::NotCa { subject } => {
                 write!(
                     f,

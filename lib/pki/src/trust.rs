@@ -199,7 +199,7 @@ impl Failure {
             | UNABLE_TO_VERIFY_LEAF_SIGNATURE
             | DEPTH_ZERO_SELF_SIGNED_CERT
             | SELF_SIGNED_CERT_IN_CHAIN => Error::UnknownIssuer { subject, issuer },
-            CERT_SIGNATURE_FAILURE => Error::BadCertificateSignature { subject },
+            CERT_SIGNATURE_FAILURE => Error::BadCertificateSignature { subject, issuer },
             CERT_NOT_YET_VALID => Error::NotYetValid {
                 subject,
                 from: not_before,

@@ -124,7 +124,8 @@ fn a_ca_of_the_same_name_but_another_key_is_not_the_issuer() {
     assert_eq!(
         validate(&leaf, &[], &[&root]),
         Err(Error::BadCertificateSignature {
-            subject: subject("enb1")
+            subject: subject("enb1"),
+            issuer: subject("Root")
         })
     );
 }
