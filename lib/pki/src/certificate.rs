@@ -370,8 +370,6 @@ const EXTENDED_KEY_USAGES: [&[u8]; 8] = [
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::test_pki::{DAY, Request, now, rsa};
 
@@ -516,30 +514,5 @@ mod tests {
             [leaf.clone(), second.certificate, first.certificate]
         );
         assert_eq!(issuing_path(&leaf, &[]), [leaf]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        #[test]
-        fn damaged_certificates_never_panic(
-            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-            cut in prop::option::of(any::<prop::sample::Index>()),
-        ) {
-            static DER: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| enb().der().to_vec());
-            let mut der = DER.clone();
-            for (at, value) in edits {
-                let at = at.index(der.len());
-                der[at] = value;
-            }
-            if let Some(cut) = cut {
-                der.truncate(cut.index(der.len()));
-            }
-            if let Ok(certificate) = Certificate::from_der(&der) {
-                let _ = (certificate.identities(), certificate.subject(), certificate.issuer());
-                let _ = (certificate.not_before(), certificate.not_after(), certificate.serial_number());
-                let _ = (certificate.key_type(), certificate.check_usage(), certificate.is_self_issued());
-            }
-        }
     }
 }

@@ -17,6 +17,7 @@ mod auth;
 mod certificate;
 mod der;
 mod error;
+pub mod fuzz;
 mod identity;
 mod private_key;
 #[cfg(test)]
