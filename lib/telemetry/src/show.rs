@@ -1,6 +1,49 @@
 //! Blocks of counters as `show ... statistics` prints them.
 
-use crate::counters::{Counter, Descriptor};
+use crate::counters::{Counter, Descriptor, Schema};
+use crate::{Reader, Scope};
+
+/// A `show` command that prints counters and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// `show crypto statistics`: IKEv2 and the data path.
+    CryptoStatistics,
+    /// `show crypto statistics ikev2`.
+    CryptoStatisticsIkev2,
+    /// `show session counters`.
+    SessionCounters,
+    /// `show radius counters`.
+    RadiusCounters,
+}
+
+impl Report {
+    /// The text, with the sums over all processes.
+    pub fn print(self, counters: &Reader) -> String {
+        let facilities: &[&str] = match self {
+            Self::CryptoStatistics => &["ipsecmgr", "iftask"],
+            Self::CryptoStatisticsIkev2 => &["ipsecmgr"],
+            Self::SessionCounters => &["sessmgr"],
+            Self::RadiusCounters => &["aaamgr"],
+        };
+        let picked = |row: &Descriptor| row.schema == Schema::System && facilities.contains(&row.facility);
+        sections(picked, |counter| counters.sum(counter))
+    }
+}
+
+/// `show wsg-service statistics`: a block for each service that `wanted` chooses, sorted by context and name.
+pub fn wsg_statistics(counters: &Reader, wanted: impl Fn(&Scope) -> bool) -> String {
+    let services = counters
+        .scopes(Schema::Wsg)
+        .into_iter()
+        .filter(|scope| wanted(scope));
+    services.fold(String::new(), |text, service| {
+        let block = sections(
+            |row| row.schema == Schema::Wsg,
+            |counter| counters.scoped_sum(service, counter),
+        );
+        text + &format!("Service: {}  Context: {}\n{block}", service.name, service.context)
+    })
+}
 
 /// The sections that `pick` chooses, in table order: a title line, then two counters a line.
 ///
@@ -46,6 +89,8 @@ fn cell(counter: Counter, value: &impl Fn(Counter) -> u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Counters;
+    use crate::counters::{ikev2, wsg};
 
     #[test]
     fn a_section_has_its_title_and_two_counters_a_line() {
@@ -64,6 +109,39 @@ mod tests {
                 .all(|line| line.len() == 2 + 2 * (LABEL + VALUE) + 2),
             "{text}"
         );
+    }
+
+    #[test]
+    fn reports_print_sums() {
+        let folder = std::env::temp_dir().join(format!("telemetry-show-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for instance in 1..=2 {
+            let ike = Counters::open(&folder, "ipsecmgr", instance).unwrap();
+            ike.add(ikev2::DPD_RECV, 3);
+            let sessions = Counters::open(&folder, "sessmgr", instance).unwrap();
+            sessions
+                .scoped(&Scope::wsg("isp", "enb"))
+                .unwrap()
+                .inc(wsg::SETUP_ATTEMPTS);
+        }
+        let reader = Reader::open(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let text = Report::CryptoStatisticsIkev2.print(&reader);
+        let line = format!("  {:<LABEL$}{:>VALUE$}", "Total DPD Requests Received:", 6);
+        assert!(text.contains(&line), "{text}");
+        assert!(!text.contains("Data Path"));
+        assert!(
+            Report::CryptoStatistics
+                .print(&reader)
+                .contains("Data Path Statistics:")
+        );
+        let text = wsg_statistics(&reader, |service| service.context == "isp");
+        assert!(text.starts_with("Service: enb  Context: isp\n"), "{text}");
+        assert!(
+            text.contains(&format!("{:<LABEL$}{:>VALUE$}", "Total setup attempts:", 2)),
+            "{text}"
+        );
+        assert_eq!(wsg_statistics(&reader, |service| service.name == "other"), "");
     }
 
     #[test]
