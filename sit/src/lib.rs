@@ -1,1 +1,90 @@
-//! sit.
+//! System initiation: the parent of every process of the node. It opens what must not die, starts the others, watches them, and starts them again.
+//!
+//! ```text
+//!  signals ──────────────┐
+//!  tick ─────────────────┤            ┌─ launch: Spawn, Welcome on descriptor 3
+//!  bus: Execute ─────────┤            ├─ Descriptors: UDP groups, ESP, TUN, segments, rings
+//!  follow sct, rmctrl ───┼─> Manager ─┼─ Contexts: namespaces
+//!  of each child (2):    │  (1 loop)  ├─ links: a pair for every two tasks of bus::link::LINKS
+//!    control messages ───┤            ├─ CrashList: on disk
+//!    death (pidfd) ──────┘            └─ TaskTable: one Entry a task, one Life a process
+//! ```
+//!
+//! One thread, one runtime. Nothing here reads what came from the network, and nothing waits for another process: a request that cannot be fulfilled yet
+//! is put aside.
+
+mod backoff;
+mod bus_api;
+mod contexts;
+mod crashes;
+mod descriptors;
+mod environment;
+mod error;
+mod follow;
+mod launch;
+mod links;
+mod lives;
+mod manager;
+mod requests;
+mod show;
+mod state;
+mod stop;
+mod usage;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bus::Address;
+use netio::Spawn;
+
+pub use error::Error;
+
+/// How the node is to run.
+#[derive(Clone)]
+pub struct Options {
+    /// Boot configuration file.
+    pub config: PathBuf,
+    /// What is to survive the node: crash list, saved configurations, accounting, statistics.
+    pub state_dir: PathBuf,
+    /// What lives as long as the node: lock, bus, counters, names of namespaces.
+    pub run_dir: PathBuf,
+    /// Number of workers; `None`: one for each processor the node may use.
+    pub workers: Option<u32>,
+    /// How the process of a task is started.
+    pub spawn: Arc<dyn Fn(Address) -> Spawn>,
+    /// The tasks to start instead of the static ones; for tests.
+    pub tasks: Option<Vec<Address>>,
+}
+
+impl Options {
+    /// The usual node, whose children are this executable with the arguments `FACILITY --instance N`.
+    pub fn new(config: PathBuf, state_dir: PathBuf, run_dir: PathBuf) -> Self {
+        let spawn = |address: Address| {
+            Spawn::new("/proc/self/exe")
+                .argument(address.facility.name())
+                .argument("--instance")
+                .argument(address.instance.to_string())
+        };
+        Self {
+            config,
+            state_dir,
+            run_dir,
+            workers: None,
+            spawn: Arc::new(spawn),
+            tasks: None,
+        }
+    }
+}
+
+/// Runs the node until it is told to stop (SIGTERM, SIGINT), and stops it in order. The process must have one thread only.
+pub fn run(options: Options) -> Result<(), Error> {
+    let mut environment = environment::prepare(&options)?;
+    task::start_log(manager::SIT.to_string());
+    environment.harden();
+    netio::task::set_name("sit");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    runtime.block_on(async { manager::Manager::start(options, environment).await?.run().await })
+}

@@ -33,10 +33,10 @@ use telemetry::Counters;
 pub use channel::{Channel, Packet, async_fd};
 pub use configuration::ConfigFollower;
 pub use error::Error;
-pub use logging::set_level;
+pub use logging::{set_level, start as start_log};
 pub use shutdown::Shutdown;
 pub use sit::{EspSockets, IkeSockets, RingEnds, Sit, Tun};
-pub use start::{Outcome, main};
+pub use start::{Outcome, main, publish_events};
 
 /// One life of one child process. Managers take it apart.
 pub struct Task {

@@ -27,8 +27,8 @@ pub fn set_level(severity: Severity) {
     }
 }
 
-/// Starts logging in the name of `who`, at level info.
-pub(crate) fn start(who: String) {
+/// Starts logging in the name of `who`, at level info. ([`crate::main`] does it for children; `sit` calls it itself.)
+pub fn start(who: String) {
     let (level, handle) = reload::Layer::new(LevelFilter::INFO);
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)

@@ -171,8 +171,8 @@ impl Sit {
             .collect()
     }
 
-    /// A UDP socket in `context`, bound to `address` (or any) and `port` (0: any; then `number` tells several apart). Asking again gives the
-    /// same socket.
+    /// A UDP socket in `context`, bound to `address` (`None`: any IPv4 address; `::` is any IPv6 address) and `port` (0: any; then `number` tells
+    /// several apart). Asking again gives the same socket.
     pub async fn open_udp(
         &self,
         context: &str,

@@ -206,8 +206,8 @@ fn watch_signals(shutdown: &Shutdown) -> Result<(), Error> {
     Ok(())
 }
 
-/// Events of the telemetry table go out as notices.
-fn publish_events(bus: &Bus) {
+/// Publishes the events that this process emits as notices. ([`main`] does it for children; `sit` calls it itself.)
+pub fn publish_events(bus: &Bus) {
     let bus = bus.clone();
     telemetry::events::install(Arc::new(move |record: Record| {
         let time = record

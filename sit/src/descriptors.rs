@@ -1,0 +1,481 @@
+//! Everything that must not die with a child: sockets, TUN queues, segments, rings. Kept by what they are for, so that asking twice gives the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use bus::messages::rmctrl::SlotMap;
+use bus::messages::sit::{Close, OpenEsp, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened};
+use bus::{Address, Facility, Message};
+use netio::steering::Steering;
+use netio::{DatagramSocket, SocketOptions, Tun, UdpGroup};
+use sadb::{Slot, SlotSegments, StrayRing};
+use task::Packet;
+
+use crate::contexts::{Context, Contexts};
+
+/// RFC 7296 section 2: IKE.
+const IKE_PORT: u16 = 500;
+/// RFC 3948: IKE and ESP behind NAT.
+const NAT_T_PORT: u16 = 4500;
+/// Packets are fitted to each tunnel by `iftask`, not by the device.
+const TUN_MTU: u16 = 1500;
+/// A ring holds a burst of large packets of one scheduling delay.
+const RING_BYTES: usize = 1 << 20;
+/// Kernel memory of a management socket.
+const UDP_BUFFER: usize = 1 << 20;
+/// Workers of a node: for each other one, the answer to `OpenRings` carries four descriptors, and a control message 64.
+pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4 + 1;
+/// Slots of one `OpenSlots`: three descriptors each.
+const MOST_SLOTS: usize = netio::ControlSocket::MAX_FDS / 3;
+
+/// What `sit` holds for the others.
+pub(crate) struct Descriptors {
+    workers: u32,
+    /// Key of the hash that spreads new IKE SAs over the workers: drawn at boot and never told.
+    key: [u8; 16],
+    /// Worker of each slot, once `rmctrl` has told: index 0 is slot 1.
+    slot_map: Option<Vec<u32>>,
+    groups: HashMap<(String, SocketAddr), Held<UdpGroup>>,
+    esp: HashMap<(String, IpAddr, u32), Held<DatagramSocket>>,
+    tuns: HashMap<String, Tun>,
+    udp: HashMap<(Address, OpenUdpKey), DatagramSocket>,
+    slots: BTreeMap<Slot, SlotSegments>,
+    rings: HashMap<(Facility, u32, u32), StrayRing>,
+}
+
+type OpenUdpKey = (String, String, u32, u32);
+
+/// Something shared by several tasks; closed when the last one closes it.
+struct Held<T> {
+    what: T,
+    by: BTreeSet<Address>,
+}
+
+/// Descriptors for an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    pub opened: Opened,
+    pub fds: Vec<OwnedFd>,
+}
+
+/// Why a request was not fulfilled.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Something it needs is not known yet (the slot map, a new context): ask again when it may be.
+    NotYet(String),
+    /// It cannot be done.
+    Failed(String),
+}
+
+impl<E: std::error::Error> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl Given {
+    fn add(&mut self, name: impl Into<String>, fd: impl AsFd) -> io::Result<()> {
+        self.fds.push(fd.as_fd().try_clone_to_owned()?);
+        self.opened.names.push(name.into());
+        Ok(())
+    }
+}
+
+impl Descriptors {
+    pub fn new(workers: u32) -> io::Result<Self> {
+        let mut key = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        Ok(Self {
+            workers,
+            key,
+            slot_map: None,
+            groups: HashMap::new(),
+            esp: HashMap::new(),
+            tuns: HashMap::new(),
+            udp: HashMap::new(),
+            slots: BTreeMap::new(),
+            rings: HashMap::new(),
+        })
+    }
+
+    /// Fulfils an opening request of `who`.
+    pub fn open(&mut self, contexts: &Contexts, who: Address, packet: &Packet) -> Result<Given, Refusal> {
+        let kind = packet.header.message;
+        if kind == OpenIke::TYPE {
+            let request: OpenIke = decode(packet)?;
+            self.open_ike(contexts, who, &request.context, parse(&request.address)?)
+        } else if kind == OpenEsp::TYPE {
+            let request: OpenEsp = decode(packet)?;
+            self.open_esp(contexts, who, &request.context, parse(&request.address)?)
+        } else if kind == OpenTun::TYPE {
+            self.open_tun(contexts, who, &decode::<OpenTun>(packet)?.context)
+        } else if kind == OpenSlots::TYPE {
+            self.open_slots(who, &decode::<OpenSlots>(packet)?.slots)
+        } else if kind == OpenRings::TYPE {
+            self.open_rings(who)
+        } else if kind == OpenUdp::TYPE {
+            self.open_udp(contexts, who, decode(packet)?)
+        } else {
+            Err(Refusal::Failed(format!(
+                "requests of type {kind:#06x} are not served"
+            )))
+        }
+    }
+
+    /// `who` needs the sockets of an address, or the TUN of a context, no longer.
+    pub fn close(&mut self, who: Address, request: &Close) {
+        match request.address.parse::<IpAddr>() {
+            Ok(address) => {
+                release(&mut self.groups, who, |(context, socket)| {
+                    *context == request.context && socket.ip() == address
+                });
+                release(&mut self.esp, who, |(context, local, _)| {
+                    *context == request.context && *local == address
+                });
+                self.udp.retain(|(holder, (context, local, ..)), _| {
+                    *holder != who || *context != request.context || *local != request.address
+                });
+            }
+            // The device belongs to the context: only its own vpnmgr gives it up.
+            Err(_) if who.facility == Facility::Vpnmgr => drop(self.tuns.remove(&request.context)),
+            Err(_) => {}
+        }
+    }
+
+    /// Closes all that belongs to a context.
+    pub fn close_context(&mut self, name: &str) {
+        self.groups.retain(|(context, _), _| context != name);
+        self.esp.retain(|(context, ..), _| context != name);
+        self.udp.retain(|(_, (context, ..)), _| context != name);
+        self.tuns.remove(name);
+    }
+
+    /// Takes over a slot map: the kernel steers by it from now on.
+    pub fn set_slot_map(&mut self, map: &SlotMap) -> Result<(), String> {
+        let wrong = map.workers.iter().any(|&worker| worker > self.workers);
+        if map.workers.len() != usize::from(u8::MAX) || wrong {
+            return Err(format!("the slot map does not fit {} workers", self.workers));
+        }
+        self.slot_map = Some(map.workers.clone());
+        let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
+        for ((context, address), group) in &self.groups {
+            let program = if address.port() == IKE_PORT {
+                steering.program_500()
+            } else {
+                steering.program_4500()
+            };
+            group
+                .what
+                .steer(&program)
+                .map_err(|error| format!("{address} in {context}: {error}"))?;
+        }
+        for ((context, address, worker), socket) in &self.esp {
+            let filter = steering.esp_filter(index(*worker), address.is_ipv4());
+            socket
+                .what
+                .attach_filter(&filter)
+                .map_err(|error| format!("ESP {address} in {context}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn open_ike(
+        &mut self,
+        contexts: &Contexts,
+        who: Address,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<Given, Refusal> {
+        let worker = self.worker(who, &[Facility::Ipsecmgr])?;
+        let context = context(contexts, name)?;
+        let mut given = Given::default();
+        for port in [IKE_PORT, NAT_T_PORT] {
+            let group = self.group(context, name, SocketAddr::new(address, port), who)?;
+            given.add(format!("udp{port}"), member(group, index(worker))?)?;
+        }
+        Ok(given)
+    }
+
+    fn open_esp(
+        &mut self,
+        contexts: &Contexts,
+        who: Address,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<Given, Refusal> {
+        let worker = self.worker(who, &[Facility::Iftask])?;
+        let context = context(contexts, name)?;
+        let mut given = Given::default();
+        let workers = index(self.workers) + 1;
+        let group = self.group(context, name, SocketAddr::new(address, NAT_T_PORT), who)?;
+        given.add("udp4500", member(group, workers + index(worker))?)?;
+        match self.esp_socket(context, name, address, worker, who) {
+            Ok(socket) => given.add("esp", socket)?,
+            // Without the right to raw sockets, ESP behind UDP still works.
+            Err(error) => tracing::warn!("no ESP socket for {address} in context {name}: {error}"),
+        }
+        Ok(given)
+    }
+
+    fn open_tun(&mut self, contexts: &Contexts, who: Address, name: &str) -> Result<Given, Refusal> {
+        let context = context(contexts, name)?;
+        let worker = match who.facility {
+            Facility::Vpnmgr if who.instance == context.id => None,
+            Facility::Iftask => Some(self.worker(who, &[Facility::Iftask])?),
+            _ => {
+                return Err(Refusal::Failed(format!(
+                    "{who} has no business with the TUN of context {name}"
+                )));
+            }
+        };
+        if !self.tuns.contains_key(name) {
+            let (device, queues) = (format!("starward{}", context.id), index(self.workers) + 1);
+            let tun = context
+                .namespace
+                .run(|| Tun::create(&device, queues, TUN_MTU))??;
+            self.tuns.insert(name.to_owned(), tun);
+        }
+        let mut given = Given::default();
+        if let Some(tun) = self.tuns.get(name) {
+            given.opened.interface.clone_from(&tun.name);
+            if let Some(worker) = worker {
+                let queue = tun.queues.get(index(worker)).ok_or_else(|| missing("queue"))?;
+                given.add("tun", queue)?;
+            }
+        }
+        Ok(given)
+    }
+
+    fn open_slots(&mut self, who: Address, numbers: &[u32]) -> Result<Given, Refusal> {
+        if numbers.len() > MOST_SLOTS {
+            return Err(Refusal::Failed(format!(
+                "at most {MOST_SLOTS} slots can be opened at a time"
+            )));
+        }
+        let mut given = Given::default();
+        for &number in numbers {
+            let slot = u8::try_from(number).ok().and_then(Slot::new);
+            let slot = slot.ok_or_else(|| Refusal::Failed(format!("there is no slot {number}")))?;
+            let owner = self.owner(slot)?;
+            let segments = match self.slots.entry(slot) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(SlotSegments::create(slot)?)
+                }
+            };
+            // Keys are for those two only.
+            let fds = match who.facility {
+                Facility::Ipsecmgr if who.instance == owner => segments.owner_fds()?,
+                Facility::Iftask if who.instance == owner => segments.worker_fds()?,
+                Facility::Ipsecmgr | Facility::Iftask => {
+                    return Err(Refusal::Failed(format!(
+                        "slot {slot} belongs to worker {owner}, not to {who}"
+                    )));
+                }
+                _ => {
+                    given.add(format!("slot-{slot}-counters"), segments.reader_fd()?)?;
+                    continue;
+                }
+            };
+            given.add(format!("slot-{slot}-keys"), fds.keys)?;
+            given.add(format!("slot-{slot}-hot"), fds.hot)?;
+            given.add(format!("slot-{slot}-counters"), fds.counters)?;
+        }
+        Ok(given)
+    }
+
+    fn open_rings(&mut self, who: Address) -> Result<Given, Refusal> {
+        let worker = self.worker(who, &[Facility::Iftask, Facility::Ipsecmgr])?;
+        let mut given = Given::default();
+        for other in (1..=self.workers).filter(|&other| other != worker) {
+            for (direction, from, to) in [("to", worker, other), ("from", other, worker)] {
+                let ring = match self.rings.entry((who.facility, from, to)) {
+                    std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(entry) => {
+                        entry.insert(StrayRing::create(RING_BYTES)?)
+                    }
+                };
+                let (memory, event) = ring.fds();
+                given.add(format!("ring-{direction}-{other}"), memory)?;
+                given.add(format!("event-{direction}-{other}"), event)?;
+            }
+        }
+        Ok(given)
+    }
+
+    fn open_udp(&mut self, contexts: &Contexts, who: Address, request: OpenUdp) -> Result<Given, Refusal> {
+        let context = context(contexts, &request.context)?;
+        let port = u16::try_from(request.port)
+            .map_err(|_| Refusal::Failed(format!("there is no UDP port {}", request.port)))?;
+        // Any address means any IPv4 address: a socket for both families would see IPv4 peers in disguise.
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let address = if request.address.is_empty() {
+            any
+        } else {
+            parse(&request.address)?
+        };
+        let address = SocketAddr::new(address, port);
+        let key = (
+            who,
+            (request.context, request.address, request.port, request.number),
+        );
+        let mut given = Given::default();
+        let socket = match self.udp.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let options = SocketOptions {
+                    receive_buffer: UDP_BUFFER,
+                    send_buffer: UDP_BUFFER,
+                    ..SocketOptions::default()
+                };
+                entry.insert(
+                    context
+                        .namespace
+                        .run(|| DatagramSocket::bind_udp(address, options))??,
+                )
+            }
+        };
+        given.add("udp", socket)?;
+        Ok(given)
+    }
+
+    fn group(
+        &mut self,
+        context: &Context,
+        name: &str,
+        address: SocketAddr,
+        who: Address,
+    ) -> Result<&UdpGroup, Refusal> {
+        let steering = self.steering()?;
+        let workers = index(self.workers) + 1;
+        let held = match self.groups.entry((name.to_owned(), address)) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let group = context.namespace.run(|| {
+                    if address.port() == IKE_PORT {
+                        UdpGroup::open(
+                            address,
+                            workers,
+                            SocketOptions::default(),
+                            &steering.program_500(),
+                        )
+                    } else {
+                        let options = SocketOptions {
+                            gro: true,
+                            ..SocketOptions::default()
+                        };
+                        UdpGroup::open(address, 2 * workers, options, &steering.program_4500())
+                    }
+                })??;
+                entry.insert(Held {
+                    what: group,
+                    by: BTreeSet::new(),
+                })
+            }
+        };
+        held.by.insert(who);
+        Ok(&held.what)
+    }
+
+    fn esp_socket(
+        &mut self,
+        context: &Context,
+        name: &str,
+        address: IpAddr,
+        worker: u32,
+        who: Address,
+    ) -> Result<&DatagramSocket, String> {
+        let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
+        let held = match self.esp.entry((name.to_owned(), address, worker)) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let filter = steering.esp_filter(index(worker), address.is_ipv4());
+                let open = || {
+                    let socket =
+                        DatagramSocket::bind_esp(SocketAddr::new(address, 0), SocketOptions::default())?;
+                    socket.attach_filter(&filter)?;
+                    Ok::<_, netio::Error>(socket)
+                };
+                let opened = context.namespace.run(open).and_then(|opened| opened);
+                entry.insert(Held {
+                    what: opened.map_err(|error| error.to_string())?,
+                    by: BTreeSet::new(),
+                })
+            }
+        };
+        held.by.insert(who);
+        Ok(&held.what)
+    }
+
+    fn steering(&self) -> Result<Steering, Refusal> {
+        let map = self.map()?;
+        let owner = |slot: u8| {
+            let worker = *map.get(usize::from(slot).checked_sub(1)?)?;
+            usize::try_from(worker.checked_sub(1)?).ok()
+        };
+        Ok(Steering::new(index(self.workers) + 1, owner, self.key)?)
+    }
+
+    fn owner(&self, slot: Slot) -> Result<u32, Refusal> {
+        let map = self.map()?;
+        Ok(map.get(usize::from(slot.number()) - 1).copied().unwrap_or(0))
+    }
+
+    fn map(&self) -> Result<&Vec<u32>, Refusal> {
+        self.slot_map
+            .as_ref()
+            .ok_or_else(|| Refusal::NotYet("rmctrl has not told the slot map yet".into()))
+    }
+
+    /// The worker of a task of one of `facilities`.
+    fn worker(&self, who: Address, facilities: &[Facility]) -> Result<u32, Refusal> {
+        if facilities.contains(&who.facility) && (1..=self.workers).contains(&who.instance) {
+            Ok(who.instance)
+        } else {
+            Err(Refusal::Failed(format!(
+                "{who} is no worker that has such descriptors"
+            )))
+        }
+    }
+}
+
+fn release<K, T>(held: &mut HashMap<K, Held<T>>, who: Address, is_meant: impl Fn(&K) -> bool) {
+    held.retain(|key, held| {
+        if is_meant(key) {
+            held.by.remove(&who);
+        }
+        !held.by.is_empty()
+    });
+}
+
+fn context<'a>(contexts: &'a Contexts, name: &str) -> Result<&'a Context, Refusal> {
+    contexts
+        .get(name)
+        .ok_or_else(|| Refusal::NotYet(format!("there is no context '{name}'")))
+}
+
+fn member(group: &UdpGroup, index: usize) -> Result<&OwnedFd, Refusal> {
+    group.members().get(index).ok_or_else(|| missing("group member"))
+}
+
+fn missing(what: &str) -> Refusal {
+    Refusal::Failed(format!("there is no {what} for this worker"))
+}
+
+fn decode<M: prost::Message + Default>(packet: &Packet) -> Result<M, Refusal> {
+    packet.decode().map_err(Refusal::Failed)
+}
+
+fn parse(address: &str) -> Result<IpAddr, Refusal> {
+    address
+        .parse()
+        .map_err(|_| Refusal::Failed(format!("'{address}' is no IP address")))
+}
+
+/// Position of a worker, which are counted from 1.
+fn index(worker: u32) -> usize {
+    worker.saturating_sub(1) as usize
+}

@@ -1,0 +1,112 @@
+//! What the system must offer before a node can run, and the run directory.
+
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use netio::LockFile;
+
+use crate::Options;
+use crate::error::Error;
+
+/// Descriptors for 255 slots, the rings and sockets of many contexts.
+const OPEN_FILES: u64 = 65_536;
+
+/// The node may run.
+pub(crate) struct Environment {
+    /// Held as long as the node runs.
+    pub _lock: LockFile,
+    /// Processors this node may use.
+    pub processors: Vec<usize>,
+    /// What is missing here, in words; nothing a node could not do without.
+    pub missing: Vec<String>,
+}
+
+impl Environment {
+    /// Keeps what this process holds, which is everything, out of core dumps and other hands. (After a user namespace was entered: its maps can only be
+    /// written before.)
+    pub fn harden(&mut self) {
+        for result in [
+            netio::task::forbid_core_dumps(),
+            netio::task::forbid_new_privileges(),
+        ] {
+            if let Err(error) = result {
+                self.missing.push(error.to_string());
+            }
+        }
+    }
+}
+
+/// Takes the run directory and checks the rest. Must be called before the process has a second thread, because it may enter a user namespace.
+pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
+    let mut missing = Vec::new();
+    File::open(&options.config).map_err(|source| Error::Configuration {
+        path: options.config.clone(),
+        source,
+    })?;
+    for path in [&options.run_dir, &options.state_dir] {
+        make_directory(path, 0o755)?;
+    }
+    let lock = LockFile::acquire(&options.run_dir.join("lock")).map_err(|error| match error {
+        netio::Error::Locked { holder, .. } => Error::AlreadyRunning {
+            run_dir: options.run_dir.clone(),
+            pid: holder,
+        },
+        error => Error::Kernel(error),
+    })?;
+    if !is_privileged() {
+        netio::enter_user_namespace().map_err(|error| Error::NoPrivilege {
+            cause: error.to_string(),
+        })?;
+        missing.push(
+            "not started as root: the node runs in a user namespace with a network of its own, apart from the machine's".to_owned(),
+        );
+    }
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+        .map_err(|source| Error::NoTun { source })?;
+    make_directory(&options.run_dir.join("bus"), 0o700)?;
+    make_directory(&options.run_dir.join("counters"), 0o755)?;
+    make_directory(&options.run_dir.join("netns"), 0o755)?;
+    let files = netio::task::raise_open_files(OPEN_FILES)?;
+    if files < OPEN_FILES / 16 {
+        missing.push(format!(
+            "only {files} open files allowed: some tunnels may find no place (ulimit -n)"
+        ));
+    }
+    Ok(Environment {
+        _lock: lock,
+        processors: netio::task::usable_cpus()?,
+        missing,
+    })
+}
+
+/// Root with the capabilities that matter: a container's root may lack them.
+fn is_privileged() -> bool {
+    let held = |capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false);
+    nix::unistd::geteuid().is_root()
+        && held(caps::Capability::CAP_NET_ADMIN)
+        && held(caps::Capability::CAP_NET_RAW)
+        && held(caps::Capability::CAP_SYS_ADMIN)
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
+    let wrong = |source| Error::Directory {
+        path: path.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(wrong)?;
+    let metadata = fs::metadata(path).map_err(wrong)?;
+    // What an earlier node of another user left is not ours to use.
+    if metadata.uid() != nix::unistd::geteuid().as_raw() && !nix::unistd::geteuid().is_root() {
+        let text = format!("it belongs to user {}", metadata.uid());
+        return Err(wrong(std::io::Error::other(text)));
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Why the node cannot run. Each is one line that says what to do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why the node cannot start or go on.
+#[derive(Debug)]
+pub enum Error {
+    /// Another node runs in the run directory.
+    AlreadyRunning {
+        /// The run directory.
+        run_dir: PathBuf,
+        /// The process of the other node, if it is known.
+        pid: Option<u32>,
+    },
+    /// The configuration file cannot be read.
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory of the node cannot be used.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no TUN device to be had.
+    NoTun {
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither privilege nor a user namespace.
+    NoPrivilege {
+        /// What the system said, and what would help.
+        cause: String,
+    },
+    /// More workers than descriptors of their rings fit into one control message.
+    Workers {
+        /// The number asked for.
+        asked: u32,
+        /// The largest possible.
+        most: u32,
+    },
+    /// The kernel refused something that a node cannot do without.
+    Kernel(netio::Error),
+    /// The bus cannot be opened.
+    Bus(bus::BusError),
+    /// The runtime cannot be started.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyRunning { run_dir, pid } => {
+                write!(f, "a node is already running in {}", run_dir.display())?;
+                if let Some(pid) = pid {
+                    write!(f, " (process {pid})")?;
+                }
+                f.write_str("; stop it, or choose another directory with --run-dir")
+            }
+            Self::Configuration { path, source } => {
+                write!(
+                    f,
+                    "cannot read the configuration file {}: {source}",
+                    path.display()
+                )
+            }
+            Self::Directory { path, source } => {
+                write!(f, "cannot use the directory {}: {source}", path.display())
+            }
+            Self::NoTun { source } => write!(
+                f,
+                "cannot open /dev/net/tun ({source}); load the module with 'modprobe tun', or give the container the device with \
+                 '--device /dev/net/tun'"
+            ),
+            Self::NoPrivilege { cause } => write!(f, "no privilege to open sockets and devices: {cause}"),
+            Self::Workers { asked, most } => {
+                write!(f, "{asked} workers are too many; 1 to {most} are possible")
+            }
+            Self::Kernel(error) => error.fmt(f),
+            Self::Bus(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Configuration { source, .. } | Self::Directory { source, .. } | Self::NoTun { source } => {
+                Some(source)
+            }
+            Self::Kernel(error) => Some(error),
+            Self::Bus(error) => Some(error),
+            Self::Runtime(error) => Some(error),
+            Self::AlreadyRunning { .. } | Self::NoPrivilege { .. } | Self::Workers { .. } => None,
+        }
+    }
+}
+
+impl From<netio::Error> for Error {
+    fn from(error: netio::Error) -> Self {
+        Self::Kernel(error)
+    }
+}

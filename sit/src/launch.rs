@@ -1,0 +1,101 @@
+//! Starting a process and watching it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use bus::Address;
+use bus::Message;
+use bus::frame::{Header, Kind};
+use bus::messages::sit::Welcome;
+use netio::{ControlSocket, Namespace, Spawn};
+use task::{Channel, Packet, async_fd};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::manager::{Happening, SIT};
+use crate::state::Life;
+
+/// Starts a process for `address` and tells `happenings` what it says and when it is dead.
+///
+/// The process dies with the thread that calls this, which is the only one that `sit` has.
+pub(crate) fn launch(
+    spawn: Spawn,
+    address: Address,
+    number: u32,
+    namespace: Option<&Namespace>,
+    welcome: &Welcome,
+    happenings: &mpsc::Sender<Happening>,
+) -> Result<Life, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let (ours, theirs) = ControlSocket::pair().map_err(|error| text(&error))?;
+    let spawn = match namespace {
+        Some(namespace) => spawn.namespace(namespace).map_err(|error| text(&error))?,
+        None => spawn,
+    };
+    let channel = Arc::new(Channel::new(ours).map_err(|error| text(&error))?);
+    let header = Header {
+        kind: Kind::Event,
+        message: Welcome::TYPE,
+        sender: SIT,
+        correlation: 0,
+    };
+    // It waits in the socket for the child.
+    channel
+        .try_send(header, welcome, &[])
+        .map_err(|error| text(&error))?;
+    let child = spawn.spawn(&theirs).map_err(|error| text(&error))?;
+    let death = child
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(async_fd)
+        .map_err(|error| text(&error))?;
+    let died = {
+        let happenings = happenings.clone();
+        async move {
+            // Readable means dead, and nothing else does; an error would be one of epoll itself.
+            let _ = death.readable().await;
+            let _ = happenings
+                .send(Happening::Died {
+                    address,
+                    life: number,
+                })
+                .await;
+        }
+    };
+    let watchers = [
+        tokio::spawn(read(channel.clone(), address, number, happenings.clone())).abort_handle(),
+        tokio::spawn(died).abort_handle(),
+    ];
+    Ok(Life {
+        number,
+        child,
+        channel,
+        since: Instant::now(),
+        watchers,
+    })
+}
+
+async fn read(channel: Arc<Channel>, address: Address, life: u32, happenings: mpsc::Sender<Happening>) {
+    loop {
+        let packet: Packet = match channel.receive().await {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                tracing::warn!("dropped a control message of {address}: {error}");
+                continue;
+            }
+            Err(error) => return tracing::warn!("the control socket of {address} failed: {error}"),
+        };
+        if happenings
+            .send(Happening::Said {
+                address,
+                life,
+                packet,
+            })
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The lives of tasks: start, death, the next start, the end.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, SystemTime};
+
+use bus::frame::{Header, Kind};
+use bus::messages::common::Ping;
+use bus::messages::sit::{CONTROL_VERSION, Shutdown, TaskStarted, Welcome};
+use bus::{Address, Facility, Message};
+use netio::Signal;
+use telemetry::events::{self, ManagerFailure, ManagerRestart, TaskFailed, TaskRestart};
+
+use crate::contexts::LOCAL;
+use crate::crashes::Crash;
+use crate::manager::{Happening, Manager, SIT, VERSION};
+use crate::state::{Entry, Phase, is_manager};
+use crate::usage::Usage;
+use crate::{launch, links};
+
+const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(5);
+/// A task that misses this many in a row is killed.
+const HEARTBEATS_MISSED: u32 = 6;
+/// A task that leaves with its context is killed when it has not ended by then.
+const LEAVE_GRACE: Duration = Duration::from_secs(2);
+
+impl Manager {
+    /// Starts a process for a task of the table that has none.
+    pub(crate) fn launch(&mut self, address: Address) {
+        let Some(entry) = self.tasks.get_mut(&address) else {
+            return;
+        };
+        let namespace = match entry.context.as_str() {
+            "" | LOCAL => None,
+            name => self.contexts.get(name).map(|context| &context.namespace),
+        };
+        let welcome = Welcome {
+            control_version: CONTROL_VERSION,
+            run_dir: self.options.run_dir.to_string_lossy().into_owned(),
+            state_dir: self.options.state_dir.to_string_lossy().into_owned(),
+            workers: self.workers,
+            lives: entry.lives,
+            context: entry.context.clone(),
+            processor: processor_of(address, self.workers, &self.environment.processors),
+            // Reported by ourselves already.
+            unprotected: Vec::new(),
+            boot_config: self.options.config.to_string_lossy().into_owned(),
+        };
+        let spawn = (self.options.spawn)(address);
+        let number = entry.lives;
+        match launch::launch(spawn, address, number, namespace, &welcome, &self.happenings) {
+            Ok(life) => {
+                let pid = life.pid();
+                entry.life = Some(life);
+                entry.lives += 1;
+                entry.phase = Phase::Starting;
+                entry.missed = 0;
+                entry.usage = Usage::default();
+                if number > 0 {
+                    tell_restart(address, pid);
+                }
+                links::join(&self.tasks, address);
+                self.publish_start(address);
+            }
+            Err(error) => {
+                tracing::error!("cannot start {address}: {error}");
+                let wait = entry
+                    .backoff
+                    .after(Duration::ZERO)
+                    .max(Duration::from_millis(100));
+                entry.phase = Phase::Waiting;
+                self.later(wait, Happening::Restart { address });
+            }
+        }
+    }
+
+    pub(crate) fn publish_start(&self, address: Address) {
+        let Some(entry) = self.tasks.get(&address) else {
+            return;
+        };
+        self.bus.note_started(address);
+        self.bus.publish(&TaskStarted {
+            facility: u32::from(address.facility as u8),
+            instance: address.instance,
+            pid: entry.pid().unwrap_or(0),
+            lives: entry.lives.saturating_sub(1),
+            context: entry.context.clone(),
+        });
+    }
+
+    pub(crate) fn died(&mut self, address: Address, life: u32) {
+        let stopping = self.stopping;
+        let Some(entry) = self.tasks.get_mut(&address).filter(|entry| entry.is_living(life)) else {
+            return;
+        };
+        let Some(mut dead) = entry.life.take() else { return };
+        let (pid, age) = (dead.pid(), dead.since.elapsed());
+        let cause = match dead.child.wait() {
+            Ok(status) => describe(status),
+            Err(error) => error.to_string(),
+        };
+        if stopping || entry.phase == Phase::Stopping {
+            tracing::debug!("{address} (pid {pid}) ended: {cause}");
+            self.tasks.remove(&address);
+            // The context may have come back in the meantime.
+            if !stopping && address.facility == Facility::Vpnmgr {
+                self.restore_vpnmgr(address);
+            }
+            return;
+        }
+        entry.phase = Phase::Waiting;
+        let wait = entry.backoff.after(age);
+        tell_failure(address, pid, &cause);
+        let crash = Crash {
+            time: SystemTime::now(),
+            facility: address.facility.name().to_owned(),
+            instance: address.instance,
+            pid,
+            version: VERSION.to_owned(),
+            cause,
+        };
+        if let Err(error) = self.crashes.add(crash) {
+            tracing::error!(
+                "cannot save the crash list in {}: {error}",
+                self.options.state_dir.display()
+            );
+        }
+        if wait.is_zero() {
+            self.launch(address);
+        } else {
+            tracing::warn!("{address} will be started again in {} ms", wait.as_millis());
+            self.later(wait, Happening::Restart { address });
+        }
+    }
+
+    /// Starts the `vpnmgr` with this address if there is none and its context is (still) wanted.
+    pub(crate) fn restore_vpnmgr(&mut self, address: Address) {
+        let context = self
+            .contexts
+            .iter()
+            .find(|(_, id)| *id == address.instance)
+            .map(|(name, _)| name.to_owned());
+        // That of `local` is static.
+        let Some(context) = context.filter(|name| name != LOCAL) else {
+            return;
+        };
+        if let std::collections::btree_map::Entry::Vacant(vacant) = self.tasks.entry(address) {
+            vacant.insert(Entry::new(address, context));
+            self.launch(address);
+        }
+    }
+
+    /// Tells a task to end for good.
+    pub(crate) fn leave(&mut self, address: Address) {
+        let Some(entry) = self.tasks.get_mut(&address) else {
+            return;
+        };
+        entry.phase = Phase::Stopping;
+        match &entry.life {
+            Some(life) => {
+                let number = life.number;
+                send_shutdown(entry, LEAVE_GRACE);
+                self.later(
+                    LEAVE_GRACE,
+                    Happening::Overdue {
+                        address,
+                        life: number,
+                    },
+                );
+            }
+            None => drop(self.tasks.remove(&address)),
+        }
+    }
+
+    pub(crate) fn kill(&mut self, address: Address, life: u32, why: &str) {
+        let Some(entry) = self.tasks.get_mut(&address).filter(|entry| entry.is_living(life)) else {
+            return;
+        };
+        if let Some(life) = &mut entry.life {
+            tracing::warn!("{address} (pid {}) is killed: {why}", life.pid());
+            if let Err(error) = life.child.signal(Signal::SIGKILL) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+
+    pub(crate) fn send_heartbeats(&self) {
+        for entry in self.tasks.values().filter(|entry| entry.phase == Phase::Ready) {
+            let Some(life) = entry.life.as_ref().map(|life| life.number) else {
+                continue;
+            };
+            let (address, bus, happenings) = (entry.address, self.bus.clone(), self.happenings.clone());
+            tokio::spawn(async move {
+                let answered = bus.request(address, &Ping {}, HEARTBEAT_DEADLINE).await.is_ok();
+                let _ = happenings
+                    .send(Happening::Heartbeat {
+                        address,
+                        life,
+                        answered,
+                    })
+                    .await;
+            });
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, address: Address, life: u32, answered: bool) {
+        let Some(entry) = self.tasks.get_mut(&address).filter(|entry| entry.is_living(life)) else {
+            return;
+        };
+        entry.missed = if answered { 0 } else { entry.missed + 1 };
+        if entry.missed >= HEARTBEATS_MISSED {
+            self.kill(address, life, "it does not answer heartbeats");
+        }
+    }
+}
+
+/// Asks the process of a task to end within `grace`.
+pub(crate) fn send_shutdown(entry: &Entry, grace: Duration) {
+    let Some(life) = &entry.life else { return };
+    let shutdown = Shutdown {
+        grace: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
+    };
+    let header = Header {
+        kind: Kind::Event,
+        message: Shutdown::TYPE,
+        sender: SIT,
+        correlation: 0,
+    };
+    if let Err(error) = life.channel.try_send(header, &shutdown, &[]) {
+        tracing::warn!("cannot tell {} to end: {error}", entry.address);
+    }
+}
+
+fn tell_failure(address: Address, pid: u32, cause: &str) {
+    let (facility, facility_number, instance) = parts(address);
+    if is_manager(address.facility) {
+        events::emit(&ManagerFailure {
+            facility,
+            facility_number,
+            instance,
+            pid,
+            cause,
+        });
+    } else {
+        events::emit(&TaskFailed {
+            facility,
+            facility_number,
+            instance,
+            pid,
+            cause,
+        });
+    }
+}
+
+fn tell_restart(address: Address, pid: u32) {
+    let (facility, facility_number, instance) = parts(address);
+    if is_manager(address.facility) {
+        events::emit(&ManagerRestart {
+            facility,
+            facility_number,
+            instance,
+            pid,
+        });
+    } else {
+        events::emit(&TaskRestart {
+            facility,
+            facility_number,
+            instance,
+            pid,
+        });
+    }
+}
+
+fn parts(address: Address) -> (&'static str, u32, u32) {
+    (
+        address.facility.name(),
+        u32::from(address.facility as u8),
+        address.instance,
+    )
+}
+
+/// How a process ended, in words.
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(number), _) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by signal {number} ({signal})"),
+            Err(_) => format!("killed by signal {number}"),
+        },
+        (None, Some(101)) => "panic (exit status 101)".to_owned(),
+        (None, code) => format!("exit status {}", code.unwrap_or(0)),
+    }
+}
+
+/// The processor that a task stays on: the data plane has one each where there are several to share among workers, everything else floats.
+fn processor_of(address: Address, workers: u32, processors: &[usize]) -> Option<u32> {
+    let place = address.instance.checked_sub(1)? as usize;
+    let enough = processors.len() > 2 && processors.len() >= workers as usize;
+    (address.facility == Facility::Iftask && enough)
+        .then(|| processors.get(place).copied())
+        .flatten()
+        .and_then(|processor| u32::try_from(processor).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_described() {
+        assert_eq!(describe(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
+        assert_eq!(describe(ExitStatus::from_raw(0x6500)), "panic (exit status 101)");
+        assert_eq!(describe(ExitStatus::from_raw(0x0100)), "exit status 1");
+    }
+
+    #[test]
+    fn the_data_plane_is_pinned_where_there_is_room() {
+        let iftask = |instance| Address::new(Facility::Iftask, instance);
+        assert_eq!(processor_of(iftask(2), 4, &[0, 2, 4, 6]), Some(2));
+        assert_eq!(processor_of(iftask(2), 2, &[0, 1]), None);
+        assert_eq!(processor_of(iftask(5), 8, &[0, 1, 2, 3]), None);
+        assert_eq!(
+            processor_of(Address::new(Facility::Ipsecmgr, 1), 4, &[0, 1, 2, 3]),
+            None
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! The loop: everything that happens, one at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bus::messages::rmctrl::SlotMap;
+use bus::{Address, Bus, Facility, Server};
+use task::Packet;
+use telemetry::events::{self, ProtectionMissing, SystemStartup};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::contexts::{Contexts, LOCAL};
+use crate::crashes::CrashList;
+use crate::descriptors::{Descriptors, MOST_WORKERS};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::requests::Deferred;
+use crate::state::{Entry, Phase, TaskTable, static_tasks};
+use crate::usage::Usage;
+use crate::{Options, follow};
+
+pub(crate) const SIT: Address = Address::only(Facility::Sit);
+/// Version of the software, in the crash list and in events.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const QUEUE: usize = 4_096;
+/// Resources are sampled and what was put aside is looked at this often.
+const TICK: Duration = Duration::from_secs(5);
+/// A heartbeat every second tick.
+const HEARTBEAT_TICKS: u64 = 2;
+
+/// What can happen to `sit`.
+pub(crate) enum Happening {
+    /// A child sent a control message.
+    Said {
+        address: Address,
+        life: u32,
+        packet: Packet,
+    },
+    /// A child is dead.
+    Died { address: Address, life: u32 },
+    /// The time of the next start has come.
+    Restart { address: Address },
+    /// A task was told to end and has had the time for it.
+    Overdue { address: Address, life: u32 },
+    /// A heartbeat was answered, or not.
+    Heartbeat {
+        address: Address,
+        life: u32,
+        answered: bool,
+    },
+    /// The contexts of the running configuration.
+    Contexts(BTreeMap<String, u32>),
+    /// The slot map.
+    SlotMap(SlotMap),
+}
+
+/// The state of the node.
+pub(crate) struct Manager {
+    pub(crate) options: Options,
+    pub(crate) environment: Environment,
+    pub(crate) workers: u32,
+    pub(crate) bus: Bus,
+    pub(crate) server: Server,
+    pub(crate) tasks: TaskTable,
+    pub(crate) contexts: Contexts,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) crashes: CrashList,
+    pub(crate) own_usage: Usage,
+    pub(crate) since: Instant,
+    /// Requests that wait for something to become known.
+    pub(crate) deferred: Vec<Deferred>,
+    pub(crate) happenings: mpsc::Sender<Happening>,
+    pub(crate) queue: mpsc::Receiver<Happening>,
+    unprotected: BTreeSet<String>,
+    configured: bool,
+    mapped: bool,
+    ready: bool,
+    pub(crate) stopping: bool,
+    ticks: u64,
+}
+
+impl Manager {
+    /// Opens the bus and starts the static tasks.
+    pub async fn start(options: Options, environment: Environment) -> Result<Self, Error> {
+        let processors = u32::try_from(environment.processors.len())
+            .unwrap_or(1)
+            .clamp(1, MOST_WORKERS);
+        let workers = options.workers.unwrap_or(processors);
+        if !(1..=MOST_WORKERS).contains(&workers) {
+            return Err(Error::Workers {
+                asked: workers,
+                most: MOST_WORKERS,
+            });
+        }
+        let (bus, server) = Bus::open(&options.run_dir, SIT).await.map_err(Error::Bus)?;
+        task::publish_events(&bus);
+        let (happenings, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(follow::contexts(bus.clone(), happenings.clone()));
+        tokio::spawn(follow::slot_map(bus.clone(), happenings.clone()));
+        let mut manager = Self {
+            contexts: Contexts::new(options.run_dir.join("netns"))?,
+            descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
+            crashes: CrashList::load(&options.state_dir),
+            options,
+            environment,
+            workers,
+            bus,
+            server,
+            tasks: TaskTable::new(),
+            own_usage: Usage::default(),
+            since: Instant::now(),
+            deferred: Vec::new(),
+            happenings,
+            queue,
+            unprotected: BTreeSet::new(),
+            configured: false,
+            mapped: false,
+            ready: false,
+            stopping: false,
+            ticks: 0,
+        };
+        let missing = manager.environment.missing.clone();
+        manager.note_unprotected(missing);
+        tracing::info!(
+            "node {VERSION} starts in {} with {workers} workers",
+            manager.options.run_dir.display()
+        );
+        for address in manager
+            .options
+            .tasks
+            .clone()
+            .unwrap_or_else(|| static_tasks(workers))
+        {
+            let context = if address.facility == Facility::Vpnmgr {
+                LOCAL
+            } else {
+                ""
+            };
+            manager
+                .tasks
+                .insert(address, Entry::new(address, context.to_owned()));
+            manager.launch(address);
+        }
+        Ok(manager)
+    }
+
+    /// Runs until the node is told to stop, then stops it.
+    pub async fn run(mut self) -> Result<(), Error> {
+        let mut term = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(happening) = self.queue.recv() => self.happened(happening),
+                Some(incoming) = self.server.next() => self.serve(incoming),
+                _ = tick.tick() => self.tick(),
+                _ = term.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.stop(&mut term, &mut interrupt).await;
+        Ok(())
+    }
+
+    pub(crate) fn happened(&mut self, happening: Happening) {
+        match happening {
+            Happening::Said {
+                address,
+                life,
+                packet,
+            } => self.said(address, life, packet),
+            Happening::Died { address, life } => self.died(address, life),
+            Happening::Restart { address } => {
+                if self
+                    .tasks
+                    .get(&address)
+                    .is_some_and(|entry| entry.phase == Phase::Waiting)
+                    && !self.stopping
+                {
+                    self.launch(address);
+                }
+            }
+            Happening::Overdue { address, life } => self.kill(address, life, "it did not end in time"),
+            Happening::Heartbeat {
+                address,
+                life,
+                answered,
+            } => self.heartbeat(address, life, answered),
+            Happening::Contexts(_) | Happening::SlotMap(_) if self.stopping => {}
+            Happening::Contexts(contexts) => self.set_contexts(&contexts),
+            Happening::SlotMap(map) => match self.descriptors.set_slot_map(&map) {
+                Ok(()) => {
+                    self.mapped = true;
+                    self.retry_deferred();
+                    self.check_ready();
+                }
+                Err(error) => tracing::error!("cannot steer by the new slot map: {error}"),
+            },
+        }
+    }
+
+    /// Sends a happening to ourselves after `wait`.
+    pub(crate) fn later(&self, wait: Duration, happening: Happening) {
+        let happenings = self.happenings.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            // The receiver is gone when the node is.
+            let _ = happenings.send(happening).await;
+        });
+    }
+
+    fn set_contexts(&mut self, wanted: &BTreeMap<String, u32>) {
+        let gone: Vec<_> = self
+            .contexts
+            .iter()
+            .filter(|(name, id)| *name != LOCAL && wanted.get(*name) != Some(id))
+            .map(|(name, id)| (name.to_owned(), id))
+            .collect();
+        for (name, id) in gone {
+            tracing::info!("context {name} is removed");
+            self.leave(Address::new(Facility::Vpnmgr, id));
+            self.descriptors.close_context(&name);
+            self.contexts.remove(&name);
+        }
+        for (name, &id) in wanted {
+            if let Err(error) = self.contexts.add(name, id) {
+                tracing::error!("cannot make context {name}: {error}");
+                continue;
+            }
+            self.restore_vpnmgr(Address::new(Facility::Vpnmgr, id));
+        }
+        self.configured = true;
+        self.retry_deferred();
+        self.check_ready();
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        self.own_usage.sample(netio::Pid::this());
+        for entry in self.tasks.values_mut() {
+            if let Some(life) = &entry.life {
+                entry.usage.sample(life.child.pid());
+            }
+        }
+        if self.ticks.is_multiple_of(HEARTBEAT_TICKS) {
+            self.send_heartbeats();
+        }
+        self.retry_deferred();
+        if !self.ready && self.since.elapsed() > 3 * TICK {
+            let late: Vec<_> = self.not_ready().map(|entry| entry.address.to_string()).collect();
+            tracing::warn!("the node is not ready yet: waiting for {}", late.join(", "));
+        }
+    }
+
+    fn not_ready(&self) -> impl Iterator<Item = &Entry> {
+        self.tasks.values().filter(|entry| entry.phase != Phase::Ready)
+    }
+
+    /// Says once that all services are up.
+    pub(crate) fn check_ready(&mut self) {
+        let needs_map = self.tasks.contains_key(&Address::only(Facility::Rmctrl));
+        let needs_configuration = self.tasks.contains_key(&Address::only(Facility::Sct));
+        let known = (self.mapped || !needs_map) && (self.configured || !needs_configuration);
+        if self.ready || !known || self.not_ready().next().is_some() {
+            return;
+        }
+        self.ready = true;
+        let tasks = self.tasks.len();
+        tracing::info!(
+            "node is ready: {tasks} tasks after {} ms",
+            self.since.elapsed().as_millis()
+        );
+        events::emit(&SystemStartup {
+            description: "Starward security gateway",
+            version: VERSION,
+        });
+        notify_service_manager(&format!("READY=1\nSTATUS={tasks} tasks are running"));
+    }
+
+    pub(crate) fn note_unprotected(&mut self, protections: Vec<String>) {
+        for protection in protections {
+            if !self.unprotected.contains(&protection) {
+                events::emit(&ProtectionMissing {
+                    protection: &protection,
+                });
+                self.unprotected.insert(protection);
+            }
+        }
+    }
+
+    /// Gives up everything that outlives the process.
+    pub(crate) fn release(&mut self) {
+        self.contexts.clear();
+    }
+}
+
+pub(crate) fn notify_service_manager(state: &str) {
+    if let Err(error) = netio::task::notify_service_manager(state) {
+        tracing::warn!("{error}");
+    }
+}

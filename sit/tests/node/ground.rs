@@ -1,0 +1,210 @@
+//! A node and the means to look into it.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus::messages::common::{Execute, Parameter};
+use bus::{Address, Bus, Facility};
+use netio::{Namespace, Pid, Signal, Spawn};
+use sit::Options;
+use tokio::runtime::Runtime;
+
+use crate::{FOLDER, KIND, ROLE};
+
+pub const SIT: Address = Address::only(Facility::Sit);
+pub const SCT: Address = Address::only(Facility::Sct);
+pub const AAAMGR: Address = Address::only(Facility::Aaamgr);
+
+pub fn ipsecmgr(worker: u32) -> Address {
+    Address::new(Facility::Ipsecmgr, worker)
+}
+
+pub fn iftask(worker: u32) -> Address {
+    Address::new(Facility::Iftask, worker)
+}
+
+/// Is the process `sit`.
+pub fn node() -> ExitCode {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    // With a network of its own; without privilege `sit` makes one itself.
+    if let Ok(namespace) = Namespace::create() {
+        namespace.enter().unwrap();
+    }
+    let mut options = Options::new(folder.join("config"), folder.join("state"), folder.join("run"));
+    options.workers = Some(2);
+    options.spawn = Arc::new(move |address| {
+        Spawn::new(std::env::current_exe().unwrap())
+            .environment(ROLE, address.to_string())
+            .environment(FOLDER, &folder)
+    });
+    let mut tasks = vec![SCT, Address::only(Facility::Rmctrl), ipsecmgr(1)];
+    if std::env::var(KIND).unwrap() == "full" {
+        tasks.extend([
+            ipsecmgr(2),
+            iftask(1),
+            iftask(2),
+            AAAMGR,
+            Address::only(Facility::Sessmgr),
+        ]);
+    }
+    options.tasks = Some(tasks);
+    match sit::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A running node; stopped when dropped.
+pub struct Node {
+    process: Child,
+    folder: PathBuf,
+    pub runtime: Runtime,
+    pub bus: Bus,
+}
+
+impl Node {
+    /// Starts a node and waits until it says to the service manager that it is ready.
+    pub fn start(name: &str, kind: &str, config: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("sit-test-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config"), config).unwrap();
+        let service_manager = UnixDatagram::bind(folder.join("notify")).unwrap();
+        service_manager
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let process = command(&folder, kind)
+            .env("NOTIFY_SOCKET", folder.join("notify"))
+            .spawn()
+            .unwrap();
+        let mut buffer = [0; 200];
+        let size = service_manager.recv(&mut buffer).unwrap();
+        assert!(buffer[..size].starts_with(b"READY=1\nSTATUS="));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let me = Address::new(Facility::Cli, std::process::id());
+        let bus = runtime.block_on(async { Bus::client(&folder.join("run"), me).unwrap() });
+        Self {
+            process,
+            folder,
+            runtime,
+            bus,
+        }
+    }
+
+    /// Runs a command and returns heading and text, or the failure.
+    pub fn ask(&self, task: Address, command: &str, argument: &str) -> Result<String, String> {
+        let parameters = match argument {
+            "" => Vec::new(),
+            value => vec![Parameter {
+                name: "argument".into(),
+                value: value.into(),
+            }],
+        };
+        self.execute(task, command, parameters)
+    }
+
+    pub fn execute(
+        &self,
+        task: Address,
+        command: &str,
+        parameters: Vec<Parameter>,
+    ) -> Result<String, String> {
+        let request = Execute {
+            command: command.into(),
+            parameters,
+            ..Execute::default()
+        };
+        let output = self
+            .runtime
+            .block_on(self.bus.request(task, &request, Duration::from_secs(10)));
+        let output = output.map_err(|error| error.to_string())?;
+        if output.failure.is_empty() {
+            Ok(output.heading + &output.text)
+        } else {
+            Err(output.failure)
+        }
+    }
+
+    pub fn show(&self, command: &str) -> String {
+        self.ask(SIT, command, "").unwrap()
+    }
+
+    /// The process of a task, from the task table; `None` while it has none.
+    pub fn pid(&self, task: Address) -> Option<i32> {
+        let table = self.show("show-task-table");
+        let instance = task.instance.to_string();
+        let line = table.lines().find(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words.get(1) == Some(&task.facility.name()) && words.get(2) == Some(&instance.as_str())
+        });
+        line?.split_whitespace().next_back()?.parse().ok()
+    }
+
+    pub fn signal(&self, task: Address, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.pid(task).unwrap()), signal).unwrap();
+    }
+
+    /// Waits for another process of `task` than `old`; returns how long it took until it was ready to answer.
+    pub fn replaced(&self, task: Address, old: i32) -> Duration {
+        let begin = Instant::now();
+        eventually("another process", || self.pid(task).is_some_and(|pid| pid != old));
+        self.ask(task, "netns", "").unwrap();
+        begin.elapsed()
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Tells it to stop and waits for its end.
+    pub fn stop(&mut self) -> (Option<i32>, Duration) {
+        let begin = Instant::now();
+        let pid = Pid::from_raw(self.process.id().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let mut status = None;
+        eventually("the end of the node", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        (status.unwrap().code(), begin.elapsed())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.process.try_wait().unwrap().is_none() {
+            self.stop();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The command that starts a node in `folder`.
+pub fn command(folder: &Path, kind: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .env(ROLE, "node")
+        .env(FOLDER, folder)
+        .env(KIND, kind)
+        .stdin(Stdio::null());
+    if std::env::var_os("SIT_TEST_LOUD").is_none() {
+        command.stderr(Stdio::null());
+    }
+    command
+}
+
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(15);
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
