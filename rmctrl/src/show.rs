@@ -1,0 +1,159 @@
+//! The `show` commands of the resource manager.
+
+use std::fmt::Write;
+
+use crate::load::Load;
+use crate::manager::Manager;
+use crate::slots::slots_of;
+
+/// `show crypto managers`: one line for each `ipsecmgr`, and their sum.
+pub(crate) fn managers(manager: &Manager) -> String {
+    let mut text = HEADING.to_owned();
+    let mut sum = Load::default();
+    for worker in 1..=manager.workers {
+        let load = manager.loads.of(worker);
+        text.push_str(&line(&worker.to_string(), slots_of(&manager.map, worker), &load));
+        sum = add(sum, load);
+    }
+    text.push_str(RULE);
+    text.push_str(&line(
+        "Total",
+        manager.map.workers.iter().filter(|&&worker| worker > 0).count(),
+        &sum,
+    ));
+    text
+}
+
+/// `show crypto managers INSTANCE`: all about one `ipsecmgr`. Fails when there is none of this number.
+pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, String> {
+    let worker = instance
+        .parse()
+        .ok()
+        .filter(|worker| (1..=manager.workers).contains(worker))
+        .ok_or_else(|| {
+            format!(
+                "there is no ipsecmgr {instance}; instances are 1 to {}",
+                manager.workers
+            )
+        })?;
+    let load = manager.loads.of(worker);
+    let mut text = format!("IPSec Manager Instance: {worker}\n");
+    let mut field = |label: &str, value: String| {
+        let _ = writeln!(text, "  {label:<28}: {value}");
+    };
+    field("Demux Card", "1/0".into());
+    field("Slots", slots_of(&manager.map, worker).to_string());
+    field("Slot numbers", ranges(&manager.map.workers, worker));
+    field("Current IKE SAs", load.ike_sas.to_string());
+    field("Current Half Open IKE SAs", load.half_open.to_string());
+    field("Current Child SAs", load.child_sas.to_string());
+    field("Total IKE SAs", load.total.to_string());
+    field("Total Setup Failures", load.failures.to_string());
+    field("Setups per second", tenths(load.setups));
+    field("IKE packets per second", tenths(load.packets));
+    Ok(text)
+}
+
+const HEADING: &str = concat!(
+    "ipsecmgr  Demux              IKE    Half-open      Child      Setups   Packets\n",
+    "Instance  Card   Slots       SAs      IKE SAs        SAs       per s     per s\n",
+    "--------  -----  -----  --------  -----------  ---------  ----------  --------\n",
+);
+const RULE: &str = "--------  -----  -----  --------  -----------  ---------  ----------  --------\n";
+
+fn line(instance: &str, slots: usize, load: &Load) -> String {
+    format!(
+        "{instance:>8}  {:<5}  {slots:>5}  {:>8}  {:>11}  {:>9}  {:>10}  {:>8}\n",
+        "1/0",
+        load.ike_sas,
+        load.half_open,
+        load.child_sas,
+        tenths(load.setups),
+        tenths(load.packets),
+    )
+}
+
+fn add(a: Load, b: Load) -> Load {
+    Load {
+        ike_sas: a.ike_sas.saturating_add(b.ike_sas),
+        half_open: a.half_open.saturating_add(b.half_open),
+        child_sas: a.child_sas.saturating_add(b.child_sas),
+        setups: a.setups.saturating_add(b.setups),
+        packets: a.packets.saturating_add(b.packets),
+        total: a.total.saturating_add(b.total),
+        failures: a.failures.saturating_add(b.failures),
+    }
+}
+
+fn tenths(value: u64) -> String {
+    format!("{}.{}", value / 10, value % 10)
+}
+
+/// The slots of a worker in few words: `1-255`, or `1 3 5 7 ... (128 in all)`.
+fn ranges(workers: &[u32], worker: u32) -> String {
+    const MOST: usize = 8;
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for (slot, _) in (1u32..).zip(workers).filter(|(_, owner)| **owner == worker) {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == slot => *end = slot,
+            _ => runs.push((slot, slot)),
+        }
+    }
+    let mut words: Vec<_> = runs
+        .iter()
+        .take(MOST)
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    if runs.len() > MOST {
+        words.push("...".into());
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Loads;
+    use crate::slots::slot_map;
+    use std::path::Path;
+
+    fn manager_of(workers: u32) -> Manager {
+        Manager {
+            workers,
+            map: slot_map(workers),
+            loads: Loads::new(Path::new("/nonexistent"), workers),
+        }
+    }
+
+    #[test]
+    fn every_manager_has_a_line() {
+        let text = managers(&manager_of(2));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3 + 2 + 2, "{text}");
+        let words: Vec<_> = lines[3].split_whitespace().collect();
+        assert_eq!(words, ["1", "1/0", "128", "0", "0", "0", "0.0", "0.0"]);
+        assert!(lines[6].starts_with("   Total  1/0      255"), "{text}");
+    }
+
+    #[test]
+    fn one_manager_is_described_and_others_are_refused() {
+        let text = super::manager(&manager_of(1), "1").unwrap();
+        assert!(text.contains("Demux Card"), "{text}");
+        assert!(text.contains("Slot numbers                : 1-255\n"), "{text}");
+        let text = super::manager(&manager_of(2), "2").unwrap();
+        assert!(text.contains(": 2 4 6 8 10 12 14 16 ...\n"), "{text}");
+        for wrong in ["0", "3", "x"] {
+            let failure = super::manager(&manager_of(2), wrong).unwrap_err();
+            assert_eq!(
+                failure,
+                format!("there is no ipsecmgr {wrong}; instances are 1 to 2")
+            );
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The resource manager on the bus.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use bus::frame::{Header, Kind};
+use bus::messages::common::{Execute, Parameter};
+use bus::messages::rmctrl::GetSlotMap;
+use bus::messages::sit::{Closed, Ready};
+use bus::{Address, Bus, Facility, Hub, Message};
+
+const RMCTRL: Address = Address::only(Facility::Rmctrl);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn it_gets_ready_serves_and_ends() {
+    let hub = Hub::new();
+    let (task, sit) = task::testing::task(&hub, RMCTRL, 3, Path::new("/nonexistent")).unwrap();
+    let shutdown = task.shutdown.clone();
+    let life = tokio::spawn(rmctrl::run(task));
+    let ready = sit.receive().await.unwrap().unwrap();
+    assert_eq!(ready.header.message, Ready::TYPE);
+    sit.send(
+        Header {
+            kind: Kind::Reply,
+            ..ready.header
+        },
+        &Closed {},
+        &[],
+    )
+    .await
+    .unwrap();
+
+    let bus = Bus::in_process_client(&hub, Address::new(Facility::Cli, 1));
+    let map = bus.request(RMCTRL, &GetSlotMap {}, SECOND).await.unwrap();
+    assert_eq!(map.workers.len(), 255);
+    assert_eq!(map.workers[..4], [1, 2, 3, 1]);
+
+    let show = |instance: Option<&str>| Execute {
+        command: "show-crypto-managers".into(),
+        parameters: instance
+            .map(|value| Parameter {
+                name: "instance".into(),
+                value: value.into(),
+            })
+            .into_iter()
+            .collect(),
+        ..Execute::default()
+    };
+    let all = bus.request(RMCTRL, &show(None), SECOND).await.unwrap();
+    assert!(all.text.contains("Total"), "{}", all.text);
+    let one = bus.request(RMCTRL, &show(Some("3")), SECOND).await.unwrap();
+    assert!(
+        one.text.starts_with("IPSec Manager Instance: 3\n"),
+        "{}",
+        one.text
+    );
+    let none = bus.request(RMCTRL, &show(Some("4")), SECOND).await.unwrap();
+    assert_eq!(none.failure, "there is no ipsecmgr 4; instances are 1 to 3");
+    let unknown = Execute {
+        command: "show-nothing".into(),
+        ..Execute::default()
+    };
+    let unknown = bus.request(RMCTRL, &unknown, SECOND).await.unwrap();
+    assert_eq!(unknown.failure, "rmctrl does not know the command 'show-nothing'");
+
+    shutdown.request(SECOND);
+    life.await.unwrap().unwrap();
+}
