@@ -85,7 +85,11 @@ impl<A> Grammar<A> {
     /// Declarations that could not be read, and keywords nobody explains. A test asserts that there are none.
     pub fn defects(&self) -> Vec<String> {
         let mut defects = self.defects.clone();
-        for entry in &self.entries {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| syntax::is_visible(&entry.node))
+        {
             let mut seen = Vec::new();
             for word in syntax::words(&entry.node) {
                 if word.class == Class::Plain
@@ -143,7 +147,7 @@ impl<A> Grammar<A> {
         let (before, partial, _) = split_partial(line)?;
         let threads = self.run(&before)?;
         let mut found: BTreeMap<String, String> = BTreeMap::new();
-        for thread in &threads {
+        for thread in threads.iter().filter(|thread| self.is_visible(thread)) {
             let next = thread.state.next();
             let command_help = self.entries.get(thread.entry).map(|entry| entry.help.as_str());
             for (leaf, rest) in &next.leaves {
@@ -193,6 +197,7 @@ impl<A> Grammar<A> {
         let threads = self.run(&before).unwrap_or_default();
         let mut words: Vec<String> = threads
             .iter()
+            .filter(|thread| self.is_visible(thread))
             .flat_map(|thread| thread.state.next().leaves)
             .filter_map(|(leaf, _)| match leaf {
                 Leaf::Word(word) if word.class == Class::Plain && fits(&word.text, &partial) => {
@@ -355,6 +360,12 @@ impl<A> Grammar<A> {
             }
         }
         expected
+    }
+
+    fn is_visible(&self, thread: &Thread<'_>) -> bool {
+        self.entries
+            .get(thread.entry)
+            .is_some_and(|entry| syntax::is_visible(&entry.node))
     }
 
     fn help_of_word(&self, word: &Word, command_help: Option<&str>) -> String {

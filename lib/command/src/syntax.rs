@@ -112,12 +112,14 @@ pub(crate) fn render(node: &Node) -> String {
     }
 }
 
-/// Something that help shows: not a hidden or unsupported keyword, nor a sequence that begins with one.
+/// Something that help shows: not a hidden or unsupported keyword, nor a sequence with one.
 pub(crate) fn is_visible(node: &Node) -> bool {
     match node {
         Node::Word(word) => word.class == Class::Plain,
         Node::Parameter(_) => true,
-        Node::Sequence(nodes) => nodes.first().is_none_or(is_visible),
+        Node::Sequence(nodes) => nodes
+            .iter()
+            .all(|node| matches!(node, Node::Options(_)) || is_visible(node)),
         Node::Choice(nodes) | Node::Options(nodes) => nodes.iter().any(is_visible),
         Node::Repeat(node, _) => is_visible(node),
     }

@@ -1,0 +1,328 @@
+//! Commands of exec mode: what the shell runs at its top level, and who answers.
+//!
+//! A task that answers gets the request `Execute` with the identifier of the command ([`Exec::id`]), the words that were there as
+//! parameters without a value, and the values by name. It matches on the enumeration, so that nothing is spelled twice:
+//! `Exec::from_id(&request.command)`.
+
+use std::sync::OnceLock;
+
+use command::{Args, Error, Grammar};
+
+use crate::Privilege;
+
+/// Which tasks answer a command. The names are those of the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The shell by itself.
+    Shell,
+    /// The only instance of this facility.
+    One(&'static str),
+    /// Every running instance; the shell joins their rows and adds up their totals.
+    Every(&'static str),
+    /// The instance of the context the shell is in (`vpnmgr`).
+    Context(&'static str),
+}
+
+macro_rules! exec {
+    ($($command:ident, $id:literal $(, $syntax:literal)?: $answer:expr, $privilege:ident, $help:literal;)*) => {
+        /// A command of exec mode.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Exec { $(#[doc = concat!("`", $id, "`: ", $help, ".")] $command,)* }
+
+        impl Exec {
+            /// Every command, in declaration order.
+            pub const ALL: &'static [Exec] = &[$(Exec::$command,)*];
+
+            /// The identifier in messages: the keywords the command begins with.
+            pub const fn id(self) -> &'static str {
+                match self { $(Exec::$command => $id,)* }
+            }
+
+            /// Its whole syntax (see [`command`]).
+            pub const fn syntax(self) -> &'static str {
+                match self { $(Exec::$command => concat!($id $(, " ", $syntax)?),)* }
+            }
+
+            /// Who answers.
+            pub const fn answer(self) -> Answer {
+                match self { $(Exec::$command => $answer,)* }
+            }
+
+            /// The level an administrator needs.
+            pub const fn privilege(self) -> Privilege {
+                match self { $(Exec::$command => Privilege::$privilege,)* }
+            }
+
+            /// What it does.
+            pub const fn help(self) -> &'static str {
+                match self { $(Exec::$command => $help,)* }
+            }
+        }
+    };
+}
+
+use Answer::{Context, Every, One, Shell};
+
+exec! {
+    ShowVersion, "show version", "[verbose'More about the build']": Shell, Inspector, "Shows the version of the software";
+    ShowClock, "show clock", "[universal'Coordinated universal time']": Shell, Inspector, "Shows date and time";
+    ShowTerminal, "show terminal": Shell, Inspector, "Shows the settings of this terminal";
+    ShowSystemUptime, "show system uptime": One("sit"), Inspector, "Shows how long the node has been up";
+    ShowTaskTable, "show task table", "[facility'Only one facility' <facility:name(20)'Name of a facility'>]":
+        One("sit"), Inspector, "Shows every task with its process";
+    ShowTaskResources, "show task resources",
+        "[facility'Only one facility' <facility:name(20)'Name of a facility'> [all'Every instance' | instance'One instance' <instance:1-65535>]]":
+        One("rmctrl"), Inspector, "Shows processor time, memory, files and sessions of every task";
+    ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
+    ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
+        One("sct"), Inspector, "Shows the contexts";
+    ShowServiceAll, "show service all": Every("sessmgr"), Inspector, "Shows every service with its sessions";
+    ShowConfiguration, "show configuration",
+        "[context'One context' <context:name(79)'Context name'> | bulkstats'Bulk statistics'] [verbose'Defaults too']":
+        One("sct"), Operator, "Shows the running configuration";
+    ShowConfigurationErrors, "show configuration errors", "[verbose'Every section']":
+        One("sct"), Operator, "Shows what is inconsistent in the running configuration";
+    ShowBoot, "show boot": One("sct"), Operator, "Shows the boot configuration file";
+    ShowAdministrators, "show administrators": One("sct"), Operator, "Shows the accounts of the shell";
+    ShowLogging, "show logging": One("sct"), Operator, "Shows the log filters and servers";
+    ShowCryptoTemplate, "show crypto template",
+        "[tag'One template' <tag:name(127)'Template name'> | map-type'Templates of one type' ikev2-dynamic'IKEv2']":
+        One("sct"), Operator, "Shows crypto templates";
+    ShowIkeTransformSet, "show crypto ikev2-ikesa transform-set", "[<set:name(127)'Name of a transform set'>]":
+        One("sct"), Operator, "Shows IKE transform sets";
+    ShowCryptoIpsecTransformSet, "show crypto ipsec transform-set", "[<set:name(127)'Name of a transform set'>]":
+        One("sct"), Operator, "Shows IPsec transform sets";
+    ShowIpsecTransformSet, "show ipsec transform-set", "[<set:name(127)'Name of a transform set'>]":
+        One("sct"), Operator, "Shows IPsec transform sets";
+    ShowIkeSas, "show crypto ikev2-ikesa security-associations", "[summary'Counts only'] [peer'One peer' <peer:ip'Address of the peer'>]":
+        Every("ipsecmgr"), Operator, "Shows IKE SAs";
+    ShowIpsecSas, "show crypto ipsec security-associations", "[summary'Counts only'] [peer'One peer' <peer:ip'Address of the peer'>]":
+        Every("ipsecmgr"), Operator, "Shows child SAs";
+    ShowCryptoManagers, "show crypto managers", "[instance'One manager' <instance:1-255>]":
+        One("rmctrl"), Operator, "Shows the IPsec managers and their slots";
+    ShowCryptoStatistics, "show crypto statistics", "[ikev2'IKEv2 in detail']":
+        Shell, Operator, "Shows counters of IKE and IPsec";
+    ShowIpInterface, "show ip interface", "[summary'One line each'] [name'One interface' <name:name(79)'Interface name'>]":
+        Context("vpnmgr"), Inspector, "Shows the interfaces of this context";
+    ShowIpv6Interface, "show ipv6 interface", "[summary'One line each'] [name'One interface' <name:name(79)'Interface name'>]":
+        Context("vpnmgr"), Inspector, "Shows the interfaces of this context";
+    ShowIpPool, "show ip pool", "[summary'Counts only' | pool-name'One pool' <name:name(31)'Pool name'>]":
+        Context("vpnmgr"), Inspector, "Shows the IPv4 pools of this context";
+    ShowIpv6Pool, "show ipv6 pool", "[summary'Counts only' | pool-name'One pool' <name:name(31)'Pool name'>]":
+        Context("vpnmgr"), Inspector, "Shows the IPv6 pools of this context";
+    ShowIpRoute, "show ip route": Context("vpnmgr"), Inspector, "Shows the IPv4 routes of this context";
+    ShowIpv6Route, "show ipv6 route": Context("vpnmgr"), Inspector, "Shows the IPv6 routes of this context";
+    ShowIpAccessList, "show ip access-list", "[<list:name(47)'Access list name'>]":
+        One("sct"), Inspector, "Shows the IPv4 access lists of this context";
+    ShowIpv6AccessList, "show ipv6 access-list", "[<list:name(47)'Access list name'>]":
+        One("sct"), Inspector, "Shows the IPv6 access lists of this context";
+    ShowPortTable, "show port table", "[all'Every port']": Every("vpnmgr"), Inspector, "Shows the ports";
+    ShowWsgService, "show wsg-service", "{all'Every service' | name'One service' <name:name(63)'Service name'>}":
+        One("sct"), Operator, "Shows wsg-services";
+    ShowWsgServiceStatistics, "show wsg-service statistics", "[all'Every service' | name'One service' <name:name(63)'Service name'>]":
+        Every("sessmgr"), Operator, "Shows counters of wsg-services";
+    ShowSubscribers, "show subscribers",
+        "{all'One line each' | full'Everything' | summary'Counts only'} [username'One user' <username:text(127)'User name'>] [wsg-service'One service' <service:name(63)'Service name'>]":
+        Every("sessmgr"), Operator, "Shows sessions";
+    ShowRadiusCounters, "show radius counters", "{all'Every server' | server'One server' <server:ip'Server address'> [port'Its port' <port:1-65535>]}":
+        One("aaamgr"), Operator, "Shows counters of RADIUS servers";
+    ShowRadiusServers, "show radius servers", "[detail'State changes too']": One("aaamgr"), Operator, "Shows the state of RADIUS servers";
+    ShowAaaStatistics, "show aaa statistics": One("aaamgr"), Operator, "Shows counters of authentication and accounting";
+    ShowCertificate, "show certificate", "{all'Every certificate' | name'One certificate' <name:name(129)'Certificate name'>}":
+        One("certmgr"), Operator, "Shows our certificates";
+    ShowCaCertificate, "show ca-certificate", "{all'Every certificate' | name'One certificate' <name:name(129)'Certificate name'>}":
+        One("certmgr"), Operator, "Shows the certificates of authorities";
+    ShowBulkstats, "show bulkstats": One("bulkstat"), Operator, "Shows the state of bulk statistics";
+    ShowBulkstatsVariables, "show bulkstats variables", "[<schema:name(31)'Schema type'>]":
+        One("bulkstat"), Operator, "Shows the variables of schemas";
+    ShowBulkstatsData, "show bulkstats data": One("bulkstat"), Operator, "Shows the collected data";
+    ShowBulkstatsSchemas, "show bulkstats schemas": One("bulkstat"), Operator, "Shows the schemas";
+    ShowSnmpCommunities, "show snmp communities": One("snmp"), Administrator, "Shows the SNMP communities";
+    ShowSnmpServer, "show snmp server": One("snmp"), Operator, "Shows the SNMP agent and its counters";
+    ShowSnmpNotifies, "show snmp notifies": One("snmp"), Operator, "Shows notifications by trap";
+    ShowSnmpTrapHistory, "show snmp trap history", "[verbose'All variables']": One("snmp"), Operator, "Shows the latest traps";
+    ShowSnmpTrapStatistics, "show snmp trap statistics", "[verbose'All traps']": One("snmp"), Operator, "Shows counters of traps";
+    ShowIftask, "show iftask", "{summary'Counts only' | statistics'All counters'}":
+        Every("iftask"), Operator, "Shows the data plane";
+    ClearCryptoIkev2, "clear crypto security-association ikev2",
+        "{all'Every tunnel' | peer'Tunnels of one peer' <peer:ip'Address of the peer'> | tag'Tunnels of one template' <tag:name(127)'Template name'>}":
+        Every("ipsecmgr"), Operator, "Ends IKEv2 tunnels";
+    ClearSubscribers, "clear subscribers",
+        "{all'Every session' | username'Sessions of one user' <username:text(127)'User name'> | wsg-service'Sessions of one service' <service:name(63)'Service name'>}":
+        Every("sessmgr"), Operator, "Ends sessions";
+    ClearCrashList, "clear crash list": One("sit"), Operator, "Empties the list of crashes";
+    ClearRadiusCounters, "clear radius counters", "all'Every server'": One("aaamgr"), Operator, "Sets counters of RADIUS servers to zero";
+    ClearBulkstatsData, "clear bulkstats data": One("bulkstat"), Operator, "Drops collected data and files not yet transferred";
+    ClearSnmpTrapHistory, "clear snmp trap history": One("snmp"), Operator, "Empties the trap history";
+    ClearSnmpTrapStatistics, "clear snmp trap statistics": One("snmp"), Operator, "Sets counters of traps to zero";
+    BulkstatsForceGather, "bulkstats force gather": One("bulkstat"), ConfigAdministrator, "Takes a sample now";
+    BulkstatsForceTransfer, "bulkstats force transfer": One("bulkstat"), ConfigAdministrator, "Finishes and transfers the files now";
+    Configure, "configure", "[terminal'From this terminal']": Shell, ConfigAdministrator, "Enters configuration mode";
+    Config, "~config": Shell, ConfigAdministrator, "Enters configuration mode";
+    SaveConfiguration, "save configuration",
+        "[<url:text(1024)'File (/flash/...); without it the boot configuration file'>] [-noconfirm'Overwrites without asking'|~-confirm]":
+        Shell, ConfigAdministrator, "Saves the running configuration";
+    EnterContext, "context", "<name:name(79)'Context name'>": Shell, Inspector, "Goes to a context";
+    TerminalLength, "terminal length", "<lines:0-512'Lines of a page; 0 for no pages'>": Shell, Inspector, "Sets the lines of a page";
+    TerminalWidth, "terminal width", "<columns:5-512'Columns'>": Shell, Inspector, "Sets the columns of a line";
+    Timestamps, "timestamps": Shell, Inspector, "Prints the time before the output of each command";
+    NoTimestamps, "no timestamps": Shell, Inspector, "Prints no time before the output of commands";
+    Exit, "exit": Shell, Inspector, "Leaves the shell";
+}
+
+/// Commands of StarOS that later versions will have.
+const UNSUPPORTED: &[&str] = &[
+    "autoconfirm",
+    "clear alarm",
+    "clear ca-crl",
+    "clear crypto isakmp",
+    "cmp",
+    "crypto blacklist",
+    "crypto whitelist",
+    "monitor protocol",
+    "monitor subscriber",
+    "ping",
+    "ping6",
+    "reload",
+    "show alarm",
+    "show ca-crl",
+    "show card",
+    "show cmp",
+    "show cpu",
+    "show crypto blacklist",
+    "show crypto group",
+    "show crypto isakmp",
+    "show crypto map",
+    "show crypto whitelist",
+    "show epdg-service",
+    "show hardware",
+    "show ipsecdemux",
+    "show license",
+    "show logs",
+    "show ntp",
+    "show session",
+    "show srp",
+    "show threshold",
+    "show wsg-lookup",
+    "srp",
+    "test",
+    "traceroute",
+];
+
+const GLOSSARY: &[(&str, &str)] = &[
+    ("show", "Shows state and configuration"),
+    ("clear", "Ends sessions and empties lists"),
+    ("no", "Switches off"),
+    ("save", "Saves"),
+    ("terminal", "Settings of this terminal"),
+    ("bulkstats", "Bulk statistics"),
+    ("force", "Does it now"),
+    ("aaa", "Authentication, authorization, accounting"),
+    ("configuration", "The running configuration"),
+    ("crash", "Crashes of tasks"),
+    ("crypto", "IPsec and IKE"),
+    ("ikev2-ikesa", "IKE SAs"),
+    ("ip", "Internet protocol version 4"),
+    ("ipv6", "Internet protocol version 6"),
+    ("ipsec", "IPsec"),
+    ("port", "Ports"),
+    ("radius", "RADIUS"),
+    ("counters", "Counters"),
+    ("security-association", "SAs"),
+    ("service", "Services"),
+    ("snmp", "Simple network management protocol"),
+    ("system", "The node"),
+    ("task", "Tasks"),
+    ("trap", "Traps"),
+    ("wsg-service", "Security gateway services"),
+];
+
+impl Exec {
+    /// The command with this identifier.
+    pub fn from_id(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|command| command.id() == id)
+    }
+
+    /// The grammar of exec mode.
+    pub fn grammar() -> &'static Grammar<Exec> {
+        static GRAMMAR: OnceLock<Grammar<Exec>> = OnceLock::new();
+        GRAMMAR.get_or_init(|| {
+            let mut grammar = Grammar::default();
+            for (word, help) in GLOSSARY {
+                grammar.explain(word, help);
+            }
+            for command in Self::ALL {
+                grammar.add(command.syntax(), command.help(), *command);
+            }
+            for words in UNSUPPORTED {
+                let (before, last) = words.rsplit_once(' ').unwrap_or(("", words));
+                // The action is never reached: the keyword itself is refused.
+                grammar.add(&format!("{before} !{last}"), "", Exec::Exit);
+            }
+            grammar
+        })
+    }
+
+    /// Finds the command a line means.
+    ///
+    /// # Errors
+    /// What is wrong with the line, or that the administrator's level is too low.
+    pub fn parse(line: &str, level: Privilege) -> Result<(Exec, Args<'static>), Error> {
+        let found = Self::grammar().parse(line)?;
+        let command = *found.action;
+        if level < command.privilege() {
+            return Err(Error::NotAuthorized {
+                needs: command::Keyword::keyword(command.privilege()),
+            });
+        }
+        Ok((command, found.args))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declarations_are_sound() {
+        assert_eq!(Exec::grammar().defects(), Vec::<String>::new());
+        for command in Exec::ALL {
+            assert_eq!(
+                Exec::from_id(command.id()),
+                Some(*command),
+                "identifiers are unique"
+            );
+        }
+    }
+
+    #[test]
+    fn abbreviations_operators_type() {
+        let means = |line: &str| Exec::parse(line, Privilege::Administrator).map(|(command, _)| command);
+        assert_eq!(means("sh ver"), Ok(Exec::ShowVersion));
+        assert_eq!(means("show conf"), Ok(Exec::ShowConfiguration));
+        assert_eq!(means("conf"), Ok(Exec::Configure));
+        assert_eq!(means("config"), Ok(Exec::Config));
+        assert_eq!(means("show cry ikev2 sec sum"), Ok(Exec::ShowIkeSas));
+        assert_eq!(means("show subs sum"), Ok(Exec::ShowSubscribers));
+        assert_eq!(
+            means("save configuration /flash/a.cfg -noconfirm"),
+            Ok(Exec::SaveConfiguration)
+        );
+        assert_eq!(means("show resources").unwrap_err().column(), Some(5));
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        let error = Exec::parse("show crypto map tag x", Privilege::Administrator).unwrap_err();
+        assert_eq!(error.to_string(), "not supported: show crypto map");
+        let error = Exec::parse("ping 10.0.0.1", Privilege::Administrator).unwrap_err();
+        assert_eq!(error.to_string(), "not supported: ping");
+    }
+
+    #[test]
+    fn levels() {
+        let error = Exec::parse("configure", Privilege::Operator).unwrap_err();
+        assert!(error.to_string().contains("config-administrator"), "{error}");
+        assert!(Exec::parse("show clock", Privilege::Inspector).is_ok());
+    }
+}
