@@ -1,2 +1,134 @@
-//! starward.
-fn main() {}
+//! The executable: every process of the node, and the tools around it. Nothing but dispatch.
+
+mod directories;
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bus::Facility;
+use clap::{Args, Parser, Subcommand};
+
+/// A carrier security gateway.
+#[derive(Parser)]
+#[command(name = "starward", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the node in the foreground (SIGTERM stops it in order)
+    Run(Run),
+    /// A process of the node: started by `run`, of no use alone
+    #[command(external_subcommand)]
+    Manager(Vec<String>),
+}
+
+#[derive(Args)]
+struct Run {
+    /// Boot configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Directory for what is to survive the node
+    #[arg(long, value_name = "DIR", default_value_os_t = directories::state())]
+    state_dir: PathBuf,
+    /// Directory for what lives as long as the node
+    #[arg(long, value_name = "DIR", default_value_os_t = directories::run())]
+    run_dir: PathBuf,
+    /// Number of workers [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(arguments) => run(arguments),
+        Command::Manager(words) => match manager(&words) {
+            Ok((facility, instance)) => live(facility, instance),
+            Err(error) => fail(error),
+        },
+    }
+}
+
+fn run(arguments: Run) -> ExitCode {
+    let Run {
+        config,
+        state_dir,
+        run_dir,
+        workers,
+    } = arguments;
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let options = sit::Options {
+        workers,
+        ..sit::Options::new(absolute(config), absolute(state_dir), absolute(run_dir))
+    };
+    match sit::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+/// Lives as a process of the node.
+fn live(facility: Facility, instance: u32) -> ExitCode {
+    match facility {
+        Facility::Rmctrl => task::main(facility, instance, rmctrl::run),
+        other => fail(format!("{other} is not a process of its own")),
+    }
+}
+
+/// `FACILITY --instance N`.
+fn manager(words: &[String]) -> Result<(Facility, u32), String> {
+    let unknown = || {
+        format!(
+            "there is no command '{}'; 'starward --help' lists them",
+            words.join(" ")
+        )
+    };
+    let [facility, option, instance] = words else {
+        return Err(unknown());
+    };
+    match (facility.parse(), option.as_str(), instance.parse()) {
+        (Ok(facility), "--instance", Ok(instance)) => Ok((facility, instance)),
+        _ => Err(unknown()),
+    }
+}
+
+/// One line that says what is wrong.
+fn fail(error: impl Display) -> ExitCode {
+    eprintln!("starward: {error}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn managers_are_found_by_name() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(
+            manager(&words("ipsecmgr --instance 3")),
+            Ok((Facility::Ipsecmgr, 3))
+        );
+        for wrong in [
+            "ipsecmgr",
+            "nonsense --instance 1",
+            "ipsecmgr --instance x",
+            "ipsecmgr --number 1",
+        ] {
+            let error = manager(&words(wrong)).unwrap_err();
+            assert!(
+                error.starts_with(&format!("there is no command '{wrong}'")),
+                "{error}"
+            );
+        }
+    }
+}
