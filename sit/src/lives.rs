@@ -119,17 +119,18 @@ impl Manager {
             version: VERSION.to_owned(),
             cause,
         };
-        if let Err(error) = self.crashes.add(crash) {
-            tracing::error!(
-                "cannot save the crash list in {}: {error}",
-                self.options.state_dir.display()
-            );
-        }
         if wait.is_zero() {
             self.launch(address);
         } else {
             tracing::warn!("{address} will be started again in {} ms", wait.as_millis());
             self.later(wait, Happening::Restart { address });
+        }
+        // After the start, which is not to wait for the disk.
+        if let Err(error) = self.crashes.add(crash) {
+            tracing::error!(
+                "cannot save the crash list in {}: {error}",
+                self.options.state_dir.display()
+            );
         }
     }
 

@@ -91,7 +91,12 @@ impl Channel {
                     Ok(received
                         .map(|received| (buffer.get(..received.length).map(<[u8]>::to_vec), received.fds)))
                 })
-                .await?;
+                .await;
+        let received = match received {
+            // It ended without having read all that we sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            received => received?,
+        };
         let Some((Some(octets), fds)) = received else {
             return Ok(None);
         };
