@@ -10,10 +10,8 @@ pub enum Report {
     CryptoStatistics,
     /// `show crypto statistics ikev2`.
     CryptoStatisticsIkev2,
-    /// `show session counters`.
-    SessionCounters,
-    /// `show radius counters`.
-    RadiusCounters,
+    /// `show aaa statistics`.
+    AaaStatistics,
 }
 
 impl Report {
@@ -22,8 +20,7 @@ impl Report {
         let facilities: &[&str] = match self {
             Self::CryptoStatistics => &["ipsecmgr", "iftask"],
             Self::CryptoStatisticsIkev2 => &["ipsecmgr"],
-            Self::SessionCounters => &["sessmgr"],
-            Self::RadiusCounters => &["aaamgr"],
+            Self::AaaStatistics => &["aaamgr"],
         };
         let picked = |row: &Descriptor| row.schema == Schema::System && facilities.contains(&row.facility);
         sections(picked, |counter| counters.sum(counter))
