@@ -1,5 +1,6 @@
 //! The loop.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bus::messages::rmctrl::SlotMap;
@@ -8,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::load::Loads;
 use crate::slots::slot_map;
+use crate::tasks::Tasks;
 
 const SAMPLING_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -16,23 +18,32 @@ pub(crate) struct Manager {
     pub workers: u32,
     pub map: SlotMap,
     pub loads: Loads,
+    pub tasks: Tasks,
+    /// Directory of the counter pages.
+    pub counters: PathBuf,
 }
 
 /// Serves until the node stops.
 pub async fn run(mut task: Task) -> Result<(), Error> {
+    let counters = task.run_dir.join("counters");
     let mut manager = Manager {
         workers: task.workers,
         map: slot_map(task.workers),
-        loads: Loads::new(&task.run_dir.join("counters"), task.workers),
+        loads: Loads::new(&counters, task.workers),
+        tasks: Tasks::default(),
+        counters,
     };
     let mut sampling = interval(SAMPLING_INTERVAL);
     sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sampling.reset();
     task.sit.ready().await?;
     loop {
         tokio::select! {
             Some(incoming) = task.server.next() => manager.serve(incoming),
-            _ = sampling.tick() => manager.loads.sample(),
+            () = manager.tasks.next() => {}
+            _ = sampling.tick() => {
+                manager.loads.sample();
+                manager.tasks.ask(&task.bus);
+            }
             _ = task.shutdown.requested() => return Ok(()),
         }
     }

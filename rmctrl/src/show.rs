@@ -2,9 +2,18 @@
 
 use std::fmt::Write;
 
+use bus::{Address, Facility};
+use telemetry::Reader;
+use telemetry::counters::session;
+
 use crate::load::Load;
 use crate::manager::Manager;
 use crate::slots::slots_of;
+use crate::tasks::Task;
+use crate::usage::{Verdict, allocation};
+
+/// Heartbeats missed in a row from which a task is suspect.
+const SUSPECT: u32 = 2;
 
 /// `show crypto managers`: one line for each `ipsecmgr`, and their sum.
 pub(crate) fn managers(manager: &Manager) -> String {
@@ -52,6 +61,72 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
     field("Setups per second", tenths(load.setups));
     field("IKE packets per second", tenths(load.packets));
     Ok(text)
+}
+
+/// `show task resources`: heading and lines, of one facility or one instance if wanted.
+pub(crate) fn task_resources(
+    manager: &Manager,
+    facility: Option<&str>,
+    instance: Option<u32>,
+) -> (String, String) {
+    let reader = Reader::open(&manager.counters).ok();
+    let wanted = |address: Address| {
+        facility.is_none_or(|facility| facility.eq_ignore_ascii_case(address.facility.name()))
+            && instance.is_none_or(|instance| instance == address.instance)
+    };
+    let lines = manager
+        .tasks
+        .iter()
+        .filter(|(address, _)| wanted(*address))
+        .map(|(address, task)| {
+            let sessions = reader
+                .as_ref()
+                .filter(|_| address.facility == Facility::Sessmgr)
+                .map(|reader| {
+                    reader
+                        .instance(address.facility.name(), address.instance, session::CURRENT_CALLS)
+                        .unwrap_or(0)
+                });
+            resources_line(address, task, sessions)
+        });
+    (RESOURCES_HEADING.to_owned(), lines.collect())
+}
+
+const RESOURCES_HEADING: &str = concat!(
+    "                   task   cputime        memory     files      sessions\n",
+    " cpu facility      inst  used  allc   used  alloc used allc  used  allc S status\n",
+    "----------------------- ----------- ------------- --------- ------------- ------\n",
+);
+
+fn resources_line(address: Address, task: &Task, sessions: Option<u64>) -> String {
+    let (usage, allowed) = (&task.usage, allocation(address.facility));
+    let verdict = match usage.verdict(allowed) {
+        Verdict::Good if task.missed >= SUSPECT => Verdict::Warn,
+        verdict => verdict,
+    };
+    let cpu = format!("{}.{:02}%", usage.cpu / 100, usage.cpu % 100);
+    let sessions = sessions.map_or_else(|| "--".to_owned(), |sessions| sessions.to_string());
+    // `I`: initialised and in service.
+    format!(
+        " 1/0 {:<12}{:>6}{:>6} {:>4}% {:>6} {:>6} {:>4} {:>4} {:>5} {:>5} I {:>6}\n",
+        address.facility.name(),
+        address.instance,
+        cpu,
+        allowed.cpu,
+        mebibytes(usage.memory),
+        mebibytes(allowed.memory),
+        usage.files,
+        allowed.files,
+        sessions,
+        "--",
+        verdict.name(),
+    )
+}
+
+/// `126.9M`.
+fn mebibytes(octets: u64) -> String {
+    let tenths = octets.saturating_mul(10) >> 20;
+    format!("{}M", self::tenths(tenths))
 }
 
 const HEADING: &str = concat!(
@@ -121,6 +196,8 @@ mod tests {
     use super::*;
     use crate::load::Loads;
     use crate::slots::slot_map;
+    use crate::tasks::Tasks;
+    use crate::usage::Usage;
     use std::path::Path;
 
     fn manager_of(workers: u32) -> Manager {
@@ -128,7 +205,51 @@ mod tests {
             workers,
             map: slot_map(workers),
             loads: Loads::new(Path::new("/nonexistent"), workers),
+            tasks: Tasks::default(),
+            counters: "/nonexistent".into(),
         }
+    }
+
+    #[test]
+    fn resources_have_the_columns_of_the_reference() {
+        let sessmgr = Address::new(Facility::Sessmgr, 4);
+        let usage = Usage {
+            cpu: 40,
+            memory: 224_082_330,
+            files: 32,
+            ..Usage::default()
+        };
+        let task = Task {
+            pid: 4_711,
+            missed: 0,
+            usage,
+        };
+        let line = resources_line(sessmgr, &task, Some(12));
+        let columns: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(
+            columns,
+            [
+                "1/0", "sessmgr", "4", "0.40%", "110%", "213.7M", "2048.0M", "32", "1024", "12", "--", "I",
+                "good"
+            ]
+        );
+        let suspect = resources_line(
+            sessmgr,
+            &Task {
+                missed: SUSPECT,
+                ..task
+            },
+            None,
+        );
+        assert!(suspect.ends_with("   --    -- I   warn\n"), "{suspect}");
+        let over = Task {
+            usage: Usage {
+                files: 5_000,
+                ..Usage::default()
+            },
+            ..task
+        };
+        assert!(resources_line(sessmgr, &over, None).ends_with("over\n"));
     }
 
     #[test]

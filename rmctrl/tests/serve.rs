@@ -39,7 +39,7 @@ async fn it_gets_ready_serves_and_ends() {
     assert_eq!(map.workers[..4], [1, 2, 3, 1]);
 
     let show = |instance: Option<&str>| Execute {
-        command: "show-crypto-managers".into(),
+        command: "show crypto managers".into(),
         parameters: instance
             .map(|value| Parameter {
                 name: "instance".into(),
@@ -59,12 +59,31 @@ async fn it_gets_ready_serves_and_ends() {
     );
     let none = bus.request(RMCTRL, &show(Some("4")), SECOND).await.unwrap();
     assert_eq!(none.failure, "there is no ipsecmgr 4; instances are 1 to 3");
+    // Every task on the bus is found at once.
+    let (_sct, _server) = Bus::in_process(&hub, Address::only(Facility::Sct)).unwrap();
+    let resources = Execute {
+        command: "show task resources".into(),
+        ..Execute::default()
+    };
+    let resources = loop {
+        let output = bus.request(RMCTRL, &resources, SECOND).await.unwrap();
+        if output.text.lines().any(|line| line.contains(" rmctrl ")) {
+            break output;
+        }
+        tokio::time::sleep(SECOND / 20).await;
+    };
+    assert!(
+        resources.heading.contains("cpu facility      inst"),
+        "{}",
+        resources.heading
+    );
+    assert!(resources.text.ends_with(" good\n"), "{}", resources.text);
     let unknown = Execute {
-        command: "show-nothing".into(),
+        command: "show nothing".into(),
         ..Execute::default()
     };
     let unknown = bus.request(RMCTRL, &unknown, SECOND).await.unwrap();
-    assert_eq!(unknown.failure, "rmctrl does not know the command 'show-nothing'");
+    assert_eq!(unknown.failure, "rmctrl does not know the command 'show nothing'");
 
     shutdown.request(SECOND);
     life.await.unwrap().unwrap();

@@ -2,10 +2,14 @@
 
 use bus::messages::common::{Execute, Output};
 use bus::{Address, Facility, Incoming, dispatch};
+use config::Exec;
 use netio::Signal;
 
 use crate::manager::Manager;
 use crate::show;
+
+/// Ends a task, which is then started again: parameters `facility` and `instance`. (The shell has no command for it yet.)
+const TASK_KILL: &str = "task kill";
 
 impl Manager {
     pub(crate) fn serve(&mut self, incoming: Incoming) {
@@ -26,20 +30,25 @@ impl Manager {
                 .find(|parameter| parameter.name == name)
                 .map(|parameter| parameter.value.as_str())
         };
-        match command.command.as_str() {
-            "show-task-table" => Ok(show::task_table(self, parameter("facility"))),
-            "show-task-resources" => Ok(show::task_resources(self, parameter("facility"))),
-            "show-crash-list" => Ok((String::new(), show::crash_list(&self.crashes))),
-            "task-kill" => {
-                let facility = parameter("facility").unwrap_or_default().parse::<Facility>()?;
-                let instance = parameter("instance").unwrap_or_default();
-                let instance = instance
-                    .parse()
-                    .map_err(|_| format!("'{instance}' is no instance number"))?;
-                self.restart(Address::new(facility, instance))
-                    .map(|()| (String::new(), String::new()))
-            }
-            other => Err(format!("sit does not know the command '{other}'")),
+        if command.command == TASK_KILL {
+            let facility = parameter("facility").unwrap_or_default().parse::<Facility>()?;
+            let instance = parameter("instance").unwrap_or_default();
+            let instance = instance
+                .parse()
+                .map_err(|_| format!("'{instance}' is no instance number"))?;
+            return self
+                .restart(Address::new(facility, instance))
+                .map(|()| (String::new(), String::new()));
+        }
+        match Exec::from_id(&command.command) {
+            Some(Exec::ShowTaskTable) => Ok(show::task_table(self, parameter("facility"))),
+            Some(Exec::ShowCrashList) => Ok((String::new(), show::crash_list(&self.crashes))),
+            Some(Exec::ClearCrashList) => match self.crashes.clear() {
+                Ok(()) => Ok((String::new(), String::new())),
+                Err(error) => Err(format!("the crash list cannot be saved: {error}")),
+            },
+            Some(Exec::ShowSystemUptime) => Ok((String::new(), show::uptime(self))),
+            _ => Err(format!("sit does not know the command '{}'", command.command)),
         }
     }
 

@@ -61,6 +61,13 @@ impl CrashList {
         self.save()
     }
 
+    /// Forgets all crashes, and saves the empty list.
+    pub fn clear(&mut self) -> io::Result<()> {
+        self.total = 0;
+        self.crashes.clear();
+        self.save()
+    }
+
     /// The crashes, oldest first.
     pub fn crashes(&self) -> &[Crash] {
         &self.crashes
@@ -148,6 +155,9 @@ mod tests {
             .replacen("1602770260123", "x", 1);
         fs::write(directory.join(FILE), text).unwrap();
         assert_eq!(CrashList::load(&directory).crashes().len(), MOST - 1);
+        list.clear().unwrap();
+        let empty = CrashList::load(&directory);
+        assert_eq!((empty.total(), empty.crashes().len()), (0, 0));
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -29,7 +29,6 @@ mod requests;
 mod show;
 mod state;
 mod stop;
-mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;

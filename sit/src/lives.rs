@@ -15,7 +15,6 @@ use crate::contexts::LOCAL;
 use crate::crashes::Crash;
 use crate::manager::{Happening, Manager, SIT, VERSION};
 use crate::state::{Entry, Phase, is_manager};
-use crate::usage::Usage;
 use crate::{launch, links};
 
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(5);
@@ -55,7 +54,6 @@ impl Manager {
                 entry.lives += 1;
                 entry.phase = Phase::Starting;
                 entry.missed = 0;
-                entry.usage = Usage::default();
                 if number > 0 {
                     tell_restart(address, pid);
                 }

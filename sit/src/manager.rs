@@ -18,7 +18,6 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::requests::Deferred;
 use crate::state::{Entry, Phase, TaskTable, static_tasks};
-use crate::usage::Usage;
 use crate::{Options, follow};
 
 pub(crate) const SIT: Address = Address::only(Facility::Sit);
@@ -26,7 +25,7 @@ pub(crate) const SIT: Address = Address::only(Facility::Sit);
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const QUEUE: usize = 4_096;
-/// Resources are sampled and what was put aside is looked at this often.
+/// What was put aside is looked at this often.
 const TICK: Duration = Duration::from_secs(5);
 /// A heartbeat every second tick.
 const HEARTBEAT_TICKS: u64 = 2;
@@ -68,7 +67,6 @@ pub(crate) struct Manager {
     pub(crate) contexts: Contexts,
     pub(crate) descriptors: Descriptors,
     pub(crate) crashes: CrashList,
-    pub(crate) own_usage: Usage,
     pub(crate) since: Instant,
     /// Requests that wait for something to become known.
     pub(crate) deferred: Vec<Deferred>,
@@ -110,7 +108,6 @@ impl Manager {
             bus,
             server,
             tasks: TaskTable::new(),
-            own_usage: Usage::default(),
             since: Instant::now(),
             deferred: Vec::new(),
             happenings,
@@ -240,12 +237,6 @@ impl Manager {
 
     fn tick(&mut self) {
         self.ticks += 1;
-        self.own_usage.sample(netio::Pid::this());
-        for entry in self.tasks.values_mut() {
-            if let Some(life) = &entry.life {
-                entry.usage.sample(life.child.pid());
-            }
-        }
         if self.ticks.is_multiple_of(HEARTBEAT_TICKS) {
             self.send_heartbeats();
         }

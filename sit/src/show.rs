@@ -3,18 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use bus::{Address, Facility};
-use telemetry::Reader;
-use telemetry::counters::{Counter, session};
+use bus::Address;
 use telemetry::time::{Civil, Zone};
 
 use crate::crashes::CrashList;
 use crate::manager::{Manager, SIT};
 use crate::state::Phase;
-use crate::usage::{Usage, Verdict, allocation};
-
-/// Heartbeats missed in a row from which a task is suspect.
-const SUSPECT: u32 = 2;
 
 /// One line of the task table.
 struct Row {
@@ -24,8 +18,6 @@ struct Row {
     uptime: Duration,
     state: &'static str,
     context: String,
-    usage: Usage,
-    missed: u32,
 }
 
 /// `show task table`: heading and lines.
@@ -57,17 +49,11 @@ pub(crate) fn task_table(manager: &Manager, facility: Option<&str>) -> (String, 
     (TABLE_HEADING.to_owned(), text)
 }
 
-/// `show task resources`: heading and lines.
-pub(crate) fn task_resources(manager: &Manager, facility: Option<&str>) -> (String, String) {
-    let sessions = Reader::open(&manager.options.run_dir.join("counters")).ok();
-    let mut text = String::new();
-    for row in rows(manager, facility) {
-        let sessions = sessions
-            .as_ref()
-            .and_then(|reader| sessions_of(reader, row.address));
-        text.push_str(&resources_line(&row, sessions));
-    }
-    (RESOURCES_HEADING.to_owned(), text)
+/// `show system uptime`.
+pub(crate) fn uptime(manager: &Manager) -> String {
+    let seconds = manager.since.elapsed().as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    format!("System uptime: {days}D {hours}H {minutes}M\n")
 }
 
 /// `show crash list`.
@@ -94,12 +80,6 @@ const TABLE_HEADING: &str = concat!(
     "---- ----------------- -------- -------- -------------- --------------- --------\n",
 );
 
-const RESOURCES_HEADING: &str = concat!(
-    "                   task   cputime        memory     files      sessions\n",
-    " cpu facility      inst  used  allc   used  alloc used allc  used  allc S status\n",
-    "----------------------- ----------- ------------- --------- ------------- ------\n",
-);
-
 const CRASH_HEADING: &str = concat!(
     "=== ==================== ======== ========== =============== =======================\n",
     "#           Time         Process  Card/CPU/        SW          HW_SER_NUM\n",
@@ -116,8 +96,6 @@ fn rows(manager: &Manager, facility: Option<&str>) -> Vec<Row> {
         uptime: manager.since.elapsed(),
         state: "running",
         context: String::new(),
-        usage: manager.own_usage,
-        missed: 0,
     };
     let others = manager.tasks.values().map(|entry| Row {
         address: entry.address,
@@ -131,55 +109,11 @@ fn rows(manager: &Manager, facility: Option<&str>) -> Vec<Row> {
             Phase::Stopping => "stopping",
         },
         context: entry.context.clone(),
-        usage: entry.usage,
-        missed: entry.missed,
     });
     let wanted = |row: &Row| {
         facility.is_none_or(|facility| facility.eq_ignore_ascii_case(row.address.facility.name()))
     };
     std::iter::once(own).chain(others).filter(wanted).collect()
-}
-
-fn resources_line(row: &Row, sessions: Option<u64>) -> String {
-    let allowed = allocation(row.address.facility);
-    let verdict = match row.usage.verdict(allowed) {
-        Verdict::Good if row.missed >= SUSPECT || row.pid.is_none() => Verdict::Warn,
-        verdict => verdict,
-    };
-    let cpu = format!("{}.{:02}%", row.usage.cpu / 100, row.usage.cpu % 100);
-    let sessions = sessions.map_or_else(|| "--".to_owned(), |sessions| sessions.to_string());
-    // `I`: initialised and in service.
-    let service = if row.pid.is_some() { "I" } else { "-" };
-    format!(
-        " 1/0 {:<12}{:>6}{:>6} {:>4}% {:>6} {:>6} {:>4} {:>4} {:>5} {:>5} {} {:>6}\n",
-        row.address.facility.name(),
-        row.address.instance,
-        cpu,
-        allowed.cpu,
-        mebibytes(row.usage.memory),
-        mebibytes(allowed.memory),
-        row.usage.files,
-        allowed.files,
-        sessions,
-        "--",
-        service,
-        verdict.name(),
-    )
-}
-
-fn sessions_of(reader: &Reader, address: Address) -> Option<u64> {
-    const SESSIONS: Counter = session::CURRENT_CALLS;
-    (address.facility == Facility::Sessmgr).then(|| {
-        reader
-            .instance(address.facility.name(), address.instance, SESSIONS)
-            .unwrap_or(0)
-    })
-}
-
-/// `126.9M`.
-fn mebibytes(octets: u64) -> String {
-    let tenths = octets.saturating_mul(10) >> 20;
-    format!("{}.{}M", tenths / 10, tenths % 10)
 }
 
 /// `2D 3H 4M`, or seconds in the first minute.
@@ -200,57 +134,9 @@ fn duration(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn row() -> Row {
-        Row {
-            address: Address::new(Facility::Sessmgr, 4),
-            pid: Some(4_711),
-            restarts: 1,
-            uptime: Duration::from_secs(90_061),
-            state: "running",
-            context: String::new(),
-            usage: Usage {
-                cpu: 40,
-                memory: 224_082_330,
-                files: 32,
-                ..Usage::default()
-            },
-            missed: 0,
-        }
-    }
-
-    #[test]
-    fn resources_have_the_columns_of_the_reference() {
-        let line = resources_line(&row(), Some(12));
-        let columns: Vec<_> = line.split_whitespace().collect();
-        assert_eq!(
-            columns,
-            [
-                "1/0", "sessmgr", "4", "0.40%", "110%", "213.7M", "2048.0M", "32", "1024", "12", "--", "I",
-                "good"
-            ]
-        );
-        let suspect = Row {
-            missed: SUSPECT,
-            ..row()
-        };
-        assert!(
-            resources_line(&suspect, None).ends_with("--    -- I   warn\n"),
-            "{}",
-            resources_line(&suspect, None)
-        );
-        let over = Row {
-            usage: Usage {
-                files: 5_000,
-                ..Usage::default()
-            },
-            ..row()
-        };
-        assert!(resources_line(&over, None).ends_with("over\n"));
-    }
-
     #[test]
     fn durations_are_short() {
         assert_eq!(duration(Duration::from_secs(59)), "59S");
-        assert_eq!(duration(row().uptime), "1D 1H 1M");
+        assert_eq!(duration(Duration::from_secs(90_061)), "1D 1H 1M");
     }
 }

@@ -11,7 +11,6 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::usage::Usage;
 
 /// Every task there is to be, whether it lives at the moment or not.
 pub(crate) type TaskTable = BTreeMap<Address, Entry>;
@@ -29,7 +28,6 @@ pub(crate) struct Entry {
     pub backoff: Backoff,
     /// Heartbeats missed in a row.
     pub missed: u32,
-    pub usage: Usage,
 }
 
 /// Where a task is in its life.
@@ -70,7 +68,6 @@ impl Entry {
             lives: 0,
             backoff: Backoff::default(),
             missed: 0,
-            usage: Usage::default(),
         }
     }
 

@@ -139,7 +139,7 @@ impl Node {
 
     /// The process of a task, from the task table; `None` while it has none.
     pub fn pid(&self, task: Address) -> Option<i32> {
-        let table = self.show("show-task-table");
+        let table = self.show("show task table");
         let instance = task.instance.to_string();
         let line = table.lines().find(|line| {
             let words: Vec<_> = line.split_whitespace().collect();

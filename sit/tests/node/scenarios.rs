@@ -42,7 +42,7 @@ fn ike(initiator: u64, responder: u64) -> String {
 
 fn a_node_gets_ready_and_shows_its_tasks() {
     let node = Node::start("ready", "full", ONE_CONTEXT);
-    let table = node.show("show-task-table");
+    let table = node.show("show task table");
     for task in ["sit", "sct", "rmctrl", "ipsecmgr", "iftask", "aaamgr", "sessmgr"] {
         assert!(
             table
@@ -56,22 +56,19 @@ fn a_node_gets_ready_and_shows_its_tasks() {
         9,
         "{table}"
     );
-    let resources = node.show("show-task-resources");
+    let only = vec![Parameter {
+        name: "facility".into(),
+        value: "sct".into(),
+    }];
     assert_eq!(
-        resources.lines().filter(|line| line.ends_with(" good")).count(),
-        9,
-        "{resources}"
+        node.execute(SIT, "show task table", only)
+            .unwrap()
+            .lines()
+            .count(),
+        4
     );
-    let some = node.execute(
-        SIT,
-        "show-task-resources",
-        vec![Parameter {
-            name: "facility".into(),
-            value: "sct".into(),
-        }],
-    );
-    assert_eq!(some.unwrap().lines().count(), 4);
-    assert!(node.show("show-crash-list").ends_with("Total Crashes : 0\n"));
+    assert_eq!(node.show("show system uptime"), "System uptime: 0D 0H 0M\n");
+    assert!(node.show("show crash list").ends_with("Total Crashes : 0\n"));
 
     // Rights: keys of a slot go to its own worker only.
     assert_eq!(node.ask(ipsecmgr(1), "slots", "1").unwrap(), "owner");
@@ -157,7 +154,7 @@ fn a_killed_child_comes_back_to_the_same_sockets() {
         .collect();
     assert_eq!(before, after);
 
-    let crashes = node.show("show-crash-list");
+    let crashes = node.show("show crash list");
     let line = crashes.lines().find(|line| line.contains("ipsecmgr")).unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
     assert_eq!(words[0], "1");
@@ -216,7 +213,7 @@ fn a_task_that_keeps_dying_is_started_less_often() {
             "life {life}: {took:?}"
         );
     }
-    let crashes = node.show("show-crash-list");
+    let crashes = node.show("show crash list");
     assert_eq!(
         crashes
             .lines()
@@ -225,6 +222,8 @@ fn a_task_that_keeps_dying_is_started_less_often() {
         4,
         "{crashes}"
     );
+    node.show("clear crash list");
+    assert!(node.show("show crash list").ends_with("Total Crashes : 0\n"));
     // The operator's restart is one more.
     let old = node.pid(SCT).unwrap();
     let parameter = |name: &str, value: &str| Parameter {
@@ -233,14 +232,14 @@ fn a_task_that_keeps_dying_is_started_less_often() {
     };
     node.execute(
         SIT,
-        "task-kill",
+        "task kill",
         vec![parameter("facility", "sct"), parameter("instance", "1")],
     )
     .unwrap();
     eventually("a new sct", || node.pid(SCT).is_some_and(|pid| pid != old));
     let unknown = node.execute(
         SIT,
-        "task-kill",
+        "task kill",
         vec![parameter("facility", "sct"), parameter("instance", "9")],
     );
     assert_eq!(unknown.unwrap_err(), "there is no task sct 9");
@@ -289,7 +288,7 @@ fn contexts_come_and_go() {
     );
     let refused = node.ask(vpnmgr, "tun", "local").unwrap_err();
     assert!(refused.contains("vpnmgr-2 has no business"), "{refused}");
-    let table = node.show("show-task-table");
+    let table = node.show("show task table");
     assert!(
         table
             .lines()
@@ -311,7 +310,7 @@ fn contexts_come_and_go() {
     node.ask(SCT, "reload", "").unwrap();
     eventually("the end of the vpnmgr", || node.pid(vpnmgr).is_none());
     assert!(node.folder().join("vpnmgr-2.ended").exists());
-    let crashes = node.show("show-crash-list");
+    let crashes = node.show("show crash list");
     assert!(crashes.ends_with("Total Crashes : 1\n"), "{crashes}");
 }
 
@@ -328,7 +327,7 @@ fn a_second_node_is_refused() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(node.show("show-task-table").contains("ipsecmgr"));
+    assert!(node.show("show task table").contains("ipsecmgr"));
 }
 
 fn a_node_stops_in_order() {

@@ -15,6 +15,7 @@ pub(crate) struct Usage {
     /// Resident memory in octets.
     pub memory: u64,
     pub files: u64,
+    /// When it was taken, and the CPU time until then.
     pub last: Option<(Instant, Duration)>,
 }
 
