@@ -19,6 +19,7 @@ const SCT: Address = Address::only(Facility::Sct);
 const CLI: Address = Address::new(Facility::Cli, 7);
 const SECOND: Duration = Duration::from_secs(1);
 const RUN_DIR: &str = "BUS_TEST_RUN_DIR";
+const CLIENT_RUN_DIR: &str = "BUS_TEST_CLIENT_RUN_DIR";
 
 fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -62,14 +63,18 @@ fn server_process() {
     });
 }
 
-/// A server process; killed and reaped when dropped.
+/// Another process; killed and reaped when dropped.
 struct ServerProcess(Child);
 
 impl ServerProcess {
     fn start(run_dir: &Path) -> Self {
+        Self::start_as(RUN_DIR, "server_process", run_dir)
+    }
+
+    fn start_as(variable: &str, role: &str, run_dir: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "server_process", "--nocapture"])
-            .env(RUN_DIR, run_dir)
+            .args(["--exact", role, "--nocapture"])
+            .env(variable, run_dir)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -201,6 +206,74 @@ fn a_stopped_server_times_out_and_is_back_when_it_continues() {
         }
         server.signal(Signal::SIGCONT);
         client.request(SCT, &GetConfig {}, SECOND).await.unwrap();
+    });
+}
+
+/// Not a test of its own: a client process, when the environment says so. It listens to events and asks without end.
+#[test]
+fn client_process() {
+    let Ok(run_dir) = std::env::var(CLIENT_RUN_DIR) else {
+        return;
+    };
+    block_on(async {
+        let bus = Bus::client(Path::new(&run_dir), CLI).unwrap();
+        let mut events = bus.subscribe::<ConfigChanged>();
+        events.follow(SCT);
+        events.next().await;
+        println!("serving");
+        loop {
+            let calls = (0..1_000).map(|_| {
+                let bus = bus.clone();
+                tokio::spawn(async move { drop(bus.request(SCT, &GetConfig {}, SECOND).await) })
+            });
+            for call in calls.collect::<Vec<_>>() {
+                call.await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stopped_client_does_not_hold_up_others() {
+    let directory = Directory::new("client");
+    block_on(async {
+        let (bus, mut server) = Bus::open(&directory.0, SCT).await.unwrap();
+        let text = "x".repeat(10_000);
+        tokio::spawn(async move {
+            while let Some(incoming) = server.next().await {
+                dispatch!(incoming, { GetConfig => |_, responder| responder.reply(ConfigText {
+                    version: 1,
+                    text: text.clone(),
+                }) });
+            }
+        });
+        let path = directory.0.clone();
+        let stopped = tokio::task::spawn_blocking(move || {
+            ServerProcess::start_as(CLIENT_RUN_DIR, "client_process", &path)
+        });
+        let stopped = stopped.await.unwrap();
+        let client = Bus::client(&directory.0, Address::new(Facility::Cli, 8)).unwrap();
+        let mut events = client.subscribe::<ConfigChanged>();
+        events.follow(SCT);
+        assert_eq!(events.next().await, Heard::Missed(SCT));
+        stopped.signal(Signal::SIGSTOP);
+        let mut slowest = Duration::ZERO;
+        for version in 0..5_000 {
+            bus.publish(&ConfigChanged { version });
+            assert_eq!(events.next().await, Heard::Event(SCT, ConfigChanged { version }));
+            if version % 100 == 0 {
+                let begin = Instant::now();
+                client.request(SCT, &GetConfig {}, SECOND).await.unwrap();
+                slowest = slowest.max(begin.elapsed());
+            }
+        }
+        assert!(slowest < SECOND / 10, "{slowest:?}");
+        // And when it goes on, it is served.
+        let before = bus.statistics().served;
+        stopped.signal(Signal::SIGCONT);
+        while bus.statistics().served < before + 2_000 {
+            tokio::time::sleep(SECOND / 100).await;
+        }
     });
 }
 
