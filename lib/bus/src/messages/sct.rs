@@ -72,6 +72,9 @@ pub struct Configured {
     /// Version of the running configuration after the line.
     #[prost(uint64, tag = "5")]
     pub version: u64,
+    /// The line left configuration mode (`end`, or `exit` at the top).
+    #[prost(bool, tag = "6")]
+    pub ended: bool,
 }
 
 /// Save the running configuration.
