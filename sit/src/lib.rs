@@ -15,12 +15,12 @@
 
 mod backoff;
 mod bus_api;
+mod configuration;
 mod contexts;
 mod crashes;
 mod descriptors;
 mod environment;
 mod error;
-mod follow;
 mod launch;
 mod links;
 mod lives;

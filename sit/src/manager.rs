@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bus::messages::rmctrl::SlotMap;
+use bus::messages::rmctrl::{GetSlotMap, SlotMap, SlotMapChanged};
 use bus::{Address, Bus, Facility, Server};
-use task::Packet;
+use task::{ConfigFollower, Packet};
 use telemetry::events::{self, ProtectionMissing, SystemStartup};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::Options;
+use crate::configuration::contexts_of;
 use crate::contexts::{Contexts, LOCAL};
 use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
@@ -18,7 +20,6 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::requests::Deferred;
 use crate::state::{Entry, Phase, TaskTable, static_tasks};
-use crate::{Options, follow};
 
 pub(crate) const SIT: Address = Address::only(Facility::Sit);
 /// Version of the software, in the crash list and in events.
@@ -50,10 +51,6 @@ pub(crate) enum Happening {
         life: u32,
         answered: bool,
     },
-    /// The contexts of the running configuration.
-    Contexts(BTreeMap<String, u32>),
-    /// The slot map.
-    SlotMap(SlotMap),
 }
 
 /// The state of the node.
@@ -96,8 +93,6 @@ impl Manager {
         let (bus, server) = Bus::open(&options.run_dir, SIT).await.map_err(Error::Bus)?;
         task::publish_events(&bus);
         let (happenings, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(follow::contexts(bus.clone(), happenings.clone()));
-        tokio::spawn(follow::slot_map(bus.clone(), happenings.clone()));
         let mut manager = Self {
             contexts: Contexts::new(options.run_dir.join("netns"))?,
             descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
@@ -150,9 +145,17 @@ impl Manager {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut configuration = ConfigFollower::new(&self.bus);
+        let mut slot_map = task::follow::<GetSlotMap, SlotMapChanged>(
+            &self.bus,
+            Address::only(Facility::Rmctrl),
+            GetSlotMap {},
+        );
         loop {
             tokio::select! {
                 Some(happening) = self.queue.recv() => self.happened(happening),
+                config = configuration.next() => self.set_contexts(&contexts_of(&config.text)),
+                map = slot_map.next() => self.set_slot_map(&map),
                 Some(incoming) = self.server.next() => self.serve(incoming),
                 _ = tick.tick() => self.tick(),
                 _ = term.recv() => break,
@@ -187,16 +190,17 @@ impl Manager {
                 life,
                 answered,
             } => self.heartbeat(address, life, answered),
-            Happening::Contexts(_) | Happening::SlotMap(_) if self.stopping => {}
-            Happening::Contexts(contexts) => self.set_contexts(&contexts),
-            Happening::SlotMap(map) => match self.descriptors.set_slot_map(&map) {
-                Ok(()) => {
-                    self.mapped = true;
-                    self.retry_deferred();
-                    self.check_ready();
-                }
-                Err(error) => tracing::error!("cannot steer by the new slot map: {error}"),
-            },
+        }
+    }
+
+    fn set_slot_map(&mut self, map: &SlotMap) {
+        match self.descriptors.set_slot_map(map) {
+            Ok(()) => {
+                self.mapped = true;
+                self.retry_deferred();
+                self.check_ready();
+            }
+            Err(error) => tracing::error!("cannot steer by the new slot map: {error}"),
         }
     }
 

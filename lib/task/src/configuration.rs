@@ -1,31 +1,23 @@
 //! Following the running configuration.
 
-use std::time::Duration;
-
 use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig};
-use bus::{Address, Bus, Facility, Heard, Subscription};
-use tokio::time::sleep;
+use bus::{Address, Bus, Facility};
+
+use crate::follow::{Follow, follow};
 
 /// Reads the running configuration from `sct`, now and after every change.
 pub struct ConfigFollower {
-    bus: Bus,
-    changes: Subscription<ConfigChanged>,
+    follow: Follow<ConfigText>,
     /// Version handed out last.
     version: Option<u64>,
-    /// There may be a newer one.
-    stale: bool,
 }
 
 impl ConfigFollower {
     /// Begins to listen for changes.
     pub fn new(bus: &Bus) -> Self {
-        let mut changes = bus.subscribe::<ConfigChanged>();
-        changes.follow(SCT);
         Self {
-            bus: bus.clone(),
-            changes,
+            follow: follow::<GetConfig, ConfigChanged>(bus, SCT, GetConfig {}),
             version: None,
-            stale: true,
         }
     }
 
@@ -33,40 +25,22 @@ impl ConfigFollower {
     /// `sct` is away. Cancelling loses nothing.
     pub async fn next(&mut self) -> ConfigText {
         loop {
-            while !self.stale {
-                self.stale = match self.changes.next().await {
-                    Heard::Event(_, changed) => Some(changed.version) != self.version,
-                    Heard::Missed(_) => true,
-                };
-            }
-            match self.bus.request(SCT, &GetConfig {}, DEADLINE).await {
-                Ok(text) => {
-                    self.stale = false;
-                    if self.version != Some(text.version) {
-                        self.version = Some(text.version);
-                        return text;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("cannot read the configuration yet: {error}");
-                    sleep(ASK_AGAIN).await;
-                }
+            let text = self.follow.next().await;
+            if self.version != Some(text.version) {
+                self.version = Some(text.version);
+                return text;
             }
         }
     }
 }
 
 const SCT: Address = Address::only(Facility::Sct);
-/// For each question to `sct`.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Between questions that were not answered.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
-    use bus::Hub;
-
     use super::*;
+    use bus::Hub;
+    use std::time::Duration;
 
     const SOON: Duration = Duration::from_millis(200);
 

@@ -17,6 +17,7 @@
 mod channel;
 mod configuration;
 mod error;
+mod follow;
 mod hardening;
 mod logging;
 mod shutdown;
@@ -33,6 +34,7 @@ use telemetry::Counters;
 pub use channel::{Channel, Packet, async_fd};
 pub use configuration::ConfigFollower;
 pub use error::Error;
+pub use follow::{Follow, follow};
 pub use logging::{set_level, start as start_log};
 pub use shutdown::Shutdown;
 pub use sit::{EspSockets, IkeSockets, RingEnds, Sit, Tun};
