@@ -38,7 +38,7 @@ pub enum Error {
         /// What the system said, and what would help.
         cause: String,
     },
-    /// More workers than descriptors of their rings fit into one control message.
+    /// No workers, or more than descriptors of their rings fit into one control message.
     Workers {
         /// The number asked for.
         asked: u32,
@@ -80,7 +80,7 @@ impl fmt::Display for Error {
             ),
             Self::NoPrivilege { cause } => write!(f, "no privilege to open sockets and devices: {cause}"),
             Self::Workers { asked, most } => {
-                write!(f, "{asked} workers are too many; 1 to {most} are possible")
+                write!(f, "{asked} workers are not possible, 1 to {most} are")
             }
             Self::Kernel(error) => error.fmt(f),
             Self::Bus(error) => error.fmt(f),

@@ -1,0 +1,224 @@
+//! The real executable with the example configuration: every process starts, and comes back when it is killed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bus::messages::common::Execute;
+use bus::{Address, Bus, Facility};
+use netio::{Namespace, Pid, Signal};
+
+const STARWARD: &str = env!("CARGO_BIN_EXE_starward");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/secgw.cfg");
+/// A killed process is another one after this time, and serves after the second one, on a busy machine.
+const BACK: Duration = Duration::from_secs(1);
+const SERVES: Duration = Duration::from_secs(5);
+
+struct Node {
+    process: Child,
+    folder: PathBuf,
+    bus: Bus,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A line of the task table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    facility: String,
+    instance: String,
+    state: String,
+    pid: Option<i32>,
+}
+
+impl Node {
+    fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("starward-test-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        // As root in a network of its own; otherwise the node makes one itself.
+        if let Ok(namespace) = Namespace::create() {
+            namespace.enter().unwrap();
+        }
+        let process = Command::new(STARWARD)
+            .args(["run", "--workers", "2", "--config", EXAMPLE, "--run-dir"])
+            .arg(folder.join("run"))
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .stdin(Stdio::null())
+            .stderr(File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let run_dir = folder.join("run");
+        eventually("the bus", SERVES, || run_dir.join("bus/sit-1").exists());
+        let me = Address::new(Facility::Cli, std::process::id());
+        let bus = runtime.block_on(async { Bus::client(&run_dir, me).unwrap() });
+        Self {
+            process,
+            folder,
+            bus,
+            runtime,
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
+    fn show(&self, command: &str) -> String {
+        let request = Execute {
+            command: command.into(),
+            ..Execute::default()
+        };
+        let sit = Address::only(Facility::Sit);
+        let output = self
+            .runtime
+            .block_on(self.bus.request(sit, &request, SERVES))
+            .unwrap();
+        assert_eq!(output.failure, "");
+        output.text
+    }
+
+    fn tasks(&self) -> Vec<Line> {
+        self.show("show task table")
+            .lines()
+            .map(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                Line {
+                    facility: words[1].into(),
+                    instance: words[2].into(),
+                    state: words[3].into(),
+                    pid: words.last().unwrap().parse().ok(),
+                }
+            })
+            .filter(|line| line.facility != "sit")
+            .collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Its children die with it.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn eventually(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + patience;
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Is this facility part of the executable? By itself a process of the node says what it misses.
+fn is_built(facility: &str) -> bool {
+    let output = Command::new(STARWARD)
+        .args([facility, "--instance", "1"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stderr)
+        .unwrap()
+        .contains("was this process started by `starward run`?")
+}
+
+#[test]
+fn every_process_starts_and_comes_back_when_it_is_killed() {
+    let mut node = Node::start();
+    let (here, away): (Vec<_>, Vec<_>) = node
+        .tasks()
+        .into_iter()
+        .partition(|task| is_built(&task.facility));
+    if away.is_empty() {
+        eventually("the node to be ready", Duration::from_secs(30), || {
+            node.log().contains("node is ready")
+        });
+    }
+    assert!(!here.is_empty());
+    for task in &here {
+        let find = || {
+            let same = |line: &Line| line.facility == task.facility && line.instance == task.instance;
+            node.tasks().into_iter().find(same)
+        };
+        let serves = || find().is_some_and(|line| line.state == "running");
+        eventually(&format!("{} to serve", task.facility), SERVES, serves);
+        let old = find().unwrap().pid.unwrap();
+        nix::sys::signal::kill(Pid::from_raw(old), Signal::SIGKILL).unwrap();
+        eventually(&format!("another {}", task.facility), BACK, || {
+            find().is_some_and(|line| line.pid.is_some_and(|pid| pid != old))
+        });
+        eventually(&format!("{} to serve again", task.facility), SERVES, serves);
+        let crashes = node.show("show crash list");
+        assert!(crashes.contains(&format!(" 01/0/{old:05} ")), "{crashes}");
+    }
+    if away.is_empty() {
+        // Nothing else died.
+        let crashes = node.show("show crash list");
+        assert!(
+            crashes.ends_with(&format!("Total Crashes : {}\n", here.len())),
+            "{crashes}"
+        );
+    }
+
+    let begin = Instant::now();
+    nix::sys::signal::kill(Pid::from_raw(node.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let status = node.process.wait().unwrap();
+    assert!(
+        status.success() && begin.elapsed() < Duration::from_secs(10),
+        "{status} after {:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
+fn a_wrong_start_is_one_clear_line() {
+    let line = |arguments: &[&str]| {
+        let output = Command::new(STARWARD).args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    };
+    let folder = std::env::temp_dir().join(format!("starward-wrong-{}", std::process::id()));
+    let (run, state) = (folder.join("run"), folder.join("state"));
+    let missing = [
+        "run",
+        "--config",
+        "/nonexistent",
+        "--run-dir",
+        text(&run),
+        "--state-dir",
+        text(&state),
+    ];
+    assert!(line(&missing).starts_with("starward: cannot read the configuration file /nonexistent: "));
+    let error = line(&[
+        "run",
+        "--config",
+        EXAMPLE,
+        "--workers",
+        "0",
+        "--run-dir",
+        text(&run),
+        "--state-dir",
+        text(&state),
+    ]);
+    assert!(
+        error.contains("0 workers are not possible, 1 to 17 are"),
+        "{error}"
+    );
+    assert!(line(&["nonsense"]).starts_with("starward: there is no command 'nonsense'"));
+    // A process of the node by itself.
+    assert!(line(&["rmctrl", "--instance", "1"]).contains("was this process started by `starward run`?"));
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
