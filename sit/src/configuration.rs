@@ -4,14 +4,22 @@ use std::collections::BTreeMap;
 
 use crate::contexts::{LOCAL, LOCAL_ID};
 
-/// The contexts of a configuration in canonical form, with their numbers.
+/// The contexts of a configuration in canonical form, with their numbers: `context NAME`, numbered on from the highest before, or
+/// `context NAME context-id N`.
 pub(crate) fn contexts_of(text: &str) -> BTreeMap<String, u32> {
-    let names = text.lines().filter_map(|line| line.strip_prefix("  context "));
-    let others = names.map(str::trim).filter(|name| *name != LOCAL);
     let mut contexts = BTreeMap::from([(LOCAL.to_owned(), LOCAL_ID)]);
-    for name in others {
-        let next = contexts.len() as u32 + LOCAL_ID;
-        contexts.entry(name.to_owned()).or_insert(next);
+    for line in text.lines().filter_map(|line| line.strip_prefix("  context ")) {
+        let mut words = line.split_whitespace();
+        let Some(name) = words.next() else { continue };
+        let given = match (words.next(), words.next()) {
+            (Some("context-id"), Some(number)) => number.parse().ok(),
+            _ => None,
+        };
+        let next = contexts
+            .values()
+            .max()
+            .map_or(LOCAL_ID, |last| last.saturating_add(1));
+        contexts.entry(name.to_owned()).or_insert(given.unwrap_or(next));
     }
     contexts
 }
@@ -21,11 +29,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_are_numbered_in_their_order() {
-        let text = "config\n  system hostname sgw\n  context local\n    interface a\n  #exit\n  context isp\n  #exit\n  context apn\n  #exit\nend\n";
+    fn contexts_are_numbered_in_their_order_unless_they_say_so() {
+        let text = "config\n  system hostname sgw\n  context local\n    interface a\n  #exit\n  context isp\n  #exit\n  \
+                    context apn context-id 7\n    context x\n  #exit\n  context last\n  #exit\nend\n";
         let contexts = contexts_of(text);
-        assert_eq!(contexts.get("isp"), Some(&2));
-        assert_eq!(contexts.get("apn"), Some(&3));
+        let numbers: Vec<_> = contexts
+            .iter()
+            .map(|(name, number)| (name.as_str(), *number))
+            .collect();
+        assert_eq!(numbers, [("apn", 7), ("isp", 2), ("last", 8), ("local", 1)]);
         assert_eq!(contexts_of("").len(), 1);
     }
 }
