@@ -1,1 +1,55 @@
-//! sim.
+//! The simulator: eNodeBs that really run our IKEv2 initiator and ESP, a host behind the gateway, and the demo made of them.
+//!
+//! ```text
+//!   starward demo                    builds the world below, shows it live, ends with the gateway's own show output
+//!     │
+//!     ├─ namespace "ran"    starward sim enodebs    N tunnels, numbered packets up, echoes counted
+//!     │      veth
+//!     ├─ namespace "gw"     starward run            the node under demonstration
+//!     │      veth
+//!     └─ namespace "core"   starward sim host       an ordinary kernel socket: counts what arrives, echoes it
+//! ```
+//!
+//! `enodebs` works against any IKEv2 gateway, so peers are measured with it under the same rules. Nothing here is part of the node.
+
+mod demo;
+mod enodebs;
+mod host;
+mod initiator;
+mod packets;
+mod progress;
+mod screen;
+mod sockets;
+mod tunnel;
+mod world;
+
+use std::process::ExitCode;
+
+pub use demo::Demo;
+
+/// `starward sim ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum Simulate {
+    /// Simulated eNodeBs: set tunnels up, send numbered packets through them, count the echoes
+    Enodebs(enodebs::Enodebs),
+    /// A host behind the gateway: counts the packets it gets and sends them back
+    Host(host::Host),
+}
+
+impl Simulate {
+    /// Runs it to its end; prints its result as one JSON object on the last line of standard output.
+    pub fn run(self) -> ExitCode {
+        let result = match self {
+            Simulate::Enodebs(enodebs) => enodebs.run(),
+            Simulate::Host(host) => host.run(),
+        };
+        match result {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("starward sim: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}

@@ -83,6 +83,9 @@ pub struct SaveConfig {
     /// Where to (`/flash/...`); empty: the boot configuration file.
     #[prost(string, tag = "1")]
     pub url: String,
+    /// Administrator name.
+    #[prost(string, tag = "2")]
+    pub user: String,
 }
 
 /// What became of it.

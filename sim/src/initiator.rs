@@ -1,0 +1,134 @@
+//! The IKE side of simulated eNodeBs: our engine as initiator, with everything it asks answered from memory.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::{Cipher, DhGroup, Integrity, Prf, Secret};
+use ikev2::{
+    Answer, ChildProfile, ConfigurationRequest, EspProposal, Identity, IkeProposal, LocalAuth, Profile,
+    Question, RemoteAuth, Retransmission, Sad, SelectorPolicy, TrafficSelector, Usage,
+};
+use ipnet::IpNet;
+
+/// What the eNodeBs have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub secret: Secret,
+    pub group: DhGroup,
+    pub protected: IpNet,
+    pub asks_for_address: bool,
+    pub identity_prefix: String,
+}
+
+/// The policy of eNodeB `number`, whose inner address is `inner`.
+pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Profile> {
+    let aead = |cipher| IkeProposal {
+        ciphers: vec![cipher],
+        integrities: vec![],
+        prfs: vec![Prf::HmacSha2_256],
+        groups: vec![common.group],
+    };
+    let cbc = IkeProposal {
+        ciphers: vec![Cipher::AesCbc128],
+        integrities: vec![Integrity::HmacSha2_256_128],
+        ..aead(Cipher::AesCbc128)
+    };
+    let esp = EspProposal {
+        ciphers: vec![Cipher::AesGcm128Icv16],
+        integrities: vec![],
+        groups: vec![],
+        esn: vec![false],
+    };
+    let own = if common.asks_for_address {
+        SelectorPolicy::Assigned
+    } else {
+        SelectorPolicy::Ranges(vec![TrafficSelector::host(inner.into())])
+    };
+    let far = TrafficSelector::prefix(common.protected.addr(), common.protected.prefix_len());
+    Arc::new(Profile {
+        name: format!("{}{number}", common.identity_prefix),
+        tag: number as u64,
+        proposals: vec![aead(Cipher::AesGcm128Icv16), cbc],
+        children: vec![Arc::new(ChildProfile::new(
+            "net",
+            vec![esp],
+            own,
+            SelectorPolicy::Ranges(vec![far]),
+        ))],
+        local_identity: Identity::fqdn(&format!("{}{number}.sim.test", common.identity_prefix)),
+        local_auth: LocalAuth::Psk,
+        remote_auth: RemoteAuth {
+            psk: true,
+            ..RemoteAuth::default()
+        },
+        retransmission: Retransmission {
+            timeout: Duration::from_secs(1),
+            exponential: true,
+            max: 4,
+        },
+        configuration_request: common.asks_for_address.then(|| ConfigurationRequest {
+            ipv4: Some(Ipv4Addr::UNSPECIFIED),
+            ..ConfigurationRequest::default()
+        }),
+        force_encapsulation: true,
+        ..Profile::default()
+    })
+}
+
+/// Answers what an initiator with a pre-shared key is asked.
+pub(crate) fn answer(common: &Common, question: &Question) -> Answer {
+    match question {
+        Question::Psk {
+            wants_local,
+            wants_remote,
+            ..
+        } => Answer::Psk {
+            local: wants_local.then(|| common.secret.clone()),
+            remote: wants_remote.then(|| common.secret.clone()),
+        },
+        _ => Answer::Unavailable("a simulated eNodeB has a pre-shared key and nothing else".to_owned()),
+    }
+}
+
+/// SPIs and usage in plain memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    next: u32,
+    used: HashMap<u32, Usage>,
+}
+
+impl Memory {
+    /// Notes what a child SA carries.
+    pub(crate) fn usage_mut(&mut self, spi: u32) -> Option<&mut Usage> {
+        self.used.get_mut(&spi)
+    }
+
+    pub(crate) fn remove(&mut self, spi: u32) {
+        self.used.remove(&spi);
+    }
+}
+
+impl Sad for Memory {
+    fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
+        const NUMBERS: u32 = 0x00ff_ffff;
+        for _ in 0..NUMBERS {
+            self.next = self.next % NUMBERS + 1;
+            let spi = u32::from(slot) << 24 | self.next;
+            if let std::collections::hash_map::Entry::Vacant(place) = self.used.entry(spi) {
+                place.insert(Usage::default());
+                return Some(spi);
+            }
+        }
+        None
+    }
+
+    fn free_spi(&mut self, spi: u32) {
+        self.remove(spi);
+    }
+
+    fn usage(&self, spi: u32) -> Usage {
+        self.used.get(&spi).copied().unwrap_or_default()
+    }
+}
