@@ -57,6 +57,13 @@ impl Contexts {
         if self.contexts.contains_key(name) {
             return Ok(());
         }
+        if name.starts_with('.') || name.contains('/') {
+            // It would name a file elsewhere.
+            return Err(netio::Error::Invalid {
+                what: "a context name",
+                expected: "usable as a file name",
+            });
+        }
         let given = Path::new(SYSTEM).join(name);
         let ours = self.directory.join(name);
         let context = if let Ok(namespace) = Namespace::open(&given) {
