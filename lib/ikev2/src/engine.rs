@@ -1,6 +1,5 @@
 //! The engine: all IKE SAs of one process.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,8 +7,12 @@ use std::time::{Duration, Instant};
 
 use crypto::Random;
 
+use crate::env::{Core, Env};
+use crate::event::{Count, DropCause, Event};
+use crate::message::{Builder, DecodeError, Exchange, HEADER_LEN, Header, NotifyKind};
 use crate::output::{Action, Answer, IkeSaId, Output, Path, Ticket};
 use crate::profile::Profile;
+use crate::sa::{initiate, respond_init};
 use crate::sad::Sad;
 use crate::show::{Cursor, IkeSaView, Totals};
 
@@ -35,7 +38,7 @@ pub struct EngineConfig {
 }
 
 /// A secret from which cookies are made (RFC 7296 2.6).
-#[derive(Clone)]
+#[derive(Clone, zeroize::ZeroizeOnDrop)]
 pub struct CookieSecret {
     /// Tells one secret from the next; it begins the cookie.
     pub version: u8,
@@ -64,10 +67,9 @@ pub enum Error {
 
 /// All IKE SAs of one process.
 pub struct Engine {
-    config: EngineConfig,
-    random: Box<dyn Random>,
-    profiles: HashMap<IpAddr, Arc<Profile>>,
-    outputs: VecDeque<Output>,
+    core: Core,
+    /// Where messages are decrypted; kept for its room.
+    scratch: Vec<u8>,
 }
 
 impl Default for EngineConfig {
@@ -89,34 +91,78 @@ impl Engine {
     /// An engine without IKE SAs.
     pub fn new(config: EngineConfig, random: Box<dyn Random>) -> Self {
         Self {
-            config,
-            random,
-            profiles: HashMap::new(),
-            outputs: VecDeque::new(),
+            core: Core::new(config, random),
+            scratch: Vec::new(),
         }
     }
-}
 
-impl Engine {
     /// Serves peers that call `local` with this profile from now on. IKE SAs that are there keep theirs.
     pub fn set_profile(&mut self, local: IpAddr, profile: Arc<Profile>) {
-        self.profiles.insert(local, profile);
+        self.core.profiles.insert(local, profile);
     }
 
     /// Serves nobody at `local` any more; gives back its profile. IKE SAs that are there stay.
     pub fn remove_profile(&mut self, local: IpAddr) -> Option<Arc<Profile>> {
-        self.profiles.remove(&local)
+        self.core.profiles.remove(&local)
     }
 
     /// Takes secrets for cookies from outside, so that all workers make and know the same: the current, and the one before.
     /// Without them the engine makes its own and changes them by itself.
-    pub fn set_cookie_secrets(&mut self, _current: CookieSecret, _previous: Option<CookieSecret>) {}
+    pub fn set_cookie_secrets(&mut self, current: CookieSecret, previous: Option<CookieSecret>) {
+        self.core.cookies.set_secrets(current, previous);
+    }
 
     /// Takes in a datagram of `path`, without non-ESP marker.
-    pub fn receive(&mut self, _now: Instant, _path: Path, _datagram: &[u8], _sad: &mut dyn Sad) {}
+    pub fn receive(&mut self, now: Instant, path: Path, datagram: &[u8], sad: &mut dyn Sad) {
+        let mut env = env(&mut self.core, now, sad);
+        if let [0xff] = datagram {
+            return env.drop(path.remote, DropCause::Keepalive);
+        }
+        let header = match Header::decode(datagram) {
+            Ok(header) => header,
+            Err(error) => return on_bad_header(&mut env, path, datagram, error),
+        };
+        if header.exchange == Exchange::IkeSaInit && !header.response {
+            return respond_init(&mut env, &header, path, datagram);
+        }
+        let (ours, theirs) = match header.from_initiator {
+            true => (header.responder_spi, header.initiator_spi),
+            false => (header.initiator_spi, header.responder_spi),
+        };
+        let id = IkeSaId(ours);
+        let Some(mut sa) = env.core.table.take(id) else {
+            let cause = match (env.core.table.is_ours(id), header.response) {
+                (false, _) => DropCause::ForeignSlot,
+                (true, true) => DropCause::ResponseNoSa,
+                (true, false) => DropCause::RequestNoSa,
+            };
+            return env.drop(path.remote, cause);
+        };
+        // RFC 7296 2.2: the sender has the other role, and its own SPI.
+        let fits = sa.initiator != header.from_initiator;
+        if header.exchange == Exchange::IkeSaInit && fits {
+            sa.on_init_response(&mut env, &header, path, datagram);
+        } else if fits && sa.peer_spi == theirs {
+            sa.on_message(&mut env, &header, path, datagram, &mut self.scratch);
+        } else {
+            let cause = if header.response {
+                DropCause::ResponseNoSa
+            } else {
+                DropCause::RequestNoSa
+            };
+            env.drop(path.remote, cause);
+        }
+        env.put_back(sa);
+    }
 
     /// Takes in an answer. One that comes too late is counted and has no other effect.
-    pub fn answer(&mut self, _now: Instant, _ticket: Ticket, _answer: Answer, _sad: &mut dyn Sad) {}
+    pub fn answer(&mut self, now: Instant, ticket: Ticket, answer: Answer, sad: &mut dyn Sad) {
+        let mut env = env(&mut self.core, now, sad);
+        let found = env.with(ticket.ike, |sa, env| sa.on_answer(env, ticket.serial, answer));
+        if !found {
+            env.count(Count::LateAnswer);
+        }
+    }
 
     /// Begins an IKE SA with the first child profile as its first child SA.
     ///
@@ -124,12 +170,12 @@ impl Engine {
     /// [`Error::Full`], [`Error::IncompleteProfile`], [`Error::PathFamilies`], [`Error::Crypto`].
     pub fn initiate(
         &mut self,
-        _now: Instant,
-        _profile: Arc<Profile>,
-        _path: Path,
-        _sad: &mut dyn Sad,
+        now: Instant,
+        profile: Arc<Profile>,
+        path: Path,
+        sad: &mut dyn Sad,
     ) -> Result<IkeSaId, Error> {
-        Err(Error::Full)
+        initiate(&mut env(&mut self.core, now, sad), profile, path)
     }
 
     /// Does something with an IKE SA. While one of our requests is under way it waits.
@@ -138,41 +184,119 @@ impl Engine {
     /// [`Error::NoSuchIkeSa`], [`Error::NoSuchChild`], [`Error::NotEstablished`].
     pub fn action(
         &mut self,
-        _now: Instant,
+        now: Instant,
         ike: IkeSaId,
-        _action: Action,
-        _sad: &mut dyn Sad,
+        action: Action,
+        sad: &mut dyn Sad,
     ) -> Result<(), Error> {
-        Err(Error::NoSuchIkeSa(ike))
+        let mut result = Err(Error::NoSuchIkeSa(ike));
+        env(&mut self.core, now, sad).with(ike, |sa, env| result = sa.on_action(env, action));
+        result
     }
 
     /// The next thing for the shell to do, in order.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.core.outputs.pop_front()
     }
 
-    /// When [`Engine::expire`] must be called at the latest.
+    /// When [`Engine::expire`] must be called at the latest. It may be earlier than anything is due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.core.timers.next()
     }
 
     /// Does what is due.
-    pub fn expire(&mut self, _now: Instant, _sad: &mut dyn Sad) {}
+    pub fn expire(&mut self, now: Instant, sad: &mut dyn Sad) {
+        let mut env = env(&mut self.core, now, sad);
+        while let Some((at, id)) = env.core.timers.pop(now) {
+            env.with(id, |sa, env| {
+                if sa.disarm(at) {
+                    sa.on_timer(env);
+                }
+            });
+        }
+    }
 
     /// Up to `limit` IKE SAs from `cursor` on, and where the next page begins; `None`: that was the last.
-    pub fn ike_sas(&self, _now: Instant, _cursor: Cursor, _limit: usize) -> (Vec<IkeSaView>, Option<Cursor>) {
-        (Vec::new(), None)
+    pub fn ike_sas(&self, now: Instant, cursor: Cursor, limit: usize) -> (Vec<IkeSaView>, Option<Cursor>) {
+        let Cursor { mut slot, mut index } = cursor;
+        let mut views = Vec::new();
+        while views.len() < limit {
+            let Some((sa, next_slot, next_index)) = self.core.table.next_from(slot, index) else {
+                return (views, None);
+            };
+            views.push(sa.view(now));
+            (slot, index) = (next_slot, next_index);
+        }
+        (views, Some(Cursor { slot, index }))
     }
 
     /// One IKE SA.
-    pub fn ike_sa(&self, _now: Instant, _ike: IkeSaId) -> Option<IkeSaView> {
-        None
+    pub fn ike_sa(&self, now: Instant, ike: IkeSaId) -> Option<IkeSaView> {
+        self.core.table.get(ike).map(|sa| sa.view(now))
     }
 
     /// How many there are.
     pub fn totals(&self) -> Totals {
-        Totals::default()
+        Totals {
+            cookies_active: self.core.cookies.is_active(),
+            ..self.core.totals
+        }
     }
+}
+
+fn env<'a>(core: &'a mut Core, now: Instant, sad: &'a mut dyn Sad) -> Env<'a> {
+    Env {
+        now,
+        sad,
+        core,
+        reply_path: None,
+    }
+}
+
+/// A message that is not even addressed. Only another major version may be answered (RFC 7296 2.5).
+fn on_bad_header(env: &mut Env<'_>, path: Path, datagram: &[u8], error: DecodeError) {
+    let version = match error {
+        DecodeError::HeaderMajorVersion(version) => version,
+        _ => return env.undecodable(path.remote, error),
+    };
+    if version < 2 {
+        env.event(Event::Undecodable {
+            remote: path.remote,
+            error,
+        });
+        return env.drop(path.remote, DropCause::Version1);
+    }
+    env.undecodable(path.remote, error);
+    let may = env
+        .core
+        .profiles
+        .get(&path.local.ip())
+        .is_some_and(|profile| profile.notifies.invalid_major_version);
+    // The version is read from its place; that the rest means the same can only be hoped.
+    let Some(front) = datagram.first_chunk::<HEADER_LEN>() else {
+        return;
+    };
+    let is_response = front[19] & 0x20 != 0;
+    if !may || is_response {
+        return;
+    }
+    let field = |at: usize| {
+        let octets = front.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        u64::from_be_bytes(octets.copied().unwrap_or_default())
+    };
+    let mut builder = Builder::new(HEADER_LEN);
+    builder.notify(NotifyKind::INVALID_MAJOR_VERSION, &[]);
+    let response = builder.finish(Header {
+        initiator_spi: field(0),
+        responder_spi: field(8),
+        next_payload: 0,
+        exchange: Exchange::Informational,
+        from_initiator: false,
+        response: true,
+        message_id: 0,
+    });
+    env.count(Count::NotifySent(NotifyKind::INVALID_MAJOR_VERSION));
+    env.transmit(path, &response);
 }
 
 impl fmt::Debug for Engine {

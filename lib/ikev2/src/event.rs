@@ -106,7 +106,7 @@ pub enum Event {
         /// From here.
         remote: SocketAddr,
         /// Why.
-        cause: Drop,
+        cause: DropCause,
     },
     /// A packet could not be read. Comes with [`Event::Dropped`].
     Undecodable {
@@ -157,7 +157,7 @@ pub struct Established {
 
 /// Why a packet had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Drop {
+pub enum DropCause {
     /// See the [`Event::Undecodable`] beside it.
     Undecodable,
     /// A response for an IKE SA that does not exist.

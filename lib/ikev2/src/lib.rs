@@ -18,7 +18,9 @@
     reason = "the engine behind this interface lands next"
 )]
 
+mod cookie;
 mod engine;
+mod env;
 mod event;
 mod identity;
 mod keys;
@@ -26,12 +28,19 @@ mod message;
 mod negotiate;
 mod output;
 mod profile;
+mod sa;
 mod sad;
 mod selectors;
 mod show;
+mod table;
+mod timer;
 
 pub use engine::{CookieSecret, Engine, EngineConfig, Error};
-pub use event::{ChildExchange, ChildFailure, Count, Drop, Established, Event, RemoveReason, SetupFailure};
+#[doc(hidden)]
+pub use event::DropCause as Drop;
+pub use event::{
+    ChildExchange, ChildFailure, Count, DropCause, Established, Event, RemoveReason, SetupFailure,
+};
 pub use identity::{Identity, IdentityKind, MAX_IDENTITY_LEN};
 pub use message::{DecodeError, Exchange, NotifyKind, Protocol, TransformKind};
 pub use negotiate::{Difference, Mismatch};

@@ -1,0 +1,196 @@
+//! Stateless cookies against floods of IKE_SA_INIT (RFC 7296 2.6).
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crypto::{Prf, Random, constant_time_eq};
+
+use crate::engine::CookieSecret;
+use crate::profile::CookieThresholds;
+
+/// The engine's own secrets change this often. A cookie is good for one to two times as long.
+const ROTATION: Duration = Duration::from_secs(120);
+/// Octets of a cookie after its version.
+const MAC_LEN: usize = 32;
+
+/// Makes and checks cookies.
+pub(crate) struct Cookies {
+    current: Option<CookieSecret>,
+    previous: Option<CookieSecret>,
+    /// Secrets come from outside.
+    external: bool,
+    changed: Option<Instant>,
+    active: bool,
+}
+
+/// Verdict on a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CookieVerdict {
+    /// It is ours, for this peer.
+    Match,
+    /// It is not, or no longer.
+    Mismatch,
+}
+
+impl Cookies {
+    pub fn new() -> Self {
+        Self {
+            current: None,
+            previous: None,
+            external: false,
+            changed: None,
+            active: false,
+        }
+    }
+
+    pub fn set_secrets(&mut self, current: CookieSecret, previous: Option<CookieSecret>) {
+        self.current = Some(current);
+        self.previous = previous;
+        self.external = true;
+    }
+
+    /// True if cookies are asked for now.
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Must an IKE_SA_INIT have a cookie? Begins above `start` and ends below `stop` half-open IKE SAs.
+    pub fn required(&mut self, thresholds: Option<CookieThresholds>, half_open: u32) -> bool {
+        let Some(thresholds) = thresholds else {
+            return false;
+        };
+        if thresholds.start == 0 || half_open > thresholds.start {
+            self.active = true;
+        } else if half_open < thresholds.stop || thresholds.stop == 0 && half_open == 0 {
+            self.active = false;
+        }
+        self.active
+    }
+
+    /// The cookie for this IKE_SA_INIT: version and MAC over nonce, address and SPI.
+    pub fn make(
+        &mut self,
+        now: Instant,
+        random: &mut dyn Random,
+        nonce: &[u8],
+        remote: IpAddr,
+        initiator_spi: u64,
+    ) -> Vec<u8> {
+        self.rotate(now, random);
+        match &self.current {
+            Some(secret) => secret.cookie(nonce, remote, initiator_spi),
+            None => Vec::new(),
+        }
+    }
+
+    /// Is this cookie the one we made for this IKE_SA_INIT?
+    pub fn check(&self, cookie: &[u8], nonce: &[u8], remote: IpAddr, initiator_spi: u64) -> CookieVerdict {
+        let version = cookie.first().copied();
+        let secret = [&self.current, &self.previous]
+            .into_iter()
+            .flatten()
+            .find(|secret| Some(secret.version) == version);
+        match secret {
+            Some(secret) if constant_time_eq(&secret.cookie(nonce, remote, initiator_spi), cookie) => {
+                CookieVerdict::Match
+            }
+            _ => CookieVerdict::Mismatch,
+        }
+    }
+
+    fn rotate(&mut self, now: Instant, random: &mut dyn Random) {
+        if self.external {
+            return;
+        }
+        let due = self
+            .changed
+            .is_none_or(|changed| now.saturating_duration_since(changed) >= ROTATION);
+        if !due {
+            return;
+        }
+        let version = self
+            .current
+            .as_ref()
+            .map_or(0, |secret| secret.version.wrapping_add(1));
+        self.previous = self.current.take();
+        self.current = Some(CookieSecret {
+            version,
+            secret: random.array(),
+        });
+        self.changed = Some(now);
+    }
+}
+
+impl CookieSecret {
+    fn cookie(&self, nonce: &[u8], remote: IpAddr, initiator_spi: u64) -> Vec<u8> {
+        let (v4, v6);
+        let address: &[u8] = match remote {
+            IpAddr::V4(address) => {
+                v4 = address.octets();
+                &v4
+            }
+            IpAddr::V6(address) => {
+                v6 = address.octets();
+                &v6
+            }
+        };
+        let mac = Prf::HmacSha2_256.prf(&self.secret, &[address, &initiator_spi.to_be_bytes(), nonce]);
+        let mut cookie = Vec::with_capacity(1 + MAC_LEN);
+        cookie.push(self.version);
+        cookie.extend_from_slice(mac.as_bytes());
+        cookie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto::TestRandom;
+
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[test]
+    fn a_cookie_is_good_for_its_peer_only_and_for_two_rotations() {
+        let mut random = TestRandom::new(1);
+        let mut cookies = Cookies::new();
+        let start = Instant::now();
+        let nonce = [7; 32];
+        let cookie = cookies.make(start, &mut random, &nonce, PEER, 1);
+        assert_eq!(cookies.check(&cookie, &nonce, PEER, 1), CookieVerdict::Match);
+        assert_eq!(cookies.check(&cookie, &nonce, PEER, 2), CookieVerdict::Mismatch);
+        assert_eq!(cookies.check(&cookie, &[8; 32], PEER, 1), CookieVerdict::Mismatch);
+        let other = "192.0.2.2".parse().unwrap();
+        assert_eq!(cookies.check(&cookie, &nonce, other, 1), CookieVerdict::Mismatch);
+        cookies.make(start + ROTATION, &mut random, &nonce, PEER, 1);
+        assert_eq!(cookies.check(&cookie, &nonce, PEER, 1), CookieVerdict::Match);
+        cookies.make(start + ROTATION * 2, &mut random, &nonce, PEER, 1);
+        assert_eq!(cookies.check(&cookie, &nonce, PEER, 1), CookieVerdict::Mismatch);
+    }
+
+    #[test]
+    fn workers_with_the_same_secret_know_each_others_cookies() {
+        let secret = CookieSecret {
+            version: 9,
+            secret: [3; 32],
+        };
+        let mut random = TestRandom::new(1);
+        let (mut one, mut other) = (Cookies::new(), Cookies::new());
+        one.set_secrets(secret.clone(), None);
+        other.set_secrets(secret, None);
+        let cookie = one.make(Instant::now(), &mut random, &[7; 32], PEER, 1);
+        assert_eq!(other.check(&cookie, &[7; 32], PEER, 1), CookieVerdict::Match);
+    }
+
+    #[test]
+    fn thresholds_have_a_hysteresis() {
+        let mut cookies = Cookies::new();
+        let thresholds = Some(CookieThresholds { start: 10, stop: 5 });
+        assert!(!cookies.required(thresholds, 10));
+        assert!(cookies.required(thresholds, 11));
+        assert!(cookies.required(thresholds, 5));
+        assert!(!cookies.required(thresholds, 4));
+        assert!(cookies.required(Some(CookieThresholds { start: 0, stop: 0 }), 0));
+        assert!(!cookies.required(None, 1000));
+    }
+}

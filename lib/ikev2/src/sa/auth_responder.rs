@@ -1,0 +1,615 @@
+//! IKE_AUTH as responder (RFC 7296 1.2, 2.15, 2.16, 2.19).
+//!
+//! ```text
+//!   PSK:          Psk ───────────────► Admit ─► answer
+//!   certificate:  VerifyPeer ────────► Admit ─► Sign (or Psk) ─► answer
+//!   EAP:          Sign (or Psk) ─► EapAuthenticator ⇄ peer ... AUTH from MSK ─► Admit ─► answer
+//! ```
+
+use std::sync::Arc;
+
+use crypto::Secret;
+
+use super::accept::{PeerOffer, accept, failure_notify};
+use super::auth::{
+    AuthContext, METHOD_SHARED_KEY, certificates, method_of, requested, verify_shared_key, write_certificates,
+};
+use super::child::{NewChild, Phase};
+use super::{IkeSa, Parties, State};
+use crate::env::Env;
+use crate::event::{ChildFailure, Count, Event, RemoveReason, SetupFailure};
+use crate::identity::Identity;
+use crate::keys::shared_key_auth;
+use crate::message::{Builder, CFG_REQUEST, DecodeError, Exchange, NotifyKind, Payloads, Proposal, payload};
+use crate::negotiate::{Pfs, answer_esp};
+use crate::output::{AdmitRequest, Answer, AuthMethod, EapStep, Question, Refusal};
+use crate::profile::{Configuration, ConfigurationRequest, LocalAuth};
+use crate::selectors::TrafficSelector;
+
+/// IKE_AUTH is under way.
+pub(crate) struct AuthReceived {
+    context: AuthContext,
+    peer: Identity,
+    peer_body: Vec<u8>,
+    called: Option<Identity>,
+    method: AuthMethod,
+    /// AUTH of the peer: method and data.
+    auth: Option<(u8, Vec<u8>)>,
+    certificates: Vec<Vec<u8>>,
+    proposals: Vec<Proposal>,
+    tsi: Vec<TrafficSelector>,
+    tsr: Vec<TrafficSelector>,
+    request: Option<ConfigurationRequest>,
+    initial_contact: bool,
+    step: Step,
+    /// Serial of the question that must be answered before we go on.
+    question: Option<u32>,
+    local_psk: Option<Secret>,
+    /// Our AUTH, before EAP.
+    own_auth: Option<(u8, Vec<u8>)>,
+    msk: Option<Secret>,
+    eap_identity: Option<String>,
+    configuration: Option<Configuration>,
+}
+
+/// What is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The keys of both sides.
+    Psk,
+    /// The verdict on the peer's signature.
+    Verify,
+    /// Our key, to prove ourselves.
+    LocalPsk,
+    /// Our signature.
+    Sign,
+    /// The next step of EAP.
+    Eap,
+    /// The peer's next EAP packet.
+    EapRequest,
+    /// The peer's AUTH after EAP.
+    EapAuth,
+    /// The session.
+    Admit,
+}
+
+impl AuthReceived {
+    /// A question is open.
+    pub fn is_waiting(&self) -> bool {
+        self.question.is_some()
+    }
+
+    /// Is this the open question? It is answered then.
+    pub fn take_question(&mut self, serial: u32) -> bool {
+        let awaited = self.question == Some(serial);
+        if awaited {
+            self.question = None;
+        }
+        awaited
+    }
+
+    pub fn claimed_identity(&self) -> Option<Identity> {
+        Some(self.peer.clone())
+    }
+}
+
+// Messages.
+
+impl IkeSa {
+    /// The first IKE_AUTH request.
+    pub(super) fn on_first_auth_request(&mut self, env: &mut Env<'_>, payloads: &Payloads<'_>) {
+        env.count(Count::AuthRequestReceived);
+        let (Some(idi), Some(proposals), Some(tsi), Some(tsr)) =
+            (&payloads.idi, &payloads.sa, &payloads.tsi, &payloads.tsr)
+        else {
+            let failure = SetupFailure::Malformed(DecodeError::Syntax);
+            return self.reject(env, NotifyKind::INVALID_SYNTAX, failure);
+        };
+        let Some(context) = self.leave_init(env) else {
+            return;
+        };
+        let method = match payloads.auth {
+            None => Some(AuthMethod::Eap),
+            Some((number, _)) => method_of(number),
+        };
+        let auth = AuthReceived {
+            context,
+            peer: idi.identity.clone(),
+            peer_body: idi.body.to_vec(),
+            called: payloads.idr.as_ref().map(|idr| idr.identity.clone()),
+            method: method.unwrap_or(AuthMethod::Psk),
+            auth: payloads.auth.map(|(number, data)| (number, data.to_vec())),
+            certificates: certificates(payloads),
+            proposals: proposals.clone(),
+            tsi: tsi.clone(),
+            tsr: tsr.clone(),
+            request: payloads
+                .configuration
+                .as_ref()
+                .filter(|configured| configured.kind == CFG_REQUEST)
+                .map(requested),
+            initial_contact: payloads.notify(NotifyKind::INITIAL_CONTACT).is_some(),
+            step: Step::Psk,
+            question: None,
+            local_psk: None,
+            own_auth: None,
+            msk: None,
+            eap_identity: None,
+            configuration: None,
+        };
+        self.enter_auth(env, auth);
+        if !payloads.certificates.is_empty() {
+            let count = u16::try_from(payloads.certificates.len()).unwrap_or(u16::MAX);
+            env.count(Count::CertificateReceived(count));
+        }
+        if !payloads.certificate_requests.is_empty() {
+            env.count(Count::CertificateRequestReceived);
+        }
+        self.check_peer(env, method);
+    }
+
+    /// Half-open no more. The state in between is counted as none at all.
+    fn leave_init(&mut self, env: &mut Env<'_>) -> Option<AuthContext> {
+        if !matches!(self.state, State::InitReplied(_)) {
+            return None;
+        }
+        match self.replace_state(env, State::Lingering) {
+            State::InitReplied(replied) => Some(replied.context),
+            _ => None,
+        }
+    }
+
+    fn enter_auth(&mut self, env: &mut Env<'_>, auth: AuthReceived) {
+        let timeout = self.profile.setup_timeout;
+        self.deadlines.phase = Some(env.now + timeout);
+        self.set_state(env, State::AuthReceived(Box::new(auth)));
+    }
+
+    /// Is the peer's way of authentication allowed? Then check it.
+    fn check_peer(&mut self, env: &mut Env<'_>, method: Option<AuthMethod>) {
+        let own = self.own_identity();
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        let allowed = self.profile.remote_auth;
+        if let Some(only) = &self.profile.remote_identity
+            && *only != auth.peer
+        {
+            let reason = format!("peer says it is {}, expected {only}", auth.peer);
+            return self.refuse_policy(env, reason);
+        }
+        match method {
+            Some(AuthMethod::Psk) if allowed.psk => {
+                auth.step = Step::Psk;
+                let question = Question::Psk {
+                    local: own,
+                    remote: auth.peer.clone(),
+                    wants_remote: true,
+                    wants_local: matches!(self.profile.local_auth, LocalAuth::Psk),
+                };
+                auth.question = Some(env.ask(self.id, &self.profile, question));
+            }
+            Some(AuthMethod::Signature(_)) if allowed.certificate => self.ask_verify(env),
+            // The peer leaves AUTH out to ask for EAP (RFC 7296 2.16). We prove ourselves first.
+            Some(AuthMethod::Eap) if allowed.eap => self.prove_self(env),
+            Some(method) => self.refuse_policy(env, format!("peer wants {method} authentication")),
+            None => self.refuse_policy(env, "peer uses an unknown AUTH method".to_owned()),
+        }
+    }
+
+    fn ask_verify(&mut self, env: &mut Env<'_>) {
+        let Some(prf) = self.prf() else { return };
+        let initiator = self.initiator;
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        let Some((method, signature)) = auth.auth.take() else {
+            return;
+        };
+        auth.step = Step::Verify;
+        let question = Question::VerifyPeer {
+            certificates: std::mem::take(&mut auth.certificates),
+            identity: auth.peer.clone(),
+            method,
+            signature,
+            octets: auth.context.peer_octets(prf, initiator, &auth.peer_body),
+        };
+        auth.question = Some(env.ask(self.id, &self.profile, question));
+    }
+
+    /// A further IKE_AUTH request: EAP, or AUTH after it.
+    pub(super) fn on_next_auth_request(&mut self, env: &mut Env<'_>, payloads: &Payloads<'_>) {
+        env.count(Count::AuthRequestReceived);
+        let prf = self.prf();
+        let initiator = self.initiator;
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        match (auth.step, payloads.eap, payloads.auth) {
+            (Step::EapRequest, Some(message), _) => {
+                auth.step = Step::Eap;
+                let question = Question::EapAuthenticator {
+                    identity: auth.peer.clone(),
+                    message: Some(message.to_vec()),
+                };
+                auth.question = Some(env.ask(self.id, &self.profile, question));
+            }
+            (Step::EapAuth, None, Some((METHOD_SHARED_KEY, data))) => {
+                let Some(prf) = prf else { return };
+                let octets = auth.context.peer_octets(prf, initiator, &auth.peer_body);
+                // RFC 7296 2.16: without an MSK the peer proves that it holds SK_pi.
+                let key = auth.msk.as_ref().unwrap_or(auth.context.sk_p(!initiator));
+                if verify_shared_key(prf, key.as_bytes(), &octets, data) {
+                    self.on_peer_authenticated(env);
+                } else {
+                    self.on_peer_rejected(env, "AUTH does not fit the key of EAP".to_owned());
+                }
+            }
+            _ => {
+                let failure = SetupFailure::Malformed(DecodeError::Syntax);
+                self.reject(env, NotifyKind::INVALID_SYNTAX, failure);
+            }
+        }
+    }
+}
+
+// Answers.
+
+impl IkeSa {
+    pub(super) fn on_responder_answer(&mut self, env: &mut Env<'_>, answer: Answer) {
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        match (auth.step, answer) {
+            (Step::Psk, Answer::Psk { remote, local }) => {
+                auth.local_psk = local;
+                self.check_psk(env, remote);
+            }
+            (Step::Verify, Answer::Verified(Ok(()))) => self.on_peer_authenticated(env),
+            (Step::Verify, Answer::Verified(Err(reason))) => self.on_peer_rejected(env, reason),
+            (Step::Admit, Answer::Admit(Ok(configuration))) => self.on_admitted(env, configuration),
+            (Step::Admit, Answer::Admit(Err(refusal))) => self.on_refused(env, refusal),
+            (Step::LocalPsk, Answer::Psk { local: Some(key), .. }) => {
+                auth.local_psk = Some(key);
+                self.prove_self(env);
+            }
+            (Step::LocalPsk, Answer::Psk { local: None, .. }) => {
+                self.fail_locally(env, "no pre-shared key for us".to_owned());
+            }
+            (Step::Sign, Answer::Signature { method, data }) => self.on_proved(env, method, data),
+            (Step::Sign | Step::LocalPsk, Answer::Unavailable(reason)) => self.fail_locally(env, reason),
+            (Step::Eap, Answer::Eap(step)) => self.on_eap_step(env, step),
+            (Step::Admit, Answer::Unavailable(reason)) => self.on_refused(env, Refusal::NoAddress(reason)),
+            (_, Answer::Unavailable(reason)) => {
+                self.reject(
+                    env,
+                    NotifyKind::AUTHENTICATION_FAILED,
+                    SetupFailure::Unavailable(reason),
+                );
+            }
+            (_, _) => {
+                let reason = "the answer does not fit the question".to_owned();
+                self.reject(
+                    env,
+                    NotifyKind::AUTHENTICATION_FAILED,
+                    SetupFailure::Unavailable(reason),
+                );
+            }
+        }
+    }
+
+    fn check_psk(&mut self, env: &mut Env<'_>, key: Option<Secret>) {
+        let (Some(prf), initiator) = (self.prf(), self.initiator) else {
+            return;
+        };
+        let State::AuthReceived(auth) = &self.state else {
+            return;
+        };
+        let Some((_, data)) = &auth.auth else { return };
+        let Some(key) = key else {
+            return self.on_peer_rejected(env, "no pre-shared key for this peer".to_owned());
+        };
+        let octets = auth.context.peer_octets(prf, initiator, &auth.peer_body);
+        if verify_shared_key(prf, key.as_bytes(), &octets, data) {
+            self.on_peer_authenticated(env);
+        } else {
+            self.on_peer_rejected(env, "pre-shared key does not match".to_owned());
+        }
+    }
+
+    fn on_peer_authenticated(&mut self, env: &mut Env<'_>) {
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        env.count(Count::AuthSucceeded(auth.method));
+        if !self.profile.admission {
+            return self.on_admitted(env, Configuration::default());
+        }
+        auth.step = Step::Admit;
+        let question = Question::Admit(Box::new(AdmitRequest {
+            identity: auth.peer.clone(),
+            called: auth.called.clone(),
+            path: self.path,
+            method: auth.method,
+            eap_identity: auth.eap_identity.clone(),
+            request: auth.request.clone(),
+        }));
+        auth.question = Some(env.ask(self.id, &self.profile, question));
+    }
+
+    fn on_admitted(&mut self, env: &mut Env<'_>, configuration: Configuration) {
+        let (prf, initiator, own) = (self.prf(), self.initiator, self.own_identity().payload_body());
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        auth.configuration = Some(configuration);
+        if auth.method != AuthMethod::Eap {
+            return self.prove_self(env);
+        }
+        // After EAP both prove that they know its key (RFC 7296 2.16).
+        let Some(prf) = prf else { return };
+        let octets = auth.context.own_octets(prf, initiator, &own);
+        let key = auth.msk.as_ref().unwrap_or(auth.context.sk_p(initiator));
+        let data = shared_key_auth(prf, key.as_bytes(), &octets);
+        self.finish(env, METHOD_SHARED_KEY, data.as_bytes());
+    }
+
+    /// Computes our AUTH, or asks for what it takes.
+    fn prove_self(&mut self, env: &mut Env<'_>) {
+        let (Some(prf), initiator, own) = (self.prf(), self.initiator, self.own_identity()) else {
+            return;
+        };
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        match (&self.profile.local_auth, &auth.local_psk) {
+            (LocalAuth::Psk, Some(key)) => {
+                let octets = auth.context.own_octets(prf, initiator, &own.payload_body());
+                let data = shared_key_auth(prf, key.as_bytes(), &octets);
+                self.on_proved(env, METHOD_SHARED_KEY, data.as_bytes().to_vec());
+            }
+            (LocalAuth::Psk, None) => {
+                auth.step = Step::LocalPsk;
+                let question = Question::Psk {
+                    local: own,
+                    remote: auth.peer.clone(),
+                    wants_remote: false,
+                    wants_local: true,
+                };
+                auth.question = Some(env.ask(self.id, &self.profile, question));
+            }
+            (LocalAuth::Certificate { .. }, _) => {
+                auth.step = Step::Sign;
+                let question = Question::Sign {
+                    octets: auth.context.own_octets(prf, initiator, &own.payload_body()),
+                    hashes: auth.context.peer_hashes.clone(),
+                };
+                auth.question = Some(env.ask(self.id, &self.profile, question));
+            }
+            (LocalAuth::Eap, _) => self.fail_locally(env, "a responder cannot use EAP".to_owned()),
+        }
+    }
+
+    /// Our AUTH is there: the end, or the beginning of EAP.
+    fn on_proved(&mut self, env: &mut Env<'_>, method: u8, data: Vec<u8>) {
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        if auth.method != AuthMethod::Eap {
+            return self.finish(env, method, &data);
+        }
+        auth.own_auth = Some((method, data));
+        auth.step = Step::Eap;
+        let question = Question::EapAuthenticator {
+            identity: auth.peer.clone(),
+            message: None,
+        };
+        auth.question = Some(env.ask(self.id, &self.profile, question));
+    }
+
+    fn on_eap_step(&mut self, env: &mut Env<'_>, eap: EapStep) {
+        let mut builder = self.builder();
+        let own = self.own_identity().payload_body();
+        let State::AuthReceived(auth) = &mut self.state else {
+            return;
+        };
+        if let Some((method, data)) = auth.own_auth.take() {
+            builder.identity(payload::IDR, &own);
+            write_certificates(env, &mut builder, &self.profile.local_auth);
+            builder.auth(method, &data);
+        }
+        match eap {
+            EapStep::Continue(message) => {
+                auth.step = Step::EapRequest;
+                builder.eap(&message);
+                self.send_response(env, Exchange::IkeAuth, builder);
+                env.count(Count::AuthResponseSent(false));
+            }
+            EapStep::Success {
+                message,
+                msk,
+                identity,
+            } => {
+                auth.step = Step::EapAuth;
+                auth.msk = msk;
+                auth.eap_identity = identity;
+                builder.eap(&message);
+                self.send_response(env, Exchange::IkeAuth, builder);
+                env.count(Count::AuthResponseSent(false));
+            }
+            EapStep::Failure { message, reason } => {
+                env.count(Count::AuthFailed(AuthMethod::Eap));
+                if message.is_empty() {
+                    builder.notify(NotifyKind::AUTHENTICATION_FAILED, &[]);
+                    env.count(Count::NotifySent(NotifyKind::AUTHENTICATION_FAILED));
+                } else {
+                    builder.eap(&message);
+                }
+                self.send_response(env, Exchange::IkeAuth, builder);
+                env.count(Count::AuthResponseSent(true));
+                let method = AuthMethod::Eap;
+                self.fail(env, SetupFailure::PeerAuthentication { method, reason }, true);
+            }
+        }
+    }
+}
+
+// The end.
+
+impl IkeSa {
+    /// Everybody is who he says: the first child SA, then the response.
+    fn finish(&mut self, env: &mut Env<'_>, method: u8, data: &[u8]) {
+        let own = self.own_identity();
+        let Some(auth) = self.take_auth(env) else { return };
+        let mut builder = self.builder();
+        if auth.method != AuthMethod::Eap {
+            builder.identity(payload::IDR, &own.payload_body());
+            write_certificates(env, &mut builder, &self.profile.local_auth);
+        }
+        builder.auth(method, data);
+        let configuration = auth
+            .configuration
+            .clone()
+            .filter(|configuration| !configuration.is_empty());
+        let parties = Parties {
+            local: own,
+            peer: auth.peer.clone(),
+            method: auth.method,
+            eap_identity: auth.eap_identity.clone(),
+            configuration: configuration.clone().map(Arc::new),
+        };
+        self.establish(env, parties);
+        let child = match self.first_child(env, &auth, configuration.as_ref(), &mut builder) {
+            Ok(spi) => Some(spi),
+            Err(reason) => {
+                // RFC 7296 2.21.2: the IKE SA is there all the same.
+                let kind = failure_notify(&reason, true);
+                builder.notify(kind, &[]);
+                env.count(Count::NotifySent(kind));
+                env.event(Event::ChildFailed {
+                    ike: self.id,
+                    initiator: false,
+                    reason,
+                });
+                None
+            }
+        };
+        self.send_response(env, Exchange::IkeAuth, builder);
+        env.count(Count::AuthResponseSent(false));
+        self.announce(env, child);
+        if auth.initial_contact {
+            self.on_initial_contact(env);
+        }
+        if child.is_none() && !self.profile.allow_empty {
+            self.start_delete(env, RemoveReason::Empty);
+        }
+    }
+
+    /// Takes the state of IKE_AUTH out, as it is about to end one way or the other.
+    fn take_auth(&mut self, env: &mut Env<'_>) -> Option<Box<AuthReceived>> {
+        if !matches!(self.state, State::AuthReceived(_)) {
+            return None;
+        }
+        match self.replace_state(env, State::Lingering) {
+            State::AuthReceived(auth) => Some(auth),
+            _ => None,
+        }
+    }
+
+    fn first_child(
+        &mut self,
+        env: &mut Env<'_>,
+        auth: &AuthReceived,
+        configuration: Option<&Configuration>,
+        builder: &mut Builder,
+    ) -> Result<u32, ChildFailure> {
+        let asked = auth
+            .request
+            .as_ref()
+            .is_some_and(ConfigurationRequest::wants_address);
+        if let Some(configuration) = configuration.filter(|_| asked) {
+            builder.configuration_reply(configuration);
+        }
+        let offer = PeerOffer {
+            proposals: &auth.proposals,
+            tsi: &auth.tsi,
+            tsr: &auth.tsr,
+        };
+        let limit = env.core.config.max_selectors;
+        // An address that the peer did not ask for it cannot know of.
+        let known = configuration.filter(|_| asked);
+        let accepted = match accept(&self.profile.children, &offer, Pfs::Never, known, limit) {
+            Err(ChildFailure::ConfigurationRequired) if asked => {
+                return Err(ChildFailure::NoAddress("none was assigned".to_owned()));
+            }
+            accepted => accepted?,
+        };
+        let outbound_spi = accepted.outbound_spi().ok_or(ChildFailure::BadAnswer("no SPI"))?;
+        let keys = self.keys.as_ref().ok_or(ChildFailure::Temporary)?;
+        let (inbound_keys, outbound_keys) = keys
+            .child(
+                &accepted.chosen.algorithms,
+                None,
+                &auth.context.peer_nonce,
+                &auth.context.own_nonce,
+            )
+            .map_err(ChildFailure::Crypto)?;
+        let inbound_spi = env.sad.allocate_spi(self.id.slot()).ok_or(ChildFailure::NoSpi)?;
+        builder.sa(&[answer_esp(&accepted.chosen, inbound_spi)]);
+        builder.selectors(payload::TSI, &accepted.remote);
+        builder.selectors(payload::TSR, &accepted.local);
+        if accepted.more {
+            builder.notify(NotifyKind::ADDITIONAL_TS_POSSIBLE, &[]);
+        }
+        self.install_child(
+            env,
+            NewChild {
+                accepted,
+                inbound_spi,
+                outbound_spi,
+                inbound_keys,
+                outbound_keys,
+                phase: Phase::Active,
+                replaces: None,
+                initiator: false,
+            },
+        );
+        Ok(inbound_spi)
+    }
+
+    fn on_peer_rejected(&mut self, env: &mut Env<'_>, reason: String) {
+        let State::AuthReceived(auth) = &self.state else {
+            return;
+        };
+        let method = auth.method;
+        env.count(Count::AuthFailed(method));
+        let failure = SetupFailure::PeerAuthentication { method, reason };
+        self.reject(env, NotifyKind::AUTHENTICATION_FAILED, failure);
+    }
+
+    fn on_refused(&mut self, env: &mut Env<'_>, refusal: Refusal) {
+        let kind = match &refusal {
+            Refusal::Denied(_) => NotifyKind::AUTHENTICATION_FAILED,
+            Refusal::NoAddress(_) => NotifyKind::INTERNAL_ADDRESS_FAILURE,
+            Refusal::Notify(kind, _) => NotifyKind(*kind),
+        };
+        self.reject(env, kind, SetupFailure::NotAdmitted(refusal));
+    }
+
+    fn refuse_policy(&mut self, env: &mut Env<'_>, reason: String) {
+        let failure = SetupFailure::AuthenticationPolicy(reason);
+        self.reject(env, NotifyKind::AUTHENTICATION_FAILED, failure);
+    }
+
+    fn fail_locally(&mut self, env: &mut Env<'_>, reason: String) {
+        let failure = SetupFailure::LocalAuthentication(reason);
+        self.reject(env, NotifyKind::AUTHENTICATION_FAILED, failure);
+    }
+
+    /// Answers with an error, which ends the IKE SA (RFC 7296 2.21.2).
+    fn reject(&mut self, env: &mut Env<'_>, kind: NotifyKind, failure: SetupFailure) {
+        self.send_notify_response(env, Exchange::IkeAuth, kind, &[]);
+        env.count(Count::AuthResponseSent(true));
+        self.fail(env, failure, true);
+    }
+}

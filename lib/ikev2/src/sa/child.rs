@@ -1,0 +1,325 @@
+//! Child SAs: installing, timers, removal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::accept::Accepted;
+use super::tasks::Task;
+use super::timers::{SOFT_HIGH, SOFT_LOW};
+use super::{IkeSa, State};
+use crate::env::Env;
+use crate::event::{Count, Event, RemoveReason};
+use crate::negotiate::EspAlgorithms;
+use crate::output::{ChildKeys, ChildSa, Output};
+use crate::profile::{ChildLifetime, ChildProfile};
+use crate::sad::Usage;
+use crate::selectors::TrafficSelector;
+
+/// Kilobyte lifetimes and sequence numbers are looked at this often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// With a kilobyte lifetime more often: at 10 Gbit/s this is 1.25 GB.
+const KILOBYTE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Without ESN a child SA is rekeyed when this many packets went out (RFC 4303 3.3.3), well before 2^32.
+const SOFT_PACKETS: u64 = 3 << 30;
+
+/// A child SA of an IKE SA.
+pub(crate) struct Child {
+    pub profile: Arc<ChildProfile>,
+    pub inbound_spi: u32,
+    pub outbound_spi: u32,
+    pub algorithms: EspAlgorithms,
+    pub local: Arc<[TrafficSelector]>,
+    pub remote: Arc<[TrafficSelector]>,
+    pub phase: Phase,
+    /// Our SPI of the one that replaces it.
+    pub replaced_by: Option<u32>,
+    pub created: Instant,
+    pub rekey: Option<Instant>,
+    pub expire: Option<Instant>,
+    check: Option<Instant>,
+    /// The soft limit has been reported.
+    soft_reached: bool,
+}
+
+/// How far a child SA is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// In use.
+    Active,
+    /// Receives; sends when the one with this SPI of ours goes (made by a rekey of the peer).
+    Pending(u32),
+    /// Our delete is under way or waits for its turn.
+    Deleting(RemoveReason),
+    /// Deleted with the peer; still receives what is on the way.
+    Draining,
+}
+
+/// A child SA to be installed.
+pub(super) struct NewChild {
+    pub accepted: Accepted,
+    pub inbound_spi: u32,
+    pub outbound_spi: u32,
+    pub inbound_keys: ChildKeys,
+    pub outbound_keys: ChildKeys,
+    pub phase: Phase,
+    pub replaces: Option<u32>,
+    pub initiator: bool,
+}
+
+impl Child {
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.rekey, self.expire, self.check].into_iter().flatten().min()
+    }
+
+    /// In use or about to be.
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Active | Phase::Pending(_))
+    }
+
+    /// Live and not replaced.
+    pub fn is_current(&self) -> bool {
+        self.is_live() && self.replaced_by.is_none()
+    }
+}
+
+impl IkeSa {
+    pub(super) fn child(&self, inbound_spi: u32) -> Option<&Child> {
+        self.children
+            .iter()
+            .find(|child| child.inbound_spi == inbound_spi)
+    }
+
+    pub(super) fn child_mut(&mut self, inbound_spi: u32) -> Option<&mut Child> {
+        self.children
+            .iter_mut()
+            .find(|child| child.inbound_spi == inbound_spi)
+    }
+
+    /// Installs a child SA, before the message that tells the peer.
+    pub(super) fn install_child(&mut self, env: &mut Env<'_>, new: NewChild) {
+        let Accepted {
+            profile,
+            chosen,
+            local,
+            remote,
+            ..
+        } = new.accepted;
+        let algorithms = chosen.algorithms;
+        let (local, remote): (Arc<[_]>, Arc<[_]>) = (local.into(), remote.into());
+        let lifetime = profile.lifetime;
+        let bytes = lifetime.kilobytes.map(|kilobytes| kilobytes.saturating_mul(1000));
+        env.core.outputs.push_back(Output::Install(Box::new(ChildSa {
+            ike: self.id,
+            profile: Arc::clone(&self.profile),
+            child: Arc::clone(&profile),
+            inbound_spi: new.inbound_spi,
+            outbound_spi: new.outbound_spi,
+            outbound_active: new.phase == Phase::Active && new.replaces.is_none(),
+            replaces: new.replaces,
+            cipher: algorithms.cipher,
+            integrity: algorithms.integrity,
+            esn: algorithms.esn,
+            inbound_keys: new.inbound_keys,
+            outbound_keys: new.outbound_keys,
+            udp_encapsulation: self.nat.any(),
+            path: self.path,
+            local_selectors: Arc::clone(&local),
+            remote_selectors: Arc::clone(&remote),
+            configuration: self
+                .parties
+                .as_ref()
+                .and_then(|parties| parties.configuration.clone()),
+            lifetime: lifetime.time,
+            lifetime_bytes: bytes,
+        })));
+        let rekey = match (lifetime.time, lifetime.rekey) {
+            (Some(time), true) => Some(env.now + env.jitter(time, SOFT_LOW, SOFT_HIGH)),
+            _ => None,
+        };
+        self.children.push(Child {
+            profile,
+            inbound_spi: new.inbound_spi,
+            outbound_spi: new.outbound_spi,
+            algorithms,
+            local,
+            remote,
+            phase: new.phase,
+            replaced_by: None,
+            created: env.now,
+            rekey,
+            expire: lifetime.time.map(|time| env.now + time),
+            check: Some(env.now + check_interval(&lifetime)),
+            soft_reached: false,
+        });
+        env.core.totals.children += 1;
+        if let Some(old) = new.replaces.and_then(|spi| self.child_mut(spi)) {
+            old.replaced_by = Some(new.inbound_spi);
+            old.rekey = None;
+        }
+        env.event(Event::ChildCreated {
+            ike: self.id,
+            inbound_spi: new.inbound_spi,
+            replaces: new.replaces,
+            initiator: new.initiator,
+        });
+    }
+
+    /// Sends with this child SA from now on, and not with the one it replaces.
+    pub(super) fn activate_child(&mut self, env: &mut Env<'_>, inbound_spi: u32, replaces: u32) {
+        let Some(child) = self.child_mut(inbound_spi) else {
+            return;
+        };
+        child.phase = Phase::Active;
+        env.core.outputs.push_back(Output::Activate {
+            inbound_spi,
+            replaces,
+        });
+    }
+
+    /// A child SA is deleted with the peer. One that was replaced drains first, any other goes at once.
+    pub(super) fn child_deleted(&mut self, env: &mut Env<'_>, inbound_spi: u32, reason: RemoveReason) {
+        let Some(child) = self.child(inbound_spi) else {
+            return;
+        };
+        let successor = child.replaced_by;
+        if let Some(successor) = successor.and_then(|spi| self.child(spi))
+            && successor.phase == Phase::Pending(inbound_spi)
+        {
+            let successor = successor.inbound_spi;
+            self.activate_child(env, successor, inbound_spi);
+        }
+        let linger = env.core.config.rekeyed_child_linger;
+        if successor.is_some() && !linger.is_zero() {
+            let until = env.now + linger;
+            if let Some(child) = self.child_mut(inbound_spi) {
+                child.phase = Phase::Draining;
+                child.rekey = None;
+                child.check = None;
+                child.expire = Some(until);
+            }
+            return;
+        }
+        self.remove_child(env, inbound_spi, reason);
+    }
+
+    /// Forgets a child SA and has it erased.
+    pub(super) fn remove_child(&mut self, env: &mut Env<'_>, inbound_spi: u32, reason: RemoveReason) {
+        let before = self.children.len();
+        self.children.retain(|child| child.inbound_spi != inbound_spi);
+        if self.children.len() == before {
+            return;
+        }
+        env.core.totals.children = env.core.totals.children.saturating_sub(1);
+        env.core.outputs.push_back(Output::Remove {
+            ike: self.id,
+            inbound_spi,
+            reason,
+        });
+    }
+
+    /// Without child SAs an IKE SA goes too, unless it may be empty.
+    pub(super) fn check_empty(&mut self, env: &mut Env<'_>) {
+        let live = self
+            .children
+            .iter()
+            .any(|child| !matches!(child.phase, Phase::Draining));
+        let creating = self.is_creating_child();
+        if !live && !creating && !self.profile.allow_empty && matches!(self.state, State::Established) {
+            self.start_delete(env, RemoveReason::Empty);
+        }
+    }
+
+    pub(super) fn on_child_timers(&mut self, env: &mut Env<'_>) {
+        let now = env.now;
+        let due: Vec<u32> = self
+            .children
+            .iter()
+            .filter(|child| child.next_deadline().is_some_and(|at| at <= now))
+            .map(|child| child.inbound_spi)
+            .collect();
+        for spi in due {
+            self.on_child_timer(env, spi);
+        }
+    }
+
+    fn on_child_timer(&mut self, env: &mut Env<'_>, spi: u32) {
+        let now = env.now;
+        let usage = env.sad.usage(spi);
+        let Some(child) = self.child_mut(spi) else { return };
+        if child.expire.is_some_and(|at| at <= now) {
+            child.expire = None;
+            if child.phase == Phase::Draining {
+                return self.remove_child(env, spi, RemoveReason::Rekeyed);
+            }
+            env.count(Count::ChildHardLifetime);
+            return self.start_child_delete(spi, RemoveReason::Lifetime);
+        }
+        let (mut soft, mut hard) = (false, false);
+        if child.rekey.is_some_and(|at| at <= now) {
+            child.rekey = None;
+            soft = true;
+        }
+        if child.check.is_some_and(|at| at <= now) {
+            child.check = Some(now + check_interval(&child.profile.lifetime));
+            let reached = volume(child, &usage);
+            hard = reached == Volume::Hard;
+            soft |= reached == Volume::Soft && !child.soft_reached;
+        }
+        if hard {
+            env.count(Count::ChildHardLifetime);
+            return self.start_child_delete(spi, RemoveReason::Lifetime);
+        }
+        if soft && child.is_current() {
+            child.soft_reached = true;
+            let idle = usage.inbound_packets == 0 && usage.outbound_packets == 0;
+            let lifetime = child.profile.lifetime;
+            env.count(Count::ChildSoftLifetime);
+            if lifetime.rekey && (!idle || lifetime.rekey_idle) {
+                self.add_task(Task::RekeyChild(spi));
+            }
+        }
+    }
+
+    /// The child SA is to be deleted, when our turn comes.
+    pub(super) fn start_child_delete(&mut self, spi: u32, reason: RemoveReason) {
+        let Some(child) = self.child_mut(spi) else { return };
+        if child.is_live() {
+            child.phase = Phase::Deleting(reason);
+            child.rekey = None;
+            child.expire = None;
+            child.check = None;
+            self.add_task(Task::DeleteChild(spi));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Volume {
+    Below,
+    Soft,
+    Hard,
+}
+
+fn volume(child: &Child, usage: &Usage) -> Volume {
+    let bytes = usage.inbound_bytes.max(usage.outbound_bytes);
+    if let Some(kilobytes) = child.profile.lifetime.kilobytes {
+        let hard = kilobytes.saturating_mul(1000);
+        if bytes >= hard {
+            return Volume::Hard;
+        }
+        if bytes >= hard / 10 * 9 {
+            return Volume::Soft;
+        }
+    }
+    if !child.algorithms.esn && usage.outbound_packets >= SOFT_PACKETS {
+        return Volume::Soft;
+    }
+    Volume::Below
+}
+
+fn check_interval(lifetime: &ChildLifetime) -> Duration {
+    match lifetime.kilobytes {
+        Some(_) => KILOBYTE_CHECK_INTERVAL,
+        None => CHECK_INTERVAL,
+    }
+}

@@ -1,0 +1,506 @@
+//! CREATE_CHILD_SA for child SAs: new ones and rekeying, by either side (RFC 7296 1.3, 2.8, 2.25).
+
+use std::sync::Arc;
+
+use crypto::{DhGroup, Secret};
+
+use super::accept::{Accepted, PeerOffer, accept, check_answer, failure_notify};
+use super::child::{NewChild, Phase};
+use super::offer::{ChildOffer, Collision, OfferError};
+use super::request::Pending;
+use super::tasks::Task;
+use super::{IkeSa, State};
+use crate::env::Env;
+use crate::event::{ChildExchange, ChildFailure, Count, Event, RemoveReason};
+use crate::message::{Exchange, NotifyKind, Payloads, Protocol, payload};
+use crate::negotiate::{Pfs, answer_esp};
+use crate::profile::ChildProfile;
+
+/// How long to wait after a TEMPORARY_FAILURE, at least (RFC 7296 2.25); the wait is spread up to twice as long.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+/// After so many in a row the wish is given up.
+const MAX_TEMPORARY_FAILURES: u8 = 30;
+
+/// Why a request for a child SA is answered with a notify.
+enum Refused {
+    Failure(ChildFailure),
+    /// Another group is wanted.
+    Group(DhGroup),
+    Malformed,
+}
+
+impl From<ChildFailure> for Refused {
+    fn from(failure: ChildFailure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+// The peer asks.
+
+impl IkeSa {
+    pub(super) fn on_create_child_request(&mut self, env: &mut Env<'_>, payloads: &Payloads<'_>) {
+        let is_ike = payloads.sa.as_ref().is_some_and(|proposals| {
+            proposals
+                .iter()
+                .any(|proposal| proposal.protocol == Protocol::Ike)
+        });
+        if is_ike {
+            return self.on_ike_rekey_request(env, payloads);
+        }
+        let rekeying = payloads
+            .notify(NotifyKind::REKEY_SA)
+            .and_then(|notify| notify.spi);
+        let exchange = match rekeying {
+            Some(_) => ChildExchange::RekeyChild,
+            None => ChildExchange::Create,
+        };
+        env.count(Count::ChildRequestReceived(exchange));
+        if let Err(refused) = self.answer_child_request(env, payloads, rekeying) {
+            self.refuse_child(env, refused, rekeying);
+        }
+        env.count(Count::ChildResponseSent(exchange));
+    }
+
+    fn answer_child_request(
+        &mut self,
+        env: &mut Env<'_>,
+        payloads: &Payloads<'_>,
+        rekeying: Option<u32>,
+    ) -> Result<(), Refused> {
+        let (Some(offer), Some(peer_nonce)) = (PeerOffer::of(payloads), payloads.nonce) else {
+            return Err(Refused::Malformed);
+        };
+        let old = self.may_create(rekeying)?;
+        let accepted = self.accept_child(env, &offer, old)?;
+        let algorithms = accepted.chosen.algorithms;
+        let (key, shared) = match algorithms.group {
+            None => (None, None),
+            Some(group) => {
+                let Some((offered_group, public)) = payloads.ke else {
+                    return Err(Refused::Group(group));
+                };
+                if offered_group != group.transform_id() {
+                    return Err(Refused::Group(group));
+                }
+                let key = group.generate(env.random()).map_err(ChildFailure::Crypto)?;
+                let ours = key.public().to_vec();
+                let shared = key.agree(public).map_err(ChildFailure::Crypto)?;
+                (Some((group, ours)), Some(shared))
+            }
+        };
+        let nonce = env.nonce();
+        let inbound_spi = env.sad.allocate_spi(self.id.slot()).ok_or(ChildFailure::NoSpi)?;
+        let answer = answer_esp(&accepted.chosen, inbound_spi);
+        let (tsi, tsr, more) = (accepted.remote.clone(), accepted.local.clone(), accepted.more);
+        let installed = self.install_as_responder(
+            env,
+            accepted,
+            inbound_spi,
+            shared.as_ref(),
+            peer_nonce,
+            &nonce,
+            old,
+        );
+        if let Err(failure) = installed {
+            env.sad.free_spi(inbound_spi);
+            return Err(failure.into());
+        }
+        if let Some(old) = old {
+            self.note_child_collision(env, old, inbound_spi, peer_nonce, &nonce);
+        }
+        let mut builder = self.builder();
+        builder.sa(&[answer]);
+        builder.nonce(&nonce);
+        if let Some((group, public)) = key {
+            builder.key_exchange(group.transform_id(), &public);
+        }
+        builder.selectors(payload::TSI, &tsi);
+        builder.selectors(payload::TSR, &tsr);
+        if more {
+            builder.notify(NotifyKind::ADDITIONAL_TS_POSSIBLE, &[]);
+        }
+        self.send_response(env, Exchange::CreateChildSa, builder);
+        Ok(())
+    }
+
+    /// Is now the time (RFC 7296 2.25)? Gives our SPI of the child SA that is rekeyed.
+    fn may_create(&self, rekeying: Option<u32>) -> Result<Option<u32>, ChildFailure> {
+        if !matches!(self.state, State::Established) || self.is_rekeying_ike() {
+            return Err(ChildFailure::Temporary);
+        }
+        let Some(outbound_spi) = rekeying else {
+            let live = self.children.iter().filter(|child| child.is_current()).count();
+            if live >= usize::from(self.profile.max_children) {
+                return Err(ChildFailure::TooMany);
+            }
+            return Ok(None);
+        };
+        let child = self
+            .children
+            .iter()
+            .find(|child| child.outbound_spi == outbound_spi)
+            .ok_or(ChildFailure::NotFound)?;
+        match child.phase {
+            Phase::Deleting(_) => Err(ChildFailure::Temporary),
+            Phase::Draining => Err(ChildFailure::NotFound),
+            // Rekeyed already: the peer may do it again only when the one before is settled.
+            _ if child.replaced_by.is_some() => Err(ChildFailure::Temporary),
+            _ => Ok(Some(child.inbound_spi)),
+        }
+    }
+
+    fn accept_child(
+        &self,
+        env: &Env<'_>,
+        offer: &PeerOffer<'_>,
+        old: Option<u32>,
+    ) -> Result<Accepted, ChildFailure> {
+        let configuration = self
+            .parties
+            .as_ref()
+            .and_then(|parties| parties.configuration.as_deref());
+        let limit = env.core.config.max_selectors;
+        match old.and_then(|spi| self.child(spi)) {
+            Some(child) => {
+                let profiles = std::slice::from_ref(&child.profile);
+                accept(profiles, offer, Pfs::AsConfigured, configuration, limit)
+            }
+            None => accept(
+                &self.profile.children,
+                offer,
+                Pfs::AsConfigured,
+                configuration,
+                limit,
+            ),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what an exchange consists of")]
+    fn install_as_responder(
+        &mut self,
+        env: &mut Env<'_>,
+        accepted: Accepted,
+        inbound_spi: u32,
+        shared: Option<&Secret>,
+        peer_nonce: &[u8],
+        nonce: &[u8],
+        old: Option<u32>,
+    ) -> Result<(), ChildFailure> {
+        let outbound_spi = accepted.outbound_spi().ok_or(ChildFailure::BadAnswer("no SPI"))?;
+        let keys = self.keys.as_ref().ok_or(ChildFailure::Temporary)?;
+        let (inbound_keys, outbound_keys) = keys
+            .child(&accepted.chosen.algorithms, shared, peer_nonce, nonce)
+            .map_err(ChildFailure::Crypto)?;
+        self.install_child(
+            env,
+            NewChild {
+                accepted,
+                inbound_spi,
+                outbound_spi,
+                inbound_keys,
+                outbound_keys,
+                phase: old.map_or(Phase::Active, Phase::Pending),
+                replaces: old,
+                initiator: false,
+            },
+        );
+        Ok(())
+    }
+
+    /// If we rekey the same child SA ourselves, remember what the peer's request made (RFC 7296 2.8.1).
+    fn note_child_collision(
+        &mut self,
+        env: &mut Env<'_>,
+        old: u32,
+        rival: u32,
+        peer_nonce: &[u8],
+        nonce: &[u8],
+    ) {
+        if let Some(outstanding) = &mut self.outstanding
+            && let Pending::CreateChild(offer) = &mut outstanding.pending
+            && offer.rekeying == Some(old)
+        {
+            offer.collision = Some(Collision::new(rival, peer_nonce, nonce));
+            env.count(Count::Collision(ChildExchange::RekeyChild));
+        }
+        self.tasks
+            .retain(|task| !matches!(task, Task::RekeyChild(spi) if *spi == old));
+    }
+
+    fn refuse_child(&mut self, env: &mut Env<'_>, refused: Refused, rekeying: Option<u32>) {
+        let exchange = Exchange::CreateChildSa;
+        match refused {
+            Refused::Malformed => self.send_notify_response(env, exchange, NotifyKind::INVALID_SYNTAX, &[]),
+            Refused::Group(group) => {
+                let data = group.transform_id().to_be_bytes();
+                self.send_notify_response(env, exchange, NotifyKind::INVALID_KE_PAYLOAD, &data);
+            }
+            Refused::Failure(failure) => {
+                let kind = failure_notify(&failure, self.profile.rfc7296_notifies);
+                env.event(Event::ChildFailed {
+                    ike: self.id,
+                    initiator: false,
+                    reason: failure,
+                });
+                match (kind, rekeying) {
+                    (NotifyKind::CHILD_SA_NOT_FOUND, Some(spi)) => {
+                        // RFC 7296 2.25: the notify says which.
+                        let mut builder = self.builder();
+                        builder.notify_esp(kind, spi);
+                        env.count(Count::NotifySent(kind));
+                        self.send_response(env, exchange, builder);
+                    }
+                    _ => self.send_notify_response(env, exchange, kind, &[]),
+                }
+            }
+        }
+    }
+}
+
+// We ask.
+
+impl IkeSa {
+    /// Asks for another child SA. `group` is the one the peer wants, if it said so.
+    pub(super) fn request_child(
+        &mut self,
+        env: &mut Env<'_>,
+        profile: Arc<ChildProfile>,
+        group: Option<DhGroup>,
+    ) {
+        let configuration = self
+            .parties
+            .as_ref()
+            .and_then(|parties| parties.configuration.clone());
+        let offer = ChildOffer::new(
+            env,
+            self.id.slot(),
+            profile,
+            configuration.as_deref(),
+            Pfs::AsConfigured,
+            group,
+        );
+        self.send_child_request(env, offer);
+    }
+
+    /// Asks for new keys of a child SA.
+    pub(super) fn request_child_rekey(&mut self, env: &mut Env<'_>, spi: u32, group: Option<DhGroup>) {
+        let Some(child) = self.child(spi).filter(|child| child.is_current()) else {
+            return;
+        };
+        let (profile, local, remote) = (
+            Arc::clone(&child.profile),
+            child.local.to_vec(),
+            child.remote.to_vec(),
+        );
+        let group = group.or(child.algorithms.group);
+        let offer = ChildOffer::new(env, self.id.slot(), profile, None, Pfs::AsConfigured, group);
+        let offer = offer.map(|offer| ChildOffer {
+            // RFC 7296 2.9.2: never narrower than what is in use.
+            local,
+            remote,
+            rekeying: Some(spi),
+            ..offer
+        });
+        self.send_child_request(env, offer);
+    }
+
+    fn send_child_request(&mut self, env: &mut Env<'_>, offer: Result<ChildOffer, OfferError>) {
+        let offer = match offer {
+            Ok(offer) => offer,
+            Err(OfferError::NoSpi) => return self.child_failed(env, ChildFailure::NoSpi),
+            Err(OfferError::Crypto(error)) => return self.child_failed(env, ChildFailure::Crypto(error)),
+        };
+        let mut builder = self.builder();
+        if let Some(spi) = offer.rekeying {
+            builder.notify_esp(NotifyKind::REKEY_SA, spi);
+        }
+        offer.write(&mut builder);
+        env.count(Count::ChildRequestSent(exchange_of(&offer)));
+        self.send_request(
+            env,
+            Exchange::CreateChildSa,
+            builder,
+            Pending::CreateChild(Box::new(offer)),
+        );
+    }
+
+    pub(super) fn on_create_child_response(
+        &mut self,
+        env: &mut Env<'_>,
+        offer: Box<ChildOffer>,
+        payloads: &Payloads<'_>,
+    ) {
+        env.count(Count::ChildResponseReceived(exchange_of(&offer)));
+        if let Some(kind) = payloads.error() {
+            env.sad.free_spi(offer.inbound_spi);
+            return self.on_child_refused(env, &offer, kind, payloads);
+        }
+        self.temporary_failures = 0;
+        let (spi, rekeying, collision) = (offer.inbound_spi, offer.rekeying, offer.collision.clone());
+        let nonce = offer.nonce;
+        match self.install_as_initiator(env, *offer, payloads) {
+            Err(failure) => {
+                env.sad.free_spi(spi);
+                self.child_failed(env, failure);
+                self.check_empty(env);
+            }
+            Ok(()) => {
+                let Some(old) = rekeying else { return };
+                let peer_nonce = payloads.nonce.unwrap_or_default();
+                let rival = collision.as_ref().map(|collision| collision.rival);
+                let lost = collision.is_some_and(|collision| collision.rival_wins(&nonce, peer_nonce));
+                self.settle_child_rekey(env, old, spi, rival, lost);
+            }
+        }
+    }
+
+    fn install_as_initiator(
+        &mut self,
+        env: &mut Env<'_>,
+        offer: ChildOffer,
+        payloads: &Payloads<'_>,
+    ) -> Result<(), ChildFailure> {
+        let answer = PeerOffer::of(payloads).ok_or(ChildFailure::BadAnswer("SA, TSi or TSr missing"))?;
+        let peer_nonce = payloads.nonce.ok_or(ChildFailure::BadAnswer("nonce missing"))?;
+        let accepted = check_answer(&offer, &answer)?;
+        let shared = match (accepted.chosen.algorithms.group, offer.key) {
+            (None, _) => None,
+            (Some(group), Some(key)) => {
+                let public = payloads
+                    .ke
+                    .filter(|(offered, _)| key.group() == group && *offered == group.transform_id())
+                    .map(|(_, public)| public)
+                    .ok_or(ChildFailure::BadAnswer("key exchange of another group"))?;
+                Some(key.agree(public).map_err(ChildFailure::Crypto)?)
+            }
+            (Some(_), None) => return Err(ChildFailure::BadAnswer("key exchange not offered")),
+        };
+        let outbound_spi = accepted.outbound_spi().ok_or(ChildFailure::BadAnswer("no SPI"))?;
+        let keys = self.keys.as_ref().ok_or(ChildFailure::Temporary)?;
+        let (outbound_keys, inbound_keys) = keys
+            .child(
+                &accepted.chosen.algorithms,
+                shared.as_ref(),
+                &offer.nonce,
+                peer_nonce,
+            )
+            .map_err(ChildFailure::Crypto)?;
+        let replaces = offer.rekeying;
+        self.install_child(
+            env,
+            NewChild {
+                accepted,
+                inbound_spi: offer.inbound_spi,
+                outbound_spi,
+                inbound_keys,
+                outbound_keys,
+                phase: replaces.map_or(Phase::Active, Phase::Pending),
+                replaces,
+                initiator: true,
+            },
+        );
+        Ok(())
+    }
+
+    /// Our rekey is answered: send with the new child SA and delete the old one; or, if the peer's rekey of the same wins
+    /// (RFC 7296 2.8.1), delete ours, and the peer will delete the old one.
+    fn settle_child_rekey(&mut self, env: &mut Env<'_>, old: u32, new: u32, rival: Option<u32>, lost: bool) {
+        if lost {
+            if let Some(child) = self.child_mut(old) {
+                child.replaced_by = rival;
+            }
+            return self.start_child_delete(new, RemoveReason::Redundant);
+        }
+        // The rival is in use already if its delete of the old one overtook this response.
+        let in_use = |rival: &u32| {
+            self.child(*rival)
+                .is_some_and(|child| child.phase == Phase::Active)
+        };
+        let rival = rival.filter(in_use);
+        self.activate_child(env, new, rival.unwrap_or(old));
+        for replaced in rival.into_iter().chain([old]) {
+            if let Some(child) = self.child_mut(replaced) {
+                child.replaced_by = Some(new);
+            }
+        }
+        self.start_child_delete(old, RemoveReason::Rekeyed);
+    }
+
+    fn on_child_refused(
+        &mut self,
+        env: &mut Env<'_>,
+        offer: &ChildOffer,
+        kind: NotifyKind,
+        payloads: &Payloads<'_>,
+    ) {
+        let again = match offer.rekeying {
+            Some(spi) => Task::RekeyChild(spi),
+            None => Task::CreateChild(Arc::clone(&offer.profile)),
+        };
+        match kind {
+            NotifyKind::INVALID_KE_PAYLOAD => {
+                let wanted = payloads.notify(kind).and_then(|notify| group_wanted(notify.data));
+                let tried = offer.key.as_ref().map(crypto::DhKeyPair::group);
+                let ours = offer
+                    .profile
+                    .proposals
+                    .iter()
+                    .flat_map(|proposal| &proposal.groups);
+                match wanted.filter(|group| Some(*group) != tried && ours.clone().any(|ours| ours == group)) {
+                    Some(group) => match offer.rekeying {
+                        Some(spi) => self.request_child_rekey(env, spi, Some(group)),
+                        None => self.request_child(env, Arc::clone(&offer.profile), Some(group)),
+                    },
+                    None => self.child_failed(env, ChildFailure::Refused(kind)),
+                }
+            }
+            // The peer's rekey of the same stands.
+            _ if offer.collision.is_some() => {}
+            NotifyKind::TEMPORARY_FAILURE => self.try_later(env, again),
+            NotifyKind::CHILD_SA_NOT_FOUND => {
+                // RFC 7296 2.25: the peer has it no more; forget it, and make a new one.
+                if let Some(spi) = offer.rekeying
+                    && let Some(child) = self.child(spi).filter(|child| child.is_current())
+                {
+                    let profile = Arc::clone(&child.profile);
+                    self.remove_child(env, spi, RemoveReason::Peer);
+                    self.add_task(Task::CreateChild(profile));
+                }
+            }
+            _ => {
+                self.child_failed(env, ChildFailure::Refused(kind));
+                self.check_empty(env);
+            }
+        }
+    }
+
+    /// RFC 7296 2.25: again later; not for ever.
+    pub(super) fn try_later(&mut self, env: &mut Env<'_>, task: Task) {
+        self.temporary_failures = self.temporary_failures.saturating_add(1);
+        if self.temporary_failures > MAX_TEMPORARY_FAILURES {
+            return self.child_failed(env, ChildFailure::Refused(NotifyKind::TEMPORARY_FAILURE));
+        }
+        self.deadlines.retry = Some(env.now + env.jitter(RETRY, 1000, 2000));
+        self.add_task(task);
+    }
+
+    pub(super) fn child_failed(&mut self, env: &mut Env<'_>, reason: ChildFailure) {
+        env.event(Event::ChildFailed {
+            ike: self.id,
+            initiator: true,
+            reason,
+        });
+    }
+}
+
+/// The group that an INVALID_KE_PAYLOAD names.
+pub(super) fn group_wanted(data: &[u8]) -> Option<DhGroup> {
+    DhGroup::from_transform_id(u16::from_be_bytes(data.try_into().ok()?))
+}
+
+fn exchange_of(offer: &ChildOffer) -> ChildExchange {
+    match offer.rekeying {
+        Some(_) => ChildExchange::RekeyChild,
+        None => ChildExchange::Create,
+    }
+}

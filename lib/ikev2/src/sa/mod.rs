@@ -1,0 +1,330 @@
+//! One IKE SA: its state, and what it does with messages, answers, deadlines and wishes.
+//!
+//! | state         | we are    | waits for                                   | goes to                          |
+//! |---------------|-----------|---------------------------------------------|----------------------------------|
+//! | `InitSent`    | initiator | IKE_SA_INIT response (cookie, KE: again)    | `AuthSent`                       |
+//! | `AuthSent`    | initiator | answers, IKE_AUTH responses                 | `Established`                    |
+//! | `InitReplied` | responder | IKE_AUTH request                            | `AuthReceived`                   |
+//! | `AuthReceived`| responder | answers, further IKE_AUTH requests (EAP)    | `Established`, `Lingering`       |
+//! | `Established` | either    | anything                                    | `Replaced`, `Closing`, `Lingering` |
+//! | `Replaced`    | either    | the delete after a rekey, the peer's or ours| `Closing`, `Lingering`           |
+//! | `Closing`     | either    | the answer to our delete                    | dead                             |
+//! | `Lingering`   | responder | retransmissions of the last request         | dead                             |
+//!
+//! Silence, expiry and protocol errors lead from each to dead. Life cycle: made by a received IKE_SA_INIT, by
+//! [`Engine::initiate`](crate::Engine::initiate) or by a rekey; lives in the table under its own SPI; dead, it gives back its SPIs and leaves.
+
+mod accept;
+mod answers;
+mod auth;
+mod auth_initiator;
+mod auth_responder;
+mod child;
+mod create_child;
+mod informational;
+mod init_initiator;
+mod init_responder;
+mod nat;
+mod offer;
+mod receive;
+mod rekey_ike;
+mod request;
+mod tasks;
+mod timers;
+mod view;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::env::{Env, peer_key};
+use crate::event::{Event, RemoveReason, SetupFailure};
+use crate::identity::Identity;
+use crate::keys::IkeKeys;
+use crate::output::{AuthMethod, IkeSaId, Output, Path};
+use crate::profile::{Configuration, Profile};
+use crate::show::Totals;
+
+use auth_initiator::AuthSent;
+use auth_responder::AuthReceived;
+use child::Child;
+use init_initiator::InitSent;
+use init_responder::InitReplied;
+use receive::Reassembly;
+use request::Outstanding;
+use tasks::Task;
+use timers::Deadlines;
+
+pub(crate) use init_initiator::initiate;
+pub(crate) use init_responder::respond_init;
+
+/// An IKE SA.
+pub(crate) struct IkeSa {
+    /// Our SPI.
+    pub id: IkeSaId,
+    /// The peer's SPI; 0 before its first message.
+    pub peer_spi: u64,
+    /// Are we the original initiator? Decides flags and keys (RFC 7296 2.2).
+    pub initiator: bool,
+    pub profile: Arc<Profile>,
+    pub path: Path,
+    pub nat: Nat,
+    /// The peer can reassemble fragments (RFC 7383 2.3).
+    pub peer_fragments: bool,
+    pub state: State,
+    pub keys: Option<IkeKeys>,
+    /// Counts messages that we encrypted; the IV of AEADs.
+    next_iv: u64,
+    /// Message ID of the next request of the peer.
+    expected: u32,
+    /// Our response to the one before, as datagrams one after the other.
+    last_response: Option<Box<[u8]>>,
+    /// Message ID of our next request.
+    next_request: u32,
+    outstanding: Option<Box<Outstanding>>,
+    reassembly: Option<Box<Reassembly>>,
+    /// What waits for the outstanding request to be answered.
+    tasks: VecDeque<Task>,
+    children: Vec<Child>,
+    parties: Option<Arc<Parties>>,
+    created: Instant,
+    deadlines: Deadlines,
+    /// For which instant it is in the timer queue.
+    armed: Option<Instant>,
+    /// When the last authentic message came.
+    last_heard: Instant,
+    /// Messages that failed their integrity check, while nothing authentic came.
+    integrity_failures: u16,
+    /// TEMPORARY_FAILUREs in a row.
+    temporary_failures: u8,
+}
+
+/// Who is behind a NAT.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Nat {
+    pub local: bool,
+    pub remote: bool,
+}
+
+/// Who talks: known once both are authenticated, and shared with the IKE SAs that replace this one.
+#[derive(Debug)]
+pub(crate) struct Parties {
+    pub local: Identity,
+    pub peer: Identity,
+    pub method: AuthMethod,
+    pub eap_identity: Option<String>,
+    pub configuration: Option<Arc<Configuration>>,
+}
+
+/// See the table above.
+pub(crate) enum State {
+    InitSent(Box<InitSent>),
+    AuthSent(Box<AuthSent>),
+    InitReplied(Box<InitReplied>),
+    AuthReceived(Box<AuthReceived>),
+    Established,
+    /// By this one.
+    Replaced {
+        by: IkeSaId,
+    },
+    Closing(RemoveReason),
+    Lingering,
+    Dead,
+}
+
+/// What a state counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    HalfOpen,
+    Connecting,
+    Established,
+    Gone,
+}
+
+impl State {
+    fn class(&self) -> Class {
+        match self {
+            State::InitReplied(_) => Class::HalfOpen,
+            State::InitSent(_) | State::AuthSent(_) | State::AuthReceived(_) => Class::Connecting,
+            State::Established => Class::Established,
+            State::Replaced { .. } | State::Closing(_) | State::Lingering | State::Dead => Class::Gone,
+        }
+    }
+}
+
+impl IkeSa {
+    /// An IKE SA in its first state. It is counted; [`Env::put_back`] brings it into the table.
+    fn new(
+        env: &mut Env<'_>,
+        id: IkeSaId,
+        initiator: bool,
+        profile: Arc<Profile>,
+        path: Path,
+        state: State,
+    ) -> Self {
+        let sa = Self {
+            id,
+            peer_spi: 0,
+            initiator,
+            profile,
+            path,
+            nat: Nat::default(),
+            peer_fragments: false,
+            state,
+            keys: None,
+            next_iv: 1,
+            expected: 0,
+            last_response: None,
+            next_request: 0,
+            outstanding: None,
+            reassembly: None,
+            tasks: VecDeque::new(),
+            children: Vec::new(),
+            parties: None,
+            created: env.now,
+            deadlines: Deadlines::default(),
+            armed: None,
+            last_heard: env.now,
+            integrity_failures: 0,
+            temporary_failures: 0,
+        };
+        env.core.totals.ike_sas += 1;
+        env.core.totals.initiated += u32::from(initiator);
+        bump(&mut env.core.totals, sa.state.class(), 1);
+        sa
+    }
+
+    /// The SPIs as they stand in the IKE header: initiator, responder.
+    fn spis(&self) -> (u64, u64) {
+        if self.initiator {
+            (self.id.0, self.peer_spi)
+        } else {
+            (self.peer_spi, self.id.0)
+        }
+    }
+
+    fn set_state(&mut self, env: &mut Env<'_>, state: State) {
+        self.replace_state(env, state);
+    }
+
+    /// Goes into another state, keeping the totals and indexes right; gives back the one before.
+    fn replace_state(&mut self, env: &mut Env<'_>, state: State) -> State {
+        let (before, after) = (self.state.class(), state.class());
+        if let State::InitReplied(_) = self.state {
+            env.core.half_open.remove(&(self.peer_spi, self.path.remote));
+        }
+        bump(&mut env.core.totals, before, -1);
+        bump(&mut env.core.totals, after, 1);
+        if before == Class::Established
+            && let Some(key) = self.peer_key()
+        {
+            env.core.peers.remove(&key);
+        }
+        let before = std::mem::replace(&mut self.state, state);
+        if after == Class::Established
+            && let Some(key) = self.peer_key()
+        {
+            env.core.peers.insert(key);
+        }
+        before
+    }
+
+    fn peer_key(&self) -> Option<(u64, IkeSaId)> {
+        let parties = self.parties.as_ref()?;
+        Some((peer_key(&parties.local, &parties.peer), self.id))
+    }
+
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, State::Dead)
+    }
+
+    /// Set-up is over without success: nothing is left of it but, if `linger`, the last response for retransmissions.
+    fn fail(&mut self, env: &mut Env<'_>, reason: SetupFailure, linger: bool) {
+        let peer = match &self.state {
+            State::AuthReceived(auth) => auth.claimed_identity(),
+            _ => None,
+        };
+        env.event(Event::SetupFailed {
+            ike: self.id,
+            path: self.path,
+            initiator: self.initiator,
+            profile: Arc::clone(&self.profile),
+            peer,
+            reason,
+        });
+        self.end(env, linger);
+    }
+
+    /// An established IKE SA, or one that is replaced or closing, is over.
+    fn close(&mut self, env: &mut Env<'_>, reason: RemoveReason, linger: bool) {
+        if !matches!(self.state, State::Closing(_)) {
+            self.go_down(env, reason);
+        }
+        self.end(env, linger);
+    }
+
+    /// An IKE SA goes out of use with all its child SAs. One that is replaced has none and goes quietly.
+    fn go_down(&mut self, env: &mut Env<'_>, reason: RemoveReason) {
+        self.remove_children(env, reason);
+        if matches!(self.state, State::Replaced { .. }) {
+            return;
+        }
+        if let Some(parties) = &self.parties {
+            env.event(Event::Deleted {
+                ike: self.id,
+                path: self.path,
+                profile: Arc::clone(&self.profile),
+                peer: parties.peer.clone(),
+                reason,
+            });
+        }
+    }
+
+    fn end(&mut self, env: &mut Env<'_>, linger: bool) {
+        self.abandon_request(env);
+        if let State::AuthSent(auth) = &self.state
+            && let Some(spi) = auth.reserved_spi()
+        {
+            env.sad.free_spi(spi);
+        }
+        self.tasks.clear();
+        self.reassembly = None;
+        self.deadlines = Deadlines::default();
+        if linger && self.last_response.is_some() {
+            self.linger(env);
+            self.set_state(env, State::Lingering);
+        } else {
+            self.set_state(env, State::Dead);
+        }
+    }
+
+    /// Last act before it is dropped: the totals forget it.
+    pub fn forget(&mut self, env: &mut Env<'_>) {
+        self.remove_children(env, RemoveReason::Local);
+        let totals = &mut env.core.totals;
+        totals.ike_sas = totals.ike_sas.saturating_sub(1);
+        totals.initiated = totals.initiated.saturating_sub(u32::from(self.initiator));
+        bump(totals, self.state.class(), -1);
+    }
+
+    fn remove_children(&mut self, env: &mut Env<'_>, reason: RemoveReason) {
+        for child in self.children.drain(..) {
+            env.core.totals.children = env.core.totals.children.saturating_sub(1);
+            env.core.outputs.push_back(Output::Remove {
+                ike: self.id,
+                inbound_spi: child.inbound_spi,
+                reason,
+            });
+        }
+    }
+}
+
+fn bump(totals: &mut Totals, class: Class, by: i32) {
+    let place = match class {
+        Class::HalfOpen => &mut totals.half_open,
+        Class::Connecting => &mut totals.connecting,
+        Class::Established => &mut totals.established,
+        Class::Gone => return,
+    };
+    *place = place.saturating_add_signed(by);
+}

@@ -1,0 +1,300 @@
+//! An encrypted message comes in: window, integrity, fragments, then to its exchange.
+
+use super::tasks::Task;
+use super::{IkeSa, Nat, State};
+use crate::env::Env;
+use crate::event::{Count, DropCause, Event, RemoveReason, SetupFailure};
+use crate::message::{DecodeError, Exchange, Fragment, Header, NotifyKind, Opened, Payloads, open};
+use crate::output::{Output, Path};
+
+/// Fragments of one message, at most.
+const MAX_FRAGMENTS: u16 = 64;
+/// Octets of a reassembled message, at most.
+const MAX_REASSEMBLED: usize = 64 * 1024;
+/// An IKE SA in set-up is given up after this many messages that fail their integrity check.
+const MAX_INTEGRITY_FAILURES: u16 = 30;
+
+/// Fragments of one message that came so far (RFC 7383 2.6).
+pub(crate) struct Reassembly {
+    message_id: u32,
+    response: bool,
+    first: u8,
+    missing: u16,
+    octets: usize,
+    pieces: Vec<Option<Box<[u8]>>>,
+}
+
+/// Where a request stands to the window of one.
+enum Place {
+    Next,
+    /// The one before: its response is sent again.
+    Repeated,
+    Outside(DropCause),
+}
+
+impl IkeSa {
+    /// Takes in an encrypted message whose SPIs are ours. `scratch` is where it is decrypted.
+    pub fn on_message(
+        &mut self,
+        env: &mut Env<'_>,
+        header: &Header,
+        path: Path,
+        datagram: &[u8],
+        scratch: &mut Vec<u8>,
+    ) {
+        let place = self.place(header);
+        if let Place::Outside(cause) = place {
+            env.drop(path.remote, cause);
+            if cause != DropCause::MessageId || !self.profile.notifies.invalid_message_id {
+                return;
+            }
+        }
+        let Some(keys) = &self.keys else {
+            let cause = if header.response {
+                DropCause::ResponseNoKey
+            } else {
+                DropCause::RequestNoKey
+            };
+            return env.drop(path.remote, cause);
+        };
+        let opened = match open(&keys.protection(!self.initiator), header, datagram, scratch) {
+            Ok(opened) => opened,
+            Err(error) => return self.on_unreadable(env, path, error),
+        };
+        self.integrity_failures = 0;
+        if let Place::Outside(_) = place {
+            // RFC 7296 2.3: it is authentic, so the peer may be told, in a request of our own.
+            self.add_task(Task::InvalidMessageId(header.message_id));
+            return self.run_tasks(env);
+        }
+        self.last_heard = env.now;
+        if let Place::Repeated = place {
+            return self.on_repeated(env, path, opened.fragment);
+        }
+        if opened.fragment.is_none() {
+            // RFC 7383 2.6: the whole message makes fragments that came before pointless.
+            self.reassembly = None;
+            return self.on_opened(env, header, path, &opened);
+        }
+        env.count(Count::FragmentReceived);
+        let whole = self.reassemble(env, header, path, &opened);
+        if let Some((first, message)) = whole {
+            env.count(Count::Reassembled);
+            let opened = Opened {
+                first,
+                plaintext: &message,
+                fragment: None,
+            };
+            self.on_opened(env, header, path, &opened);
+        }
+    }
+
+    fn place(&self, header: &Header) -> Place {
+        if header.response {
+            return match &self.outstanding {
+                Some(outstanding) if outstanding.message_id == header.message_id => Place::Next,
+                _ => Place::Outside(DropCause::UnexpectedResponse),
+            };
+        }
+        if header.message_id == self.expected {
+            return match self.state {
+                State::Lingering | State::Dead => Place::Outside(DropCause::UnexpectedExchange),
+                _ => Place::Next,
+            };
+        }
+        if header.message_id.wrapping_add(1) == self.expected {
+            return Place::Repeated;
+        }
+        Place::Outside(if header.message_id < self.expected {
+            DropCause::StaleMessageId
+        } else {
+            DropCause::MessageId
+        })
+    }
+
+    fn on_unreadable(&mut self, env: &mut Env<'_>, path: Path, error: DecodeError) {
+        env.undecodable(path.remote, error);
+        if error != DecodeError::Integrity {
+            return;
+        }
+        self.integrity_failures = self.integrity_failures.saturating_add(1);
+        // Anybody can send such messages, so an established IKE SA bears them; a peer in set-up has the wrong keys.
+        if let (State::InitReplied(_), MAX_INTEGRITY_FAILURES..) = (&self.state, self.integrity_failures) {
+            env.drop(path.remote, DropCause::IntegrityFlood);
+            self.fail(env, SetupFailure::Malformed(error), false);
+        }
+    }
+
+    fn on_repeated(&mut self, env: &mut Env<'_>, path: Path, fragment: Option<Fragment>) {
+        // RFC 7383 2.6.1: of a fragmented request only the first fragment asks for the response again.
+        match fragment {
+            Some(fragment) if fragment.number != 1 => env.drop(path.remote, DropCause::Retransmission),
+            _ => self.repeat_response(env, path),
+        }
+    }
+
+    fn on_opened(&mut self, env: &mut Env<'_>, header: &Header, path: Path, opened: &Opened<'_>) {
+        let payloads = match Payloads::decode(opened.first, opened.plaintext) {
+            Ok(payloads) => payloads,
+            Err(error) => return self.on_malformed(env, header, path, error),
+        };
+        env.count(Count::Processed(header.exchange));
+        for notify in &payloads.notifies {
+            env.count(Count::NotifyReceived(notify.kind));
+        }
+        self.follow(env, path);
+        env.reply_path = Some(path);
+        if header.response {
+            self.on_response(env, header.exchange, &payloads);
+        } else {
+            self.on_request(env, header.exchange, path, &payloads);
+        }
+        self.run_tasks(env);
+        env.reply_path = None;
+    }
+
+    /// RFC 7296 2.21.3: an authentic message that is malformed is the end of the IKE SA; an unknown critical payload only of
+    /// its exchange.
+    fn on_malformed(&mut self, env: &mut Env<'_>, header: &Header, path: Path, error: DecodeError) {
+        env.undecodable(path.remote, error);
+        let busy = matches!(&self.state, State::AuthReceived(auth) if auth.is_waiting());
+        if header.response {
+            return self.give_up(env, RemoveReason::Protocol, SetupFailure::Malformed(error));
+        }
+        if busy {
+            return;
+        }
+        env.reply_path = Some(path);
+        match error {
+            DecodeError::CriticalPayload(kind) => {
+                self.send_notify_response(
+                    env,
+                    header.exchange,
+                    NotifyKind::UNSUPPORTED_CRITICAL_PAYLOAD,
+                    &[kind],
+                );
+            }
+            _ => self.send_notify_response(env, header.exchange, NotifyKind::INVALID_SYNTAX, &[]),
+        }
+        env.reply_path = None;
+        match self.state {
+            State::Established if matches!(error, DecodeError::CriticalPayload(_)) => {}
+            State::Established | State::Replaced { .. } | State::Closing(_) => {
+                self.close(env, RemoveReason::Protocol, true);
+            }
+            State::Lingering | State::Dead => {}
+            _ => self.fail(env, SetupFailure::Malformed(error), true),
+        }
+    }
+
+    fn on_request(&mut self, env: &mut Env<'_>, exchange: Exchange, path: Path, payloads: &Payloads<'_>) {
+        match (&self.state, exchange) {
+            (State::InitReplied(_), Exchange::IkeAuth) => {
+                // A peer that saw a NAT comes from another port now (RFC 7296 2.23).
+                env.core.half_open.remove(&(self.peer_spi, self.path.remote));
+                self.path = path;
+                self.on_first_auth_request(env, payloads);
+            }
+            (State::AuthReceived(auth), Exchange::IkeAuth) => {
+                if auth.is_waiting() {
+                    env.drop(path.remote, DropCause::Retransmission);
+                } else {
+                    self.on_next_auth_request(env, payloads);
+                }
+            }
+            (State::Established | State::Replaced { .. } | State::Closing(_), Exchange::CreateChildSa) => {
+                self.on_create_child_request(env, payloads);
+            }
+            (State::Established | State::Replaced { .. } | State::Closing(_), Exchange::Informational) => {
+                self.on_informational_request(env, payloads);
+            }
+            _ => env.drop(path.remote, DropCause::UnexpectedExchange),
+        }
+    }
+
+    /// RFC 7296 2.23: a peer behind a NAT is where its last authentic message came from. When we are behind one it is not
+    /// followed, as the NAT is ours to keep open.
+    fn follow(&mut self, env: &mut Env<'_>, path: Path) {
+        let may = self.nat
+            == Nat {
+                local: false,
+                remote: true,
+            };
+        if path == self.path || !may || !matches!(self.state, State::Established | State::Closing(_)) {
+            return;
+        }
+        let from = std::mem::replace(&mut self.path, path);
+        env.event(Event::Moved {
+            ike: self.id,
+            from,
+            to: path,
+        });
+        if !self.children.is_empty() {
+            env.core.outputs.push_back(Output::Move {
+                ike: self.id,
+                inbound_spis: self.children.iter().map(|child| child.inbound_spi).collect(),
+                path,
+            });
+        }
+    }
+
+    fn reassemble(
+        &mut self,
+        env: &mut Env<'_>,
+        header: &Header,
+        path: Path,
+        opened: &Opened<'_>,
+    ) -> Option<(u8, Vec<u8>)> {
+        let fragment = opened.fragment?;
+        if fragment.total > MAX_FRAGMENTS {
+            env.drop(path.remote, DropCause::Fragment);
+            return None;
+        }
+        let total = usize::from(fragment.total);
+        let current = self.reassembly.as_ref().is_some_and(|reassembly| {
+            reassembly.message_id == header.message_id
+                && reassembly.response == header.response
+                // RFC 7383 2.6: more fragments than before means the peer sent it again in smaller ones.
+                && reassembly.pieces.len() >= total
+        });
+        if !current {
+            self.reassembly = Some(Box::new(Reassembly {
+                message_id: header.message_id,
+                response: header.response,
+                first: 0,
+                missing: fragment.total,
+                octets: 0,
+                pieces: vec![None; total],
+            }));
+        }
+        let reassembly = self.reassembly.as_mut()?;
+        let same_total = reassembly.pieces.len() == total;
+        let place = match reassembly.pieces.get_mut(usize::from(fragment.number - 1)) {
+            Some(place @ None) if same_total => place,
+            _ => {
+                env.drop(path.remote, DropCause::Fragment);
+                return None;
+            }
+        };
+        if reassembly.octets + opened.plaintext.len() > MAX_REASSEMBLED {
+            self.reassembly = None;
+            env.drop(path.remote, DropCause::Fragment);
+            return None;
+        }
+        *place = Some(opened.plaintext.into());
+        reassembly.octets += opened.plaintext.len();
+        reassembly.missing -= 1;
+        if fragment.number == 1 {
+            reassembly.first = opened.first;
+        }
+        if reassembly.missing > 0 {
+            return None;
+        }
+        let reassembly = self.reassembly.take()?;
+        let mut message = Vec::with_capacity(reassembly.octets);
+        for piece in reassembly.pieces.iter().flatten() {
+            message.extend_from_slice(piece);
+        }
+        Some((reassembly.first, message))
+    }
+}

@@ -1,0 +1,235 @@
+//! Our requests: one at a time, sent again until answered (RFC 7296 2.1, 2.3); and our responses, kept for repetition.
+
+use std::time::{Duration, Instant};
+
+use super::{IkeSa, State};
+use crate::env::Env;
+use crate::event::{Count, RemoveReason, SetupFailure};
+use crate::message::{Builder, Exchange, HEADER_LEN, Header, NotifyKind, seal};
+use crate::output::Path;
+use crate::profile::Retransmission;
+
+use super::offer::{ChildOffer, IkeOffer};
+
+/// Length of IPv4 or IPv6 header, UDP header and non-ESP marker.
+const IPV4_OVERHEAD: usize = 20 + 8 + 4;
+/// The same for IPv6.
+const IPV6_OVERHEAD: usize = 40 + 8 + 4;
+
+/// A request of ours that is not answered yet.
+pub(crate) struct Outstanding {
+    pub message_id: u32,
+    /// Datagrams, one after the other.
+    datagrams: Box<[u8]>,
+    pub pending: Pending,
+    policy: Retransmission,
+    attempt: u8,
+    wait: Duration,
+    pub deadline: Instant,
+}
+
+/// What the request is for.
+pub(crate) enum Pending {
+    Init,
+    Auth,
+    CreateChild(Box<ChildOffer>),
+    RekeyIke(Box<IkeOffer>),
+    DeleteChildren(Vec<u32>),
+    DeleteIke,
+    Liveness,
+    /// A notify that needs no answer but the empty one.
+    Inform,
+}
+
+impl IkeSa {
+    /// A builder for an encrypted message.
+    pub(super) fn builder(&self) -> Builder {
+        match &self.keys {
+            Some(keys) => Builder::new(keys.protection(self.initiator).prefix_len()),
+            None => Builder::new(HEADER_LEN),
+        }
+    }
+
+    /// Encrypts and sends a request, and remembers what for.
+    pub(super) fn send_request(
+        &mut self,
+        env: &mut Env<'_>,
+        exchange: Exchange,
+        builder: Builder,
+        pending: Pending,
+    ) {
+        let policy = match (&pending, self.profile.liveness) {
+            (Pending::Liveness, Some(liveness)) => liveness.retransmission(),
+            _ => self.profile.retransmission,
+        };
+        let message_id = self.next_request;
+        match self.sealed(env, exchange, false, message_id, builder) {
+            Ok(datagrams) => self.send_clear_request(env, datagrams, pending, policy),
+            Err(error) => {
+                // Only for want of memory or the like; the exchange is lost, and so is the IKE SA.
+                self.give_up(env, RemoveReason::Protocol, SetupFailure::Crypto(error));
+            }
+        }
+    }
+
+    /// Sends a request whose octets are ready.
+    pub(super) fn send_clear_request(
+        &mut self,
+        env: &mut Env<'_>,
+        datagrams: Vec<u8>,
+        pending: Pending,
+        policy: Retransmission,
+    ) {
+        env.transmit(self.path, &datagrams);
+        let message_id = self.next_request;
+        self.next_request = self.next_request.wrapping_add(1);
+        self.outstanding = Some(Box::new(Outstanding {
+            message_id,
+            datagrams: datagrams.into_boxed_slice(),
+            pending,
+            policy,
+            attempt: 0,
+            wait: policy.timeout,
+            deadline: env.now + policy.timeout,
+        }));
+    }
+
+    /// Encrypts, keeps and sends the response to the request at hand.
+    pub(super) fn send_response(&mut self, env: &mut Env<'_>, exchange: Exchange, builder: Builder) {
+        let message_id = self.expected;
+        match self.sealed(env, exchange, true, message_id, builder) {
+            Ok(datagrams) => {
+                let path = env.reply_path.unwrap_or(self.path);
+                env.transmit(path, &datagrams);
+                self.last_response = Some(datagrams.into_boxed_slice());
+                self.expected = self.expected.wrapping_add(1);
+            }
+            Err(error) => self.give_up(env, RemoveReason::Protocol, SetupFailure::Crypto(error)),
+        }
+    }
+
+    /// A response that is nothing but one notify.
+    pub(super) fn send_notify_response(
+        &mut self,
+        env: &mut Env<'_>,
+        exchange: Exchange,
+        kind: NotifyKind,
+        data: &[u8],
+    ) {
+        let mut builder = self.builder();
+        builder.notify(kind, data);
+        env.count(Count::NotifySent(kind));
+        self.send_response(env, exchange, builder);
+    }
+
+    /// Keeps a response that was sent unencrypted.
+    pub(super) fn keep_response(&mut self, datagram: Vec<u8>) {
+        self.last_response = Some(datagram.into_boxed_slice());
+        self.expected = self.expected.wrapping_add(1);
+    }
+
+    /// Sends the last response again, to where the request came from.
+    pub(super) fn repeat_response(&mut self, env: &mut Env<'_>, path: Path) {
+        if let Some(response) = &self.last_response {
+            env.transmit(path, response);
+            env.count(Count::ResponseRepeated);
+        }
+    }
+
+    fn sealed(
+        &mut self,
+        env: &mut Env<'_>,
+        exchange: Exchange,
+        response: bool,
+        message_id: u32,
+        builder: Builder,
+    ) -> Result<Vec<u8>, crypto::Error> {
+        let (initiator_spi, responder_spi) = self.spis();
+        let header = Header {
+            initiator_spi,
+            responder_spi,
+            next_payload: 0,
+            exchange,
+            from_initiator: self.initiator,
+            response,
+            message_id,
+        };
+        let limit = self.datagram_limit();
+        let Some(keys) = &self.keys else {
+            return Ok(builder.finish(header));
+        };
+        let protection = keys.protection(self.initiator);
+        let random = &mut *env.core.random;
+        let (datagrams, fragments) = seal(&protection, header, builder, limit, &mut self.next_iv, random)?;
+        if fragments > 1 {
+            env.count(Count::FragmentsSent(fragments));
+        }
+        Ok(datagrams)
+    }
+
+    fn datagram_limit(&self) -> usize {
+        let (mtu, overhead) = match self.path.remote.is_ipv4() {
+            true => (self.profile.fragment_mtu.ipv4, IPV4_OVERHEAD),
+            false => (self.profile.fragment_mtu.ipv6, IPV6_OVERHEAD),
+        };
+        if !self.peer_fragments || mtu == 0 {
+            return usize::MAX;
+        }
+        usize::from(mtu).saturating_sub(overhead)
+    }
+
+    /// The outstanding request got no answer in time: again, or the peer is dead.
+    pub(super) fn retransmit(&mut self, env: &mut Env<'_>) {
+        let Some(outstanding) = &mut self.outstanding else {
+            return;
+        };
+        if outstanding.attempt < outstanding.policy.max {
+            outstanding.attempt += 1;
+            if outstanding.policy.exponential {
+                outstanding.wait = outstanding.wait.saturating_mul(2);
+            }
+            outstanding.deadline = env.now + outstanding.wait;
+            env.transmit(self.path, &outstanding.datagrams);
+            let liveness = matches!(outstanding.pending, Pending::Liveness);
+            env.count(if liveness {
+                Count::LivenessSent
+            } else {
+                Count::Retransmitted
+            });
+            return;
+        }
+        let reason = match outstanding.pending {
+            Pending::Liveness => {
+                env.count(Count::LivenessTimeout);
+                RemoveReason::Liveness
+            }
+            _ => RemoveReason::NoResponse,
+        };
+        self.give_up(env, reason, SetupFailure::NoResponse);
+    }
+
+    /// It cannot go on: whichever of the two reasons fits its state.
+    pub(super) fn give_up(&mut self, env: &mut Env<'_>, closed: RemoveReason, failed: SetupFailure) {
+        self.concede_ike_rekey(env);
+        match self.state {
+            State::InitSent(_) | State::AuthSent(_) | State::InitReplied(_) | State::AuthReceived(_) => {
+                self.fail(env, failed, false);
+            }
+            State::Closing(reason) => self.close(env, reason, false),
+            State::Established | State::Replaced { .. } => self.close(env, closed, false),
+            State::Lingering | State::Dead => self.end(env, false),
+        }
+    }
+
+    /// Forgets the outstanding request and gives back what it had reserved.
+    pub(super) fn abandon_request(&mut self, env: &mut Env<'_>) {
+        let Some(outstanding) = self.outstanding.take() else {
+            return;
+        };
+        match outstanding.pending {
+            Pending::CreateChild(offer) => env.sad.free_spi(offer.inbound_spi),
+            Pending::RekeyIke(offer) => env.core.table.release(offer.id),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Two engines talk to each other in memory, over a network that does as it is told.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the harness of tests fails by panic"
+)]
+
+mod setup;
+mod world;

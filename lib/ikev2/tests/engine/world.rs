@@ -1,0 +1,556 @@
+//! Two engines and the network between them. Time stands still unless it is moved.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crypto::{Cipher, DhGroup, Integrity, Prf, Secret, TestRandom};
+use ikev2::{
+    Action, Answer, ChildProfile, ChildSa, Configuration, Count, DropCause, EapStep, Engine, EngineConfig,
+    EspProposal, Event, Identity, IkeProposal, IkeSaId, IkeSaView, Output, Path, Profile, Question, Refusal,
+    RemoteAuth, RemoveReason, Sad, SelectorPolicy, Ticket, TrafficSelector, Usage,
+};
+
+pub const MARKER: [u8; 4] = [0; 4];
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Usually the initiator.
+    A,
+    /// Usually the responder.
+    B,
+}
+
+use Side::{A, B};
+
+/// A datagram on the wire, without non-ESP marker; `path` as the receiver sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    pub to: Side,
+    pub path: Path,
+    pub bytes: Vec<u8>,
+}
+
+/// A table of SPIs, and of what the test says was carried.
+#[derive(Debug)]
+pub struct TestSad {
+    next: u32,
+    pub allocated: BTreeSet<u32>,
+    pub usage: BTreeMap<u32, Usage>,
+    pub capacity: usize,
+}
+
+impl Sad for TestSad {
+    fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
+        if self.allocated.len() >= self.capacity {
+            return None;
+        }
+        self.next += 1;
+        let spi = u32::from(slot) << 24 | self.next;
+        self.allocated.insert(spi);
+        Some(spi)
+    }
+
+    fn free_spi(&mut self, spi: u32) {
+        assert!(
+            self.allocated.remove(&spi),
+            "SPI {spi:08x} was given back but not taken"
+        );
+    }
+
+    fn usage(&self, spi: u32) -> Usage {
+        self.usage.get(&spi).copied().unwrap_or_default()
+    }
+}
+
+/// How a side answers questions.
+pub struct Answers {
+    pub remote_psk: Option<&'static [u8]>,
+    pub local_psk: Option<&'static [u8]>,
+    pub admit: Result<Configuration, Refusal>,
+    pub verify: Result<(), String>,
+    /// Questions are kept instead of answered.
+    pub hold: bool,
+    /// Rounds of EAP before success; `None`: failure.
+    pub eap_rounds: Option<u8>,
+    pub msk: Option<&'static [u8]>,
+}
+
+/// An engine with its shell.
+pub struct Host {
+    pub engine: Engine,
+    pub sad: TestSad,
+    pub events: Vec<Event>,
+    pub installed: BTreeMap<u32, ChildSa>,
+    /// SPIs that send.
+    pub sending: BTreeSet<u32>,
+    pub removed: Vec<(u32, RemoveReason)>,
+    pub answers: Answers,
+    pub held: Vec<(Ticket, Question)>,
+    pub asked: Vec<String>,
+    pub address: SocketAddr,
+}
+
+pub struct World {
+    pub now: Instant,
+    pub a: Host,
+    pub b: Host,
+    pub wire: VecDeque<Datagram>,
+    /// A's address as B sees it; a NAT is between when it is not A's own.
+    pub a_outside: SocketAddr,
+    /// The same seen from outside port 4500.
+    pub nat: bool,
+}
+
+pub fn ike_proposal() -> IkeProposal {
+    IkeProposal {
+        ciphers: vec![Cipher::AesGcm128Icv16],
+        integrities: vec![Integrity::HmacSha2_256_128],
+        prfs: vec![Prf::HmacSha2_256],
+        groups: vec![DhGroup::Curve25519],
+    }
+}
+
+pub fn esp_proposal() -> EspProposal {
+    EspProposal {
+        ciphers: vec![Cipher::AesGcm128Icv16],
+        integrities: vec![Integrity::HmacSha2_256_128],
+        groups: Vec::new(),
+        esn: vec![false],
+    }
+}
+
+pub fn net(text: &str) -> TrafficSelector {
+    let (address, length) = text.split_once('/').unwrap();
+    TrafficSelector::prefix(address.parse().unwrap(), length.parse().unwrap())
+}
+
+pub fn ranges(nets: &[&str]) -> SelectorPolicy {
+    SelectorPolicy::Ranges(nets.iter().map(|text| net(text)).collect())
+}
+
+/// A's profile; B's is its mirror.
+pub fn profile(side: Side) -> Profile {
+    let (own, peer, local, remote) = match side {
+        A => ("a.example", "b.example", "10.1.0.0/16", "10.2.0.0/16"),
+        B => ("b.example", "a.example", "10.2.0.0/16", "10.1.0.0/16"),
+    };
+    let child = ChildProfile::new("net", vec![esp_proposal()], ranges(&[local]), ranges(&[remote]));
+    Profile {
+        name: own.to_owned(),
+        proposals: vec![ike_proposal()],
+        children: vec![Arc::new(child)],
+        local_identity: Identity::fqdn(own),
+        remote_identity: Identity::fqdn(peer),
+        remote_auth: RemoteAuth {
+            psk: true,
+            ..RemoteAuth::default()
+        },
+        ..Profile::default()
+    }
+}
+
+/// Changes the one child profile.
+pub fn change_child(profile: &mut Profile, change: impl FnOnce(&mut ChildProfile)) {
+    let mut child = (*profile.children[0]).clone();
+    change(&mut child);
+    profile.children[0] = Arc::new(child);
+}
+
+impl Host {
+    fn new(seed: u64, slot: u8, address: &str) -> Self {
+        let config = EngineConfig {
+            slots: vec![slot],
+            ..EngineConfig::default()
+        };
+        Self {
+            engine: Engine::new(config, Box::new(TestRandom::new(seed))),
+            sad: TestSad {
+                next: 0,
+                allocated: BTreeSet::new(),
+                usage: BTreeMap::new(),
+                capacity: 1000,
+            },
+            events: Vec::new(),
+            installed: BTreeMap::new(),
+            sending: BTreeSet::new(),
+            removed: Vec::new(),
+            answers: Answers {
+                remote_psk: Some(b"secret"),
+                local_psk: Some(b"secret"),
+                admit: Ok(Configuration::default()),
+                verify: Ok(()),
+                hold: false,
+                eap_rounds: Some(1),
+                msk: Some(&[0x5a; 64]),
+            },
+            held: Vec::new(),
+            asked: Vec::new(),
+            address: address.parse().unwrap(),
+        }
+    }
+
+    pub fn established(&self) -> usize {
+        self.engine.totals().established as usize
+    }
+
+    pub fn views(&self, now: Instant) -> Vec<IkeSaView> {
+        let (views, more) = self.engine.ike_sas(now, ikev2::Cursor::default(), 1000);
+        assert!(more.is_none());
+        views
+    }
+
+    pub fn count(&self, wanted: Count) -> usize {
+        self.events
+            .iter()
+            .filter(|event| matches!(event, Event::Count(count) if *count == wanted))
+            .count()
+    }
+
+    pub fn drops(&self, wanted: DropCause) -> usize {
+        self.events
+            .iter()
+            .filter(|event| matches!(event, Event::Dropped { cause, .. } if *cause == wanted))
+            .count()
+    }
+
+    fn reply(&mut self, question: &Question) -> Answer {
+        match question {
+            Question::Psk { .. } => Answer::Psk {
+                remote: self.answers.remote_psk.map(Secret::from),
+                local: self.answers.local_psk.map(Secret::from),
+            },
+            // A signature that the other side's shell can check: the octets' hash.
+            Question::Sign { octets, hashes } => Answer::Signature {
+                method: if hashes.contains(&2) { 14 } else { 1 },
+                data: crypto::hash::sha256(&[octets]).to_vec(),
+            },
+            Question::VerifyPeer {
+                octets, signature, ..
+            } => Answer::Verified(match signature == &crypto::hash::sha256(&[octets]).to_vec() {
+                true => self.answers.verify.clone(),
+                false => Err("signature does not fit the octets".to_owned()),
+            }),
+            Question::EapAuthenticator { message, .. } => Answer::Eap(self.authenticate(message.as_deref())),
+            Question::EapPeer { message } => Answer::Eap(match message.first() {
+                Some(3) => EapStep::Success {
+                    message: Vec::new(),
+                    msk: self.answers.msk.map(Secret::from),
+                    identity: None,
+                },
+                Some(4) => EapStep::Failure {
+                    message: Vec::new(),
+                    reason: "EAP-Failure".to_owned(),
+                },
+                _ => EapStep::Continue(vec![2, message[1], 0, 5, 1]),
+            }),
+            Question::Admit(_) => Answer::Admit(self.answers.admit.clone()),
+        }
+    }
+
+    fn authenticate(&mut self, message: Option<&[u8]>) -> EapStep {
+        let round = message.map_or(0, |message| message[1] + 1);
+        match self.answers.eap_rounds {
+            Some(rounds) if round < rounds => EapStep::Continue(vec![1, round, 0, 5, 1]),
+            Some(_) => EapStep::Success {
+                message: vec![3, round, 0, 4],
+                msk: self.answers.msk.map(Secret::from),
+                identity: Some("user@aaa".to_owned()),
+            },
+            None if round == 0 => EapStep::Continue(vec![1, round, 0, 5, 1]),
+            None => EapStep::Failure {
+                message: vec![4, round, 0, 4],
+                reason: "Access-Reject".to_owned(),
+            },
+        }
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut world = Self {
+            now: Instant::now(),
+            a: Host::new(1, 0x11, "192.0.2.1:500"),
+            b: Host::new(2, 0x22, "192.0.2.2:500"),
+            wire: VecDeque::new(),
+            a_outside: "192.0.2.1:500".parse().unwrap(),
+            nat: false,
+        };
+        world.serve(profile(B));
+        world
+    }
+
+    /// B serves this profile.
+    pub fn serve(&mut self, profile: Profile) {
+        let address = self.b.address.ip();
+        self.b.engine.set_profile(address, Arc::new(profile));
+    }
+
+    pub fn host(&mut self, side: Side) -> &mut Host {
+        match side {
+            A => &mut self.a,
+            B => &mut self.b,
+        }
+    }
+
+    pub fn look(&self, side: Side) -> &Host {
+        match side {
+            A => &self.a,
+            B => &self.b,
+        }
+    }
+
+    /// A begins; nothing is delivered yet.
+    pub fn initiate(&mut self, profile: Profile) -> IkeSaId {
+        let path = Path {
+            local: self.a.address,
+            remote: self.b.address,
+        };
+        let now = self.now;
+        let id = self
+            .a
+            .engine
+            .initiate(now, Arc::new(profile), path, &mut self.a.sad)
+            .unwrap();
+        self.collect(A);
+        id
+    }
+
+    /// Both are connected, with one child SA.
+    pub fn connected() -> Self {
+        Self::connected_with(profile(A), profile(B))
+    }
+
+    pub fn connected_with(ours: Profile, theirs: Profile) -> Self {
+        let mut world = Self::new();
+        world.serve(theirs);
+        world.initiate(ours);
+        world.settle();
+        assert_eq!((world.a.established(), world.b.established()), (1, 1));
+        world.check_pairs(1);
+        world
+    }
+
+    /// The established IKE SA of a side; there must be one only.
+    pub fn ike(&self, side: Side) -> IkeSaId {
+        let views = self.look(side).views(self.now);
+        let established: Vec<_> = views
+            .iter()
+            .filter(|view| view.state == ikev2::IkeState::Established)
+            .collect();
+        assert_eq!(established.len(), 1, "{views:?}");
+        established[0].id
+    }
+
+    /// The one child SA in use of a side.
+    pub fn child(&self, side: Side) -> u32 {
+        let sending: Vec<u32> = self.look(side).sending.iter().copied().collect();
+        assert_eq!(sending.len(), 1, "{sending:x?}");
+        sending[0]
+    }
+
+    pub fn action(&mut self, side: Side, action: Action) {
+        let (now, ike) = (self.now, self.ike(side));
+        let host = self.host(side);
+        host.engine.action(now, ike, action, &mut host.sad).unwrap();
+        self.collect(side);
+    }
+
+    /// Puts what an engine wants to say on the wire, and does the shell's part.
+    pub fn collect(&mut self, side: Side) {
+        let now = self.now;
+        loop {
+            let host = self.host(side);
+            let Some(output) = host.engine.poll() else { return };
+            match output {
+                Output::Transmit { path, bytes } => self.transmit(side, path, bytes),
+                Output::Ask { ticket, question, .. } => {
+                    host.asked.push(format!("{question:?}"));
+                    if host.answers.hold {
+                        host.held.push((ticket, question));
+                        continue;
+                    }
+                    let answer = host.reply(&question);
+                    host.engine.answer(now, ticket, answer, &mut host.sad);
+                }
+                Output::Install(child) => {
+                    assert!(host.sad.allocated.contains(&child.inbound_spi));
+                    if child.outbound_active {
+                        host.sending.insert(child.inbound_spi);
+                    }
+                    assert!(host.installed.insert(child.inbound_spi, *child).is_none());
+                }
+                Output::Activate {
+                    inbound_spi,
+                    replaces,
+                } => {
+                    assert!(host.installed.contains_key(&inbound_spi));
+                    host.sending.remove(&replaces);
+                    host.sending.insert(inbound_spi);
+                }
+                Output::Remove {
+                    inbound_spi, reason, ..
+                } => {
+                    assert!(host.installed.remove(&inbound_spi).is_some());
+                    assert!(host.sad.allocated.remove(&inbound_spi));
+                    host.sending.remove(&inbound_spi);
+                    host.removed.push((inbound_spi, reason));
+                }
+                Output::Move {
+                    path, inbound_spis, ..
+                } => {
+                    for spi in inbound_spis {
+                        host.installed.get_mut(&spi).unwrap().path = path;
+                    }
+                }
+                Output::Event(event) => host.events.push(event),
+            }
+        }
+    }
+
+    /// Answers what was held.
+    pub fn answer_held(&mut self, side: Side) {
+        let now = self.now;
+        let host = self.host(side);
+        for (ticket, question) in std::mem::take(&mut host.held) {
+            let answer = host.reply(&question);
+            host.engine.answer(now, ticket, answer, &mut host.sad);
+        }
+        self.collect(side);
+    }
+
+    fn transmit(&mut self, from: Side, path: Path, bytes: Vec<u8>) {
+        let marked = path.local.port() == 4500;
+        let bytes = match bytes.as_slice() {
+            [0xff] => bytes,
+            _ if marked => bytes.strip_prefix(&MARKER).expect("non-ESP marker").to_vec(),
+            _ => bytes,
+        };
+        let path = match from {
+            A => Path {
+                local: path.remote,
+                remote: match self.nat {
+                    true => SocketAddr::new(self.a_outside.ip(), path.local.port() + 10_000),
+                    false => path.local,
+                },
+            },
+            B => Path {
+                local: match self.nat {
+                    true => SocketAddr::new(self.a.address.ip(), path.remote.port() - 10_000),
+                    false => path.remote,
+                },
+                remote: path.local,
+            },
+        };
+        let to = if from == A { B } else { A };
+        self.wire.push_back(Datagram { to, path, bytes });
+    }
+
+    pub fn deliver(&mut self, datagram: &Datagram) {
+        let (now, side) = (self.now, datagram.to);
+        let host = self.host(side);
+        host.engine
+            .receive(now, datagram.path, &datagram.bytes, &mut host.sad);
+        self.collect(side);
+    }
+
+    /// Delivers the oldest datagram to this side; true if there was one.
+    pub fn deliver_next(&mut self, to: Side) -> bool {
+        let Some(at) = self.wire.iter().position(|datagram| datagram.to == to) else {
+            return false;
+        };
+        let datagram = self.wire.remove(at).unwrap();
+        self.deliver(&datagram);
+        true
+    }
+
+    /// Takes the oldest datagram to this side off the wire.
+    pub fn intercept(&mut self, to: Side) -> Datagram {
+        let at = self
+            .wire
+            .iter()
+            .position(|datagram| datagram.to == to)
+            .expect("a datagram");
+        self.wire.remove(at).unwrap()
+    }
+
+    /// Delivers until the wire is empty.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let Some(datagram) = self.wire.pop_front() else {
+                return;
+            };
+            self.deliver(&datagram);
+        }
+        panic!("they never stop talking");
+    }
+
+    /// Moves time, doing what is due on the way; what is sent stays on the wire.
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        loop {
+            let next = [self.a.engine.next_timeout(), self.b.engine.next_timeout()]
+                .into_iter()
+                .flatten()
+                .min();
+            match next {
+                Some(at) if at <= end => {
+                    self.now = self.now.max(at);
+                    for side in [A, B] {
+                        let now = self.now;
+                        let host = self.host(side);
+                        host.engine.expire(now, &mut host.sad);
+                        self.collect(side);
+                    }
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    /// Moves time in steps, delivering after each.
+    pub fn run(&mut self, time: Duration, step: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.settle();
+            self.advance(step.min(end - self.now));
+        }
+        self.settle();
+    }
+
+    /// Each child SA in use of one side is that of the other with keys and SPIs exchanged; there are `count` of them.
+    pub fn check_pairs(&self, count: usize) {
+        assert_eq!(self.a.sending.len(), count, "A sends with {:x?}", self.a.sending);
+        assert_eq!(self.b.sending.len(), count, "B sends with {:x?}", self.b.sending);
+        for spi in &self.a.sending {
+            let ours = &self.a.installed[spi];
+            let theirs = &self.b.installed[&ours.outbound_spi];
+            assert!(self.b.sending.contains(&ours.outbound_spi));
+            assert_eq!(theirs.outbound_spi, ours.inbound_spi);
+            assert_eq!(theirs.outbound_keys.encryption, ours.inbound_keys.encryption);
+            assert_eq!(theirs.inbound_keys.encryption, ours.outbound_keys.encryption);
+            assert_eq!(theirs.outbound_keys.salt, ours.inbound_keys.salt);
+            assert_eq!(theirs.outbound_keys.integrity, ours.inbound_keys.integrity);
+            assert_eq!(theirs.inbound_keys.integrity, ours.outbound_keys.integrity);
+            assert_eq!(theirs.local_selectors, ours.remote_selectors);
+            assert_eq!(theirs.remote_selectors, ours.local_selectors);
+            assert_eq!(
+                (theirs.cipher, theirs.integrity, theirs.esn),
+                (ours.cipher, ours.integrity, ours.esn)
+            );
+        }
+    }
+
+    /// Nothing is left on either side: no IKE SA, no child SA, no SPI.
+    pub fn check_nothing_left(&self) {
+        for host in [&self.a, &self.b] {
+            let totals = host.engine.totals();
+            assert_eq!(totals, ikev2::Totals::default());
+            assert!(host.installed.is_empty(), "{:?}", host.installed);
+            assert!(host.sad.allocated.is_empty(), "{:x?}", host.sad.allocated);
+        }
+    }
+}
