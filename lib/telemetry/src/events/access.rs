@@ -56,9 +56,9 @@ events! {
         reason: &'a str,
     } says "SNMP agent cannot use UDP port {port}: {reason}";
 
-    /// Traps were thrown away because they came faster than they could be sent.
+    /// Traps could not be sent, or were not answered.
     TrapsDiscarded = snmp 11002 Warning {
         /// How many since the last report.
         count: u64,
-    } says "{count} traps discarded: the queue was full";
+    } says "{count} traps discarded: they could not be sent, or were not answered";
 }
