@@ -224,7 +224,9 @@ impl Engine {
             let Some((sa, next_slot, next_index)) = self.core.table.next_from(slot, index) else {
                 return (views, None);
             };
-            views.push(sa.view(now));
+            if !sa.is_gone() {
+                views.push(sa.view(now));
+            }
             (slot, index) = (next_slot, next_index);
         }
         (views, Some(Cursor { slot, index }))

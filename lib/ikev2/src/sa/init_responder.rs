@@ -55,8 +55,8 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
     if !cookie_is_good(env, header, path, &profile, nonce, &payloads) {
         return;
     }
-    let totals = env.core.totals;
-    if totals.half_open >= env.core.config.max_half_open || totals.ike_sas >= env.core.config.max_ike_sas {
+    let config = &env.core.config;
+    if env.core.totals.half_open >= config.max_half_open || env.core.table.count() >= config.max_ike_sas {
         return env.drop(path.remote, DropCause::Congestion);
     }
     let request = Request {

@@ -138,6 +138,8 @@ enum Class {
     HalfOpen,
     Connecting,
     Established,
+    Closing,
+    /// Nothing to be seen any more.
     Gone,
 }
 
@@ -147,7 +149,8 @@ impl State {
             State::InitReplied(_) => Class::HalfOpen,
             State::InitSent(_) | State::AuthSent(_) | State::AuthReceived(_) => Class::Connecting,
             State::Established => Class::Established,
-            State::Replaced { .. } | State::Closing(_) | State::Lingering | State::Dead => Class::Gone,
+            State::Replaced { .. } | State::Closing(_) => Class::Closing,
+            State::Lingering | State::Dead => Class::Gone,
         }
     }
 }
@@ -188,9 +191,7 @@ impl IkeSa {
             integrity_failures: 0,
             temporary_failures: 0,
         };
-        env.core.totals.ike_sas += 1;
-        env.core.totals.initiated += u32::from(initiator);
-        bump(&mut env.core.totals, sa.state.class(), 1);
+        bump(&mut env.core.totals, sa.state.class(), initiator, 1);
         sa
     }
 
@@ -213,8 +214,8 @@ impl IkeSa {
         if let State::InitReplied(_) = self.state {
             env.core.half_open.remove(&(self.peer_spi, self.path.remote));
         }
-        bump(&mut env.core.totals, before, -1);
-        bump(&mut env.core.totals, after, 1);
+        bump(&mut env.core.totals, before, self.initiator, -1);
+        bump(&mut env.core.totals, after, self.initiator, 1);
         if before == Class::Established
             && let Some(key) = self.peer_key()
         {
@@ -232,6 +233,11 @@ impl IkeSa {
     fn peer_key(&self) -> Option<(u64, IkeSaId)> {
         let parties = self.parties.as_ref()?;
         Some((peer_key(&parties.local, &parties.peer), self.id))
+    }
+
+    /// Is there nothing to be seen of it any more?
+    pub fn is_gone(&self) -> bool {
+        self.state.class() == Class::Gone
     }
 
     pub fn is_dead(&self) -> bool {
@@ -301,10 +307,7 @@ impl IkeSa {
     /// Last act before it is dropped: the totals forget it.
     pub fn forget(&mut self, env: &mut Env<'_>) {
         self.remove_children(env, RemoveReason::Local);
-        let totals = &mut env.core.totals;
-        totals.ike_sas = totals.ike_sas.saturating_sub(1);
-        totals.initiated = totals.initiated.saturating_sub(u32::from(self.initiator));
-        bump(totals, self.state.class(), -1);
+        bump(&mut env.core.totals, self.state.class(), self.initiator, -1);
     }
 
     fn remove_children(&mut self, env: &mut Env<'_>, reason: RemoveReason) {
@@ -319,12 +322,19 @@ impl IkeSa {
     }
 }
 
-fn bump(totals: &mut Totals, class: Class, by: i32) {
+fn bump(totals: &mut Totals, class: Class, initiator: bool, by: i32) {
     let place = match class {
-        Class::HalfOpen => &mut totals.half_open,
-        Class::Connecting => &mut totals.connecting,
-        Class::Established => &mut totals.established,
+        Class::HalfOpen => Some(&mut totals.half_open),
+        Class::Connecting => Some(&mut totals.connecting),
+        Class::Established => Some(&mut totals.established),
+        Class::Closing => None,
         Class::Gone => return,
     };
-    *place = place.saturating_add_signed(by);
+    if let Some(place) = place {
+        *place = place.saturating_add_signed(by);
+    }
+    totals.ike_sas = totals.ike_sas.saturating_add_signed(by);
+    if initiator {
+        totals.initiated = totals.initiated.saturating_add_signed(by);
+    }
 }
