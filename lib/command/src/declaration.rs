@@ -38,6 +38,7 @@ pub(crate) type Opener = Box<dyn Fn(&mut dyn Any, &Args<'_>) -> Result<String, E
 pub(crate) type Getter = Box<dyn for<'a> Fn(&'a dyn Any, &str) -> Option<&'a dyn Any> + Send + Sync>;
 pub(crate) type GetterMut =
     Box<dyn for<'a> Fn(&'a mut dyn Any, &str) -> Option<&'a mut dyn Any> + Send + Sync>;
+pub(crate) type Judge = Box<dyn Fn(&dyn Any) -> bool + Send + Sync>;
 pub(crate) type Lister = Box<dyn Fn(&dyn Any) -> Vec<(String, String)> + Send + Sync>;
 
 /// How a command leads into a sub-mode.
@@ -46,7 +47,10 @@ pub(crate) struct Enter {
     pub(crate) open: Opener,
     pub(crate) get: Getter,
     pub(crate) get_mut: GetterMut,
+    /// Key and line of every object there is.
     pub(crate) list: Lister,
+    /// The objects are printed.
+    pub(crate) printed: Judge,
 }
 
 /// A field of an object, to read and to write. Made by [`lens!`](crate::lens).
@@ -194,16 +198,19 @@ impl<T: Any> Command<T> {
                     .collect(),
                 None => Vec::new(),
             }),
+            printed: Box::new(|_| true),
         });
         self
     }
 
-    /// Like [`Command::enter`], for an object that is there once: a field. `line` is `None` when there is nothing to print.
+    /// Like [`Command::enter`], for an object that is there once: a field. `line` is `None` while there is no such object; an object that is
+    /// not `worth_printing` is not printed.
     pub fn enter_field<C: Any>(
         mut self,
         mode: &'static str,
         field: Lens<T, C>,
         line: impl Fn(&C) -> Option<String> + Send + Sync + 'static,
+        worth_printing: impl Fn(&C) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.enter = Some(Enter {
             mode,
@@ -224,6 +231,11 @@ impl<T: Any> Command<T> {
                     .and_then(|object| line((field.get)(object)));
                 line.map(|line| (String::new(), line)).into_iter().collect()
             }),
+            printed: Box::new(move |object| {
+                object
+                    .downcast_ref::<T>()
+                    .is_some_and(|object| worth_printing((field.get)(object)))
+            }),
         });
         self
     }
@@ -238,6 +250,25 @@ impl<T: Any> Command<T> {
                     entries.sort_by_key(|(key, _)| order(object, key));
                 }
                 entries
+            });
+        }
+        self
+    }
+
+    /// Rewrites the lines that lead to the objects of a sub-mode: from the object they belong to, the key and the line.
+    pub fn relabeled(mut self, label: impl Fn(&T, &str, String) -> String + Send + Sync + 'static) -> Self {
+        if let Some(enter) = &mut self.enter {
+            let list = std::mem::replace(&mut enter.list, Box::new(|_| Vec::new()));
+            enter.list = Box::new(move |object| {
+                let entries = list(object);
+                let Some(object) = object.downcast_ref::<T>() else {
+                    return entries;
+                };
+                let relabel = |(key, line): (String, String)| {
+                    let line = label(object, &key, line);
+                    (key, line)
+                };
+                entries.into_iter().map(relabel).collect()
             });
         }
         self

@@ -68,11 +68,19 @@ impl<A> Grammar<A> {
     /// Adds a command. A syntax that cannot be read is kept in [`Grammar::defects`] instead.
     pub fn add(&mut self, syntax: &str, help: &str, action: A) {
         match syntax::parse(syntax) {
-            Ok(node) => self.entries.push(Entry {
-                node,
-                help: help.to_owned(),
-                action,
-            }),
+            Ok(node) => {
+                // A keyword explained in one command is explained in its `no` form too.
+                for word in syntax::words(&node) {
+                    if !word.help.is_empty() && !self.glossary.contains_key(&word.text) {
+                        self.glossary.insert(word.text.clone(), word.help.clone());
+                    }
+                }
+                self.entries.push(Entry {
+                    node,
+                    help: help.to_owned(),
+                    action,
+                });
+            }
             Err(defect) => self.defects.push(format!("{syntax}: {defect}")),
         }
     }

@@ -103,6 +103,17 @@ impl<R: Any> Tree<R> {
         self.builder(index)
     }
 
+    /// Adds commands to a mode that exists. To one that does not: they are lost, and [`Tree::defects`] says so.
+    pub fn existing<T: Any>(&mut self, name: &'static str) -> ModeBuilder<'_, T> {
+        match self.names.get(name) {
+            Some(index) => self.builder(*index),
+            None => {
+                self.defects.push(format!("there is no mode '{name}' yet"));
+                self.mode(name, "", |_| String::new())
+            }
+        }
+    }
+
     /// Adds commands to the root mode.
     pub fn root(&mut self) -> ModeBuilder<'_, R> {
         self.builder(0)
@@ -157,6 +168,19 @@ impl<R: Any> Tree<R> {
         Err(failure.unwrap_or_else(|| Error::refused("there is no such mode")))
     }
 
+    /// Would this line, at `path` itself, lead into another mode?
+    pub fn leads_on(&self, path: &Path, line: &str) -> bool {
+        let mode = self.mode_at(path, path.steps.len());
+        let found = mode.and_then(|mode| Ok((mode, *mode.grammar.parse(line)?.action)));
+        match found {
+            Ok((mode, Rule::Set(index))) => mode
+                .declarations
+                .get(index)
+                .is_some_and(|declaration| declaration.enter.is_some()),
+            _ => false,
+        }
+    }
+
     /// Walks the commands that lead to a mode, without creating anything.
     ///
     /// # Errors
@@ -176,19 +200,18 @@ impl<R: Any> Tree<R> {
                 .filter_map(|(index, declaration)| Some((index, declaration.enter.as_ref()?)))
                 .find_map(|(index, enter)| {
                     let entries = (enter.list)(object);
-                    let key = entries
+                    let (key, header) = entries
                         .into_iter()
-                        .find(|(_, header)| header == line)
-                        .map(|(key, _)| key)?;
-                    Some((index, enter, key))
+                        .find(|(key, header)| names_the_same(key, header, line))?;
+                    Some((index, enter, key, header))
                 });
-            let (declaration, enter, key) = found.ok_or_else(gone)?;
+            let (declaration, enter, key, header) = found.ok_or_else(gone)?;
             path.steps.push(Step {
                 from,
                 declaration,
                 mode: self.names.get(enter.mode).copied().ok_or_else(gone)?,
                 key,
-                line: line.to_owned(),
+                line: header,
             });
         }
         Ok(path)
@@ -359,6 +382,9 @@ impl<R: Any> Tree<R> {
             else {
                 continue;
             };
+            if !(enter.printed)(object) {
+                continue;
+            }
             for (key, line) in (enter.list)(object) {
                 lines.line(line);
                 if let Some(child) = (enter.get)(object, &key) {
@@ -463,6 +489,19 @@ impl<T: Any> ModeBuilder<'_, T> {
         self
     }
 
+    /// Lines that `show configuration` prints at this place, for settings that several commands share.
+    pub fn print(&mut self, show: impl Fn(&T, &mut Lines) + Send + Sync + 'static) -> &mut Self {
+        let command = Command::<T>::new("", "").show(show);
+        self.mode.declarations.push(Declaration {
+            set: None,
+            unset: None,
+            reset: None,
+            show: command.show,
+            enter: None,
+        });
+        self
+    }
+
     /// Adds commands of StarOS that this version does not have.
     pub fn unsupported(&mut self, commands: &[&str]) -> &mut Self {
         for words in commands {
@@ -518,5 +557,15 @@ fn farther(inner: Option<Error>, outer: Error) -> Error {
         }
         Some(inner @ Error::NotSupported { .. }) => inner,
         _ => outer,
+    }
+}
+
+/// Do these two commands lead to the object with this key? What follows the key may have changed meanwhile.
+fn names_the_same(key: &str, one: &str, other: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (one_words, other_words) = (words(one), words(other));
+    match one_words.iter().position(|word| word == key) {
+        Some(place) => one_words.get(..=place) == other_words.get(..=place),
+        None => one == other,
     }
 }

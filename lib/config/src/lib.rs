@@ -1,9 +1,20 @@
 //! The configuration of a node: plain types, and the table of commands that fills and prints them.
+//!
+//! [`tree`] has every configuration command, [`Exec`] every command of exec mode. [`load`] reads a file as StarOS does (a bad line is
+//! reported, the rest applied), [`Config::to_text`] prints the canonical text, which [`Config::parse`] reads back; that text is what managers
+//! get from `sct`. [`Config::findings`] says what does not fit together.
 
+mod commands;
 pub mod exec;
+mod findings;
+pub mod fuzz;
 pub mod model;
 mod secret;
+mod text;
 
+pub use commands::tree;
 pub use exec::{Answer, Exec};
+pub use findings::Finding;
 pub use model::*;
 pub use secret::{SealError, Sealer, SecretText};
+pub use text::{LineError, Loaded, MAX_TEXT, check, load};

@@ -132,6 +132,8 @@ pub struct IkeSaPolicy {
     pub allow_empty: bool,
     /// `ignore-rekeying-requests`: the peer's IKE SA rekeying is refused. Default off.
     pub ignore_rekeying_requests: bool,
+    /// `keepalive-user-activity`: the peer's keepalives count as activity of the session. Default off.
+    pub keepalive_user_activity: bool,
     /// `max-retransmissions`: 1 to 8.
     pub max_retransmissions: u8,
     /// `retransmission-timeout`: 300 to 15000 milliseconds.
@@ -140,7 +142,8 @@ pub struct IkeSaPolicy {
     pub exponential: bool,
     /// `policy error-notification`.
     pub error_notification: ErrorNotification,
-    /// `policy use-rfc5996-notification`: TEMPORARY_FAILURE and CHILD_SA_NOT_FOUND are sent. Default on (StarOS: off), RFC 7296 2.25.
+    /// `policy use-rfc5996-notification`: TEMPORARY_FAILURE and CHILD_SA_NOT_FOUND are sent. On by default, as RFC 7296 2.25 wants it
+    /// (StarOS: off).
     pub use_rfc5996_notification: bool,
     /// `rekey`: we rekey IKE SAs at about 90 % of their lifetime; `None` is off, the default.
     pub rekey: Option<Rekey>,
@@ -341,6 +344,7 @@ impl Default for IkeSaPolicy {
         Self {
             allow_empty: false,
             ignore_rekeying_requests: false,
+            keepalive_user_activity: false,
             max_retransmissions: 5,
             retransmission_timeout: 500,
             exponential: false,

@@ -1,0 +1,229 @@
+//! Contexts.
+
+use command::{Command, Tree, lens};
+
+use super::{mode, remove};
+use crate::{Config, Context, LOCAL};
+
+pub(super) fn declare(tree: &mut Tree<Config>) {
+    tree.root().add(
+        Command::<Config>::new(
+            "context <name:name(79)'Context name'> [context-id'Identifier to keep' <id:2-65535>]",
+            "Goes to a context and creates it",
+        )
+        .enter(
+            mode::CONTEXT,
+            lens!(contexts),
+            |config, args| {
+                let name: String = args.need("name")?;
+                let id: Option<u32> = args.get("id")?;
+                let known = config.contexts.get(&name).map(|context| context.id);
+                let taken = |id| config.context_by_id(id).is_some_and(|(other, _)| other != name);
+                match (known, id) {
+                    (Some(known), Some(id)) if known != id => {
+                        return Err(args.refuse("id", format!("context {name} has identifier {known}")));
+                    }
+                    (None, Some(id)) if taken(id) => {
+                        return Err(args.refuse("id", format!("another context has identifier {id}")));
+                    }
+                    (None, None) => {
+                        let last = config
+                            .contexts
+                            .values()
+                            .map(|context| context.id)
+                            .max()
+                            .unwrap_or(0);
+                        config
+                            .contexts
+                            .insert(name.clone(), Context::new(last.saturating_add(1)));
+                    }
+                    (None, Some(id)) => {
+                        config.contexts.insert(name.clone(), Context::new(id));
+                    }
+                    (Some(_), _) => {}
+                }
+                Ok(name)
+            },
+            |name, _| format!("context {name}"),
+        )
+        .sorted_by(|config, name| config.contexts.get(name).map(|context| context.id))
+        .relabeled(|config, name, line| {
+            // Identifiers follow from the order, unless a context was removed.
+            let place = config
+                .contexts_by_id()
+                .iter()
+                .position(|(other, _)| *other == name);
+            match config.contexts.get(name) {
+                Some(context)
+                    if place.and_then(|place| u32::try_from(place + 1).ok()) != Some(context.id) =>
+                {
+                    format!("{line} context-id {}", context.id)
+                }
+                _ => line,
+            }
+        })
+        .no("context <name:name(79)>")
+        .unset(|config, args| {
+            if args.text("name") == Some(LOCAL) {
+                return Err(args.refuse("name", "context local cannot be removed"));
+            }
+            remove(&mut config.contexts, args, "name")
+        }),
+    );
+    tree.mode::<Context>(mode::CONTEXT, "Context configuration mode", |_| {
+        "config-ctx".to_owned()
+    })
+    .explain("ip", "Internet protocol version 4")
+    .explain("ipv6", "Internet protocol version 6")
+    .explain("ipsec", "IPsec")
+    .explain("ikev2-ikesa", "IKE SAs")
+    .explain("crypto", "IPsec policy")
+    .explain("aaa", "Authentication, authorization, accounting")
+    .explain("radius", "RADIUS, as in aaa group default")
+    .explain("logging", "Logging")
+    .unsupported(UNSUPPORTED);
+}
+
+/// Context commands of StarOS that later versions will have.
+const UNSUPPORTED: &[&str] = &[
+    "aaa accounting",
+    "aaa authentication",
+    "aaa nai-policy",
+    "access-list",
+    "apn",
+    "asn-qos-descriptor",
+    "associate",
+    "bfd-protocol",
+    "bmsc-profile",
+    "bulkstats",
+    "busyout",
+    "camel-service",
+    "cipher-suite",
+    "class-map",
+    "closedrp-rp",
+    "crypto group",
+    "crypto-group",
+    "crypto ipsec",
+    "crypto isakmp",
+    "crypto map",
+    "crypto peer-list",
+    "crypto vendor-policy",
+    "css",
+    "description",
+    "dhcp-client-profile",
+    "dhcp-server-profile",
+    "dhcp-service",
+    "dhcpv6-service",
+    "diameter",
+    "dns-client",
+    "edr-module",
+    "egtp-service",
+    "end-of",
+    "epdg-service",
+    "event-notif-collection",
+    "external-inline-server",
+    "fa-service",
+    "firewall",
+    "fng-service",
+    "ftpd",
+    "ggsn-service",
+    "gprs-service",
+    "gs-service",
+    "gtpc-system-param-poll",
+    "gtpp",
+    "gtpu-service",
+    "gtpu",
+    "ha-service",
+    "hexdump-module",
+    "hnbgw-service",
+    "hsgw-service",
+    "ikev1",
+    "ikesa",
+    "ims-auth-service",
+    "imsa-service",
+    "ip arp",
+    "ip as-path",
+    "ip community-list",
+    "ip dns-proxy",
+    "ip domain-lookup",
+    "ip domain-name",
+    "ip extcommunity-list",
+    "ip forward",
+    "ip guarantee",
+    "ip identification",
+    "ip igmp",
+    "ip localhost",
+    "ip name-servers",
+    "ip prefix-list",
+    "ip routing",
+    "ip rri",
+    "ip vrf",
+    "ip vrf-list",
+    "ipms",
+    "ipne-service",
+    "iups-service",
+    "ipv6 dns-proxy",
+    "ipv6 neighbor",
+    "ipv6 nd",
+    "ipv6 pd-pool",
+    "ipv6 prefix-list",
+    "ipv6 rri",
+    "isakmp",
+    "iups",
+    "l2tp",
+    "lac-service",
+    "lawful-intercept",
+    "limit",
+    "lma-service",
+    "lns-service",
+    "location-service",
+    "mag-service",
+    "map-service",
+    "max-sessions",
+    "mipv6ha-service",
+    "mme-service",
+    "mobile-access-gateway",
+    "mobile-ip",
+    "monitor-protocols",
+    "mpls",
+    "multicast-proxy",
+    "nw-reachability",
+    "optimize",
+    "password",
+    "pcc-af-service",
+    "pcc-policy-service",
+    "pcc-service",
+    "pdg-service",
+    "pdif-service",
+    "pdsn-service",
+    "pgw-service",
+    "policy",
+    "policy-group",
+    "policy-map",
+    "ppp",
+    "proxy-dns",
+    "route-access-list",
+    "route-map",
+    "router",
+    "s102-service",
+    "saegw-service",
+    "samog-service",
+    "sbc-service",
+    "server",
+    "service-redundancy-protocol",
+    "session-event-module",
+    "sgsn-service",
+    "sgs-service",
+    "sgw-service",
+    "sls-service",
+    "ssh",
+    "ssl",
+    "subscriber name",
+    "threshold",
+    "twan-profile",
+    "udr-module",
+    "uidh-server",
+    "user-plane-service",
+    "web-portal",
+    "wsg-lookup",
+];

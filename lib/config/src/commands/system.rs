@@ -1,0 +1,265 @@
+//! The node itself, and its ports.
+
+use command::{Args, Command, Error, Tree, lens};
+
+use super::mode;
+use crate::{Config, Port, PortBinding, PortDevice, PortId, System, TaskCount};
+
+pub(super) fn declare(tree: &mut Tree<Config>) {
+    let initial = System::default();
+    tree.root()
+        .explain("system", "Who and where this node is")
+        .explain("task", "Tasks")
+        .explain("facility", "A facility")
+        .add(Command::value(
+            "system hostname <value:name(63)'Name of the node'>",
+            "Names the node",
+            lens!(system.hostname),
+            initial.hostname,
+        ))
+        .add(Command::value(
+            "system contact <value:text(255)'Who is responsible'>",
+            "Says who is responsible for the node",
+            lens!(system.contact),
+            initial.contact,
+        ))
+        .add(Command::value(
+            "system location <value:text(255)'Where the node is'>",
+            "Says where the node is",
+            lens!(system.location),
+            initial.location,
+        ))
+        .add(task_count())
+        .unsupported(UNSUPPORTED);
+}
+
+pub(super) fn declare_ports(tree: &mut Tree<Config>) {
+    tree.root().explain("port", "Ports").add(
+        Command::<Config>::new(
+            "port ethernet <port:port'Slot and port'>",
+            "Goes to a port and creates it",
+        )
+        .enter(
+            mode::PORT,
+            lens!(ports),
+            |config, args| {
+                let port = port_id(args)?;
+                config.ports.entry(port).or_default();
+                Ok(port)
+            },
+            |port, _| format!("port ethernet {port}"),
+        )
+        .no("port ethernet <port:port>")
+        .unset(|config, args| {
+            let port = port_id(args)?;
+            config
+                .ports
+                .remove(&port)
+                .map(|_| ())
+                .ok_or_else(|| super::absent(args, "port"))
+        }),
+    );
+    tree.mode::<Port>(mode::PORT, "Ethernet port configuration mode", |port| {
+        format!("config-port-{port}")
+    })
+    .add(Command::value(
+        "description <value:text(79)'Text'>",
+        "Describes the port",
+        lens!(description),
+        String::new(),
+    ))
+    .add(device())
+    .add(tun())
+    .add(Command::flag(
+        "shutdown",
+        "Takes the port out of use",
+        lens!(shutdown),
+        true,
+    ))
+    .add(bind())
+    .explain("bind", "Binds to an interface")
+    .unsupported(&[
+        "vlan",
+        "medium",
+        "flow-control",
+        "ingress-mode",
+        "media",
+        "preferred",
+        "srp",
+        "threshold",
+    ]);
+}
+
+fn task_count() -> Command<Config> {
+    let words = "task facility ipsecmgr'IPsec managers' task-count";
+    Command::new(
+        format!(
+            "{words} {{normal'One per processor' | increased'Two per processor' | <count:1-255'So many'>}}"
+        ),
+        "Sets the number of workers (from the next start on)",
+    )
+    .undo("task facility ipsecmgr task-count")
+    .set(|config: &mut Config, args| {
+        config.tasks.ipsecmgr = match args.get("count")? {
+            Some(count) => TaskCount::Exactly(count),
+            None if args.has("increased") => TaskCount::Increased,
+            None => TaskCount::Normal,
+        };
+        Ok(())
+    })
+    .unset(|config, _| {
+        config.tasks.ipsecmgr = TaskCount::Normal;
+        Ok(())
+    })
+    .show(|config, out| {
+        let count = match config.tasks.ipsecmgr {
+            TaskCount::Normal => return,
+            TaskCount::Increased => "increased".to_owned(),
+            TaskCount::Exactly(count) => count.to_string(),
+        };
+        out.line(format!("task facility ipsecmgr task-count {count}"));
+    })
+}
+
+fn device() -> Command<Port> {
+    Command::<Port>::new(
+        "device <device:name(15)'Name of a network device of this machine'>",
+        "Says which network device this port is",
+    )
+    .no("device")
+    .set(|port, args| {
+        port.device = PortDevice::Device(args.need("device")?);
+        Ok(())
+    })
+    .unset(|port, _| {
+        port.device = PortDevice::None;
+        Ok(())
+    })
+    .show(|port, out| {
+        if let PortDevice::Device(name) = &port.device {
+            out.quoted("device", name);
+        }
+    })
+}
+
+fn tun() -> Command<Port> {
+    Command::<Port>::new("tun", "Makes a TUN device for this port")
+        .no("tun")
+        .set(|port, _| {
+            port.device = PortDevice::Tun;
+            Ok(())
+        })
+        .unset(|port, _| {
+            port.device = PortDevice::None;
+            Ok(())
+        })
+        .show(|port, out| {
+            if port.device == PortDevice::Tun {
+                out.line("tun");
+            }
+        })
+}
+
+fn bind() -> Command<Port> {
+    Command::<Port>::new(
+        "bind interface <interface:name(79)'Interface name'> <context:name(79)'Its context'>",
+        "Gives the port to an interface of a context",
+    )
+    .no("bind interface [<interface:name(79)> <context:name(79)>]")
+    .set(|port, args| {
+        port.bind = Some(PortBinding {
+            interface: args.need("interface")?,
+            context: args.need("context")?,
+        });
+        Ok(())
+    })
+    .unset(|port, _| {
+        port.bind = None;
+        Ok(())
+    })
+    .show(|port, out| {
+        if let Some(bind) = &port.bind {
+            out.line(format!("bind interface {} {}", bind.interface, bind.context));
+        }
+    })
+}
+
+fn port_id(args: &Args<'_>) -> Result<PortId, Error> {
+    args.need("port")
+}
+
+/// Global commands of StarOS that later versions will have.
+const UNSUPPORTED: &[&str] = &[
+    "aaa",
+    "active-charging",
+    "alarm",
+    "apn-profile",
+    "apn-remap-table",
+    "arp",
+    "autoconfirm",
+    "autologout",
+    "banner",
+    "boot",
+    "ca-crl",
+    "card",
+    "cdr-multi-mode",
+    "cli",
+    "clock",
+    "cmp",
+    "congestion-control",
+    "connectedapps",
+    "content-filtering",
+    "crash",
+    "crypto blacklist",
+    "crypto whitelist",
+    "css",
+    "diameter-proxy",
+    "enforce",
+    "fabric",
+    "fips",
+    "global-title-translation",
+    "gtpp",
+    "hd",
+    "high-availability",
+    "ikesa",
+    "license",
+    "link-aggregation",
+    "local-policy",
+    "local-user",
+    "lte-policy",
+    "mediation-device",
+    "network-overload-protection",
+    "network-service-entity",
+    "ntp",
+    "operator-policy",
+    "ocsp",
+    "orbem",
+    "pac-standby",
+    "peer-profile",
+    "profile-id-qci-mapping",
+    "ps-network",
+    "qos",
+    "quality-of-service-profile",
+    "ran-peer-map",
+    "require",
+    "reveal",
+    "rohc-profile",
+    "session",
+    "slm",
+    "sgsn-global",
+    "ss7-routing-domain",
+    "ssh",
+    "statistics-backup",
+    "support",
+    "suspend",
+    "tacacs",
+    "task facility acsmgr",
+    "task facility mmemgr",
+    "task facility sessmgr",
+    "threshold",
+    "timestamps",
+    "traffic-optimization",
+    "upgrade",
+    "url-blacklisting",
+    "wsg-lookup",
+];

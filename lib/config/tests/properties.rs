@@ -1,0 +1,139 @@
+//! Walks through the whole table: every line that help leads to is accepted, and what it sets prints and reads back.
+
+mod common;
+
+use command::{Outcome, Path};
+use common::Visible;
+use config::{Config, Sealer, tree};
+use proptest::prelude::*;
+
+/// Words that fit parameters; the first that help accepts is taken.
+const VALUES: &[&str] = &[
+    "1",
+    "5",
+    "0",
+    "100",
+    "1200",
+    "700",
+    "3000",
+    "10.1.2.3",
+    "10.9.9.9",
+    "255.255.255.0",
+    "0.0.0.255",
+    "10.4.0.0/16",
+    "fd00::1",
+    "fd00::/48",
+    "1/10",
+    "word",
+];
+
+fn seal(plain: &str) -> Result<String, String> {
+    Visible.seal(plain.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// Follows the suggestions of `?`, by these choices, until the line ends.
+fn line(path: &Path, choices: &mut impl Iterator<Item = usize>) -> Option<String> {
+    let mut line = String::new();
+    for _ in 0..24 {
+        let items = tree().help(path, &line).ok()?;
+        let item = items.get(choices.next()? % items.len())?;
+        if item.word == "<cr>" {
+            return Some(line);
+        }
+        if !item.word.starts_with('<') {
+            line.push_str(&item.word);
+            line.push(' ');
+            continue;
+        }
+        let start = choices.next()?;
+        let value = (0..VALUES.len())
+            .map(|step| VALUES[(start + step) % VALUES.len()])
+            .find(|value| tree().help(path, &format!("{line}{value} ")).is_ok())?;
+        line.push_str(value);
+        line.push(' ');
+    }
+    None
+}
+
+fn walk(choices: Vec<usize>) -> (Config, usize) {
+    let (mut config, mut path, mut applied) = (Config::default(), Path::default(), 0);
+    let mut choices = choices.into_iter();
+    while let Some(line) = line(&path, &mut choices) {
+        match tree().apply(&mut config, &mut path, &line, &seal) {
+            Ok(Outcome::Ended) => path = Path::default(),
+            Ok(_) => applied += 1,
+            // Refused by what it would change; never by its form.
+            Err(command::Error::Refused { .. }) => {}
+            Err(error) => panic!("{line}: {error}"),
+        }
+        let lines = path.lines();
+        assert_eq!(tree().path(&config, &lines).as_ref(), Ok(&path), "{lines:?}");
+    }
+    (config, applied)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn what_is_set_reads_back(choices in proptest::collection::vec(0usize..1000, 0..600)) {
+        let (config, _) = walk(choices);
+        let printed = config.to_text();
+        let again = Config::parse(&printed);
+        prop_assert_eq!(again.as_ref().map_err(|error| format!("{error}\n{printed}")), Ok(&config));
+        prop_assert_eq!(again.unwrap().to_text(), printed);
+        let _ = config.findings();
+    }
+
+    #[test]
+    fn octets(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+        config::fuzz::configuration(&octets);
+    }
+
+    #[test]
+    fn lines_of_keywords(words in proptest::collection::vec(prop_oneof![
+        "\\PC{0,9}", "[ \n\t#|\"]{1,3}",
+        Just("\n".to_owned()), Just("\n#exit\n".to_owned()), Just("context c\n".to_owned()), Just("crypto template t\n".to_owned()),
+        Just("payload p match childsa\n".to_owned()), Just("wsg-service s\n".to_owned()), Just("interface i\n".to_owned()),
+        Just("ip address 10.0.0.1/24\n".to_owned()), Just("no ".to_owned()), Just("default ".to_owned()), Just("bulkstats mode\n".to_owned()),
+        Just("schema a format \"x|y\\\\\"\n".to_owned()), Just("ip access-list l\n permit any\n".to_owned()),
+    ], 0..40)) {
+        config::fuzz::configuration(words.concat().as_bytes());
+    }
+}
+
+/// The walk reaches most of the table: otherwise the property above says little.
+#[test]
+fn the_walk_is_long() {
+    let mut state = 12_345_u64;
+    let mut applied = 0;
+    for _ in 0..20 {
+        let choices = (0..600)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(state >> 40).unwrap()
+            })
+            .collect();
+        applied += walk(choices).1;
+    }
+    assert!(applied > 300, "{applied} lines");
+}
+
+/// A thousand pre-shared keys are read in a moment.
+#[test]
+fn long_files_are_read_quickly() {
+    let mut text = "crypto remote-secret-list l\n".to_owned();
+    for number in 0..1_000 {
+        text.push_str(&format!(
+            "remote-id id-type fqdn id enb{number} secret encrypted key +abcdefghijklmnopqrstuvwxyz\n"
+        ));
+    }
+    let begin = std::time::Instant::now();
+    let config = Config::parse(&text).unwrap();
+    let took = begin.elapsed();
+    assert_eq!(config.remote_secret_lists["l"].secrets.len(), 1_000);
+    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+    println!("1000 lines in {took:?}");
+}
