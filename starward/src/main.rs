@@ -21,6 +21,15 @@ struct Arguments {
 enum Command {
     /// Run the node in the foreground (SIGTERM stops it in order)
     Run(Run),
+    /// The shell of a running node
+    Cli(cli::Shell),
+    /// Validate a configuration file without starting anything
+    Check(cli::Check),
+    /// Ten simulated eNodeBs, a gateway and a host, live
+    Demo(sim::Demo),
+    /// Simulated eNodeBs and hosts, for load and tests
+    #[command(subcommand)]
+    Sim(sim::Simulate),
     /// A process of the node: started by `run`, of no use alone
     #[command(external_subcommand)]
     Manager(Vec<String>),
@@ -45,6 +54,10 @@ struct Run {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run(arguments),
+        Command::Cli(shell) => shell.run(directories::run()),
+        Command::Check(check) => check.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Sim(simulate) => simulate.run(),
         Command::Manager(words) => match manager(&words) {
             Ok((facility, instance)) => live(facility, instance),
             Err(error) => fail(error),
@@ -74,6 +87,7 @@ fn run(arguments: Run) -> ExitCode {
 fn live(facility: Facility, instance: u32) -> ExitCode {
     match facility {
         Facility::Rmctrl => task::main(facility, instance, rmctrl::run),
+        Facility::Sct => task::main(facility, instance, sct::run),
         other => fail(format!("{other} is not a process of its own")),
     }
 }

@@ -1,0 +1,97 @@
+//! Configuration mode: lines go to `sct`, help comes from the table.
+
+use std::time::Duration;
+
+use bus::messages::sct::{Configure, GetConfig};
+use bus::{Address, Bus, Facility};
+use command::{Completion, Path, Suggestion};
+use config::Config;
+
+use crate::session::Failure;
+
+/// Where the operator is in the configuration.
+pub(crate) struct Configuration {
+    /// The configuration as it was when the mode was entered last: it gives help its context.
+    config: Config,
+    path: Path,
+}
+
+/// What became of a line.
+pub(crate) struct Applied {
+    /// Configuration mode was left.
+    pub ended: bool,
+    /// To be told.
+    pub warnings: Vec<String>,
+}
+
+impl Configuration {
+    /// Enters configuration mode.
+    pub(crate) async fn enter(bus: &Bus, deadline: Duration) -> Result<Self, Failure> {
+        Ok(Self {
+            config: Self::running(bus, deadline).await?,
+            path: Path::default(),
+        })
+    }
+
+    /// The running configuration.
+    pub(crate) async fn running(bus: &Bus, deadline: Duration) -> Result<Config, Failure> {
+        let answer = bus
+            .request(Address::only(Facility::Sct), &GetConfig {}, deadline)
+            .await
+            .map_err(Failure::bus)?;
+        Config::parse(&answer.text).map_err(|error| Failure::sentence(error.to_string()))
+    }
+
+    /// `config`, `config-ctx`, ...
+    pub(crate) fn prompt(&self) -> String {
+        config::tree().prompt(&self.path)
+    }
+
+    /// The context being configured.
+    pub(crate) fn context(&self) -> Option<&str> {
+        self.path
+            .lines()
+            .first()
+            .filter(|line| line.starts_with("context "))?;
+        self.path.keys().next()
+    }
+
+    pub(crate) fn help(&self, line: &str) -> Result<Vec<Suggestion>, command::Error> {
+        config::tree().help(&self.path, line)
+    }
+
+    pub(crate) fn complete(&self, line: &str) -> Completion {
+        config::tree().complete(&self.path, line)
+    }
+
+    /// Has a line applied.
+    pub(crate) async fn apply(
+        &mut self,
+        bus: &Bus,
+        user: &str,
+        line: &str,
+        deadline: Duration,
+    ) -> Result<Applied, Failure> {
+        let request = Configure {
+            path: self.path.lines(),
+            line: line.to_owned(),
+            user: user.to_owned(),
+        };
+        let answer = bus
+            .request(Address::only(Facility::Sct), &request, deadline)
+            .await
+            .map_err(Failure::bus)?;
+        if !answer.failure.is_empty() {
+            let column = answer.column.and_then(|column| usize::try_from(column).ok());
+            return Err(Failure::At(answer.failure, column));
+        }
+        if answer.path != request.path {
+            self.config = Self::running(bus, deadline).await?;
+            self.path = config::tree().path(&self.config, &answer.path)?;
+        }
+        Ok(Applied {
+            ended: answer.ended,
+            warnings: answer.warnings,
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! The operator's line: history, `?`, Tab.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::Validator;
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler,
+    Helper, KeyEvent, RepeatCount,
+};
+
+use crate::session::Session;
+
+/// Lines of history.
+const HISTORY: usize = 1_000;
+
+/// Talks with an operator until `exit`.
+pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> ExitCode {
+    let configuration = Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(HISTORY);
+    let configuration = match configuration {
+        Ok(configuration) => configuration.build(),
+        Err(error) => return crate::fail(&error.to_string()),
+    };
+    let mut editor: Editor<Words, DefaultHistory> = match Editor::with_config(configuration) {
+        Ok(editor) => editor,
+        Err(error) => return crate::fail(&error.to_string()),
+    };
+    let session = Rc::new(RefCell::new(session));
+    let asked = Arc::new(Mutex::new(None));
+    editor.set_helper(Some(Words {
+        session: session.clone(),
+    }));
+    editor.bind_sequence(
+        KeyEvent::from('?'),
+        EventHandler::Conditional(Box::new(Question { asked: asked.clone() })),
+    );
+    let mut draft = String::new();
+    loop {
+        let prompt = session.borrow().prompt();
+        let line = editor.readline_with_initial(&prompt, (&std::mem::take(&mut draft), ""));
+        if let Some(line) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // `?` ends the line early: the help is printed below it and the line offered again.
+            print_help(&session.borrow(), &line);
+            draft = line;
+            continue;
+        }
+        match line {
+            Ok(line) => {
+                if !line.trim().is_empty() {
+                    let _ = editor.add_history_entry(&line);
+                }
+                // Nothing else holds the session while a line runs.
+                #[expect(
+                    clippy::await_holding_refcell_ref,
+                    reason = "one thread, and the editor is not reading"
+                )]
+                runtime.block_on(async { session.borrow_mut().run(&line).await });
+                if session.borrow().ended() {
+                    return ExitCode::SUCCESS;
+                }
+            }
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => return ExitCode::SUCCESS,
+            Err(error) => return crate::fail(&error.to_string()),
+        }
+    }
+}
+
+fn print_help(session: &Session, line: &str) {
+    let mut out = std::io::stdout();
+    match session.help(line) {
+        Ok(suggestions) => {
+            let width = suggestions
+                .iter()
+                .map(|suggestion| suggestion.word.len())
+                .max()
+                .unwrap_or(0);
+            for suggestion in suggestions {
+                let _ = writeln!(out, "  {:<width$}  {}", suggestion.word, suggestion.help);
+            }
+        }
+        Err(error) => {
+            let _ = writeln!(out, "Failure: {error}");
+        }
+    }
+}
+
+/// `?` at any point.
+struct Question {
+    asked: Arc<Mutex<Option<String>>>,
+}
+
+impl ConditionalEventHandler for Question {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
+        let before = context.line().get(..context.pos())?;
+        // Inside quotes it is a character like any other.
+        if before.matches('"').count() % 2 == 1 {
+            return None;
+        }
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(before.to_owned());
+        Some(Cmd::AcceptLine)
+    }
+}
+
+/// Tab.
+struct Words {
+    session: Rc<RefCell<Session>>,
+}
+
+impl Completer for Words {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        let before = line.get(..at).unwrap_or(line);
+        let completion = self.session.borrow().complete(before);
+        let mut words = completion.words;
+        if let [only] = words.as_mut_slice() {
+            only.push(' ');
+        }
+        Ok((completion.start, words))
+    }
+}
+
+impl Hinter for Words {
+    type Hint = String;
+}
+
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}

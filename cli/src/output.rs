@@ -1,0 +1,123 @@
+//! From the text of a command to the terminal: filters, then pages.
+
+use std::io::{Read as _, Write as _};
+
+use command::Filter;
+
+use crate::terminal;
+
+/// `terminal length` and `terminal width`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pages {
+    /// Lines of a page; 0: no pages.
+    pub length: usize,
+    /// Columns of a line, for what is cut to fit.
+    pub width: usize,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        let (length, width) = terminal::size().unwrap_or((0, 80));
+        Self { length, width }
+    }
+}
+
+/// The output of one command.
+pub(crate) struct Output {
+    filters: Vec<Filter>,
+    length: usize,
+    /// Lines since the last page break.
+    shown: usize,
+    /// The operator has seen enough.
+    refused: bool,
+    rest: String,
+}
+
+impl Output {
+    pub(crate) fn new(pages: &Pages) -> Self {
+        let length = if terminal::is_interactive() {
+            pages.length
+        } else {
+            0
+        };
+        Self {
+            filters: Vec::new(),
+            length,
+            shown: 0,
+            refused: false,
+            rest: String::new(),
+        }
+    }
+
+    /// Everything from now on goes through these.
+    pub(crate) fn filter(&mut self, filters: Vec<Filter>) {
+        if filters.iter().any(|filter| matches!(filter, Filter::More)) && self.length == 0 {
+            self.length = terminal::size().map_or(0, |(lines, _)| lines);
+        }
+        self.filters = filters;
+    }
+
+    /// Nobody wants to see more of it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Some text, perhaps not whole lines.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.rest.push_str(text);
+        while let Some(end) = self.rest.find('\n') {
+            let line: String = self.rest.drain(..=end).collect();
+            self.print(line.trim_end_matches('\n'));
+        }
+    }
+
+    /// One line.
+    pub(crate) fn line(&mut self, line: &str) {
+        self.text(line);
+        self.text("\n");
+    }
+
+    /// Prints what is left.
+    pub(crate) fn finish(&mut self) {
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            self.print(&rest);
+        }
+    }
+
+    fn print(&mut self, line: &str) {
+        if self.refused || !self.filters.iter().all(|filter| filter.passes(line)) {
+            return;
+        }
+        if self.length > 1 && self.shown + 1 >= self.length {
+            self.refused = !self.next_page();
+            if self.refused {
+                return;
+            }
+        }
+        self.shown += 1;
+        // Whoever reads our output may have gone.
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            self.refused = true;
+        }
+    }
+
+    /// `--More--`: space a page, return a line, q the end.
+    fn next_page(&mut self) -> bool {
+        let mut out = std::io::stdout();
+        let _ = write!(out, "--More--");
+        let _ = out.flush();
+        let key = terminal::raw(|| {
+            let mut key = [0];
+            std::io::stdin().read_exact(&mut key).map_or(b'q', |()| key[0])
+        });
+        let _ = write!(out, "\r        \r");
+        let _ = out.flush();
+        match key {
+            b'q' | b'Q' | 3 | 4 => return false,
+            b'\r' | b'\n' => self.shown -= 1,
+            _ => self.shown = 0,
+        }
+        true
+    }
+}

@@ -1,0 +1,283 @@
+//! One operator at work: where the shell is, and what a line does there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bus::messages::sct::{Authenticate, SaveConfig};
+use bus::{Address, Bus, Facility};
+use command::{Args, Completion, Keyword as _, Suggestion};
+use config::{Answer, Exec, LOCAL, Privilege};
+
+use crate::configuration::Configuration;
+use crate::local;
+use crate::output::{Output, Pages};
+use crate::tasks::Tasks;
+
+/// A task that is alive answers at once; one that is being restarted gets this long.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What belongs to one shell.
+pub(crate) struct Session {
+    pub(crate) run_dir: std::path::PathBuf,
+    pub(crate) bus: Bus,
+    tasks: Tasks,
+    user: String,
+    level: Privilege,
+    hostname: String,
+    context: String,
+    /// In configuration mode.
+    configuration: Option<Configuration>,
+    pub(crate) pages: Pages,
+    pub(crate) timestamps: bool,
+    ended: bool,
+}
+
+impl Session {
+    /// Meets the node.
+    ///
+    /// # Errors
+    /// No node runs on this directory, or it does not let this user in.
+    pub(crate) async fn open(run_dir: &Path) -> Result<Self, String> {
+        if !run_dir.join("bus").is_dir() {
+            return Err(format!(
+                "no node runs on {} (use --run-dir for another directory)",
+                run_dir.display()
+            ));
+        }
+        let me = Address::new(Facility::Cli, std::process::id());
+        let bus = Bus::client(run_dir, me).map_err(|error| error.to_string())?;
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid())
+            .ok()
+            .flatten()
+            .map_or_else(|| "operator".to_owned(), |user| user.name);
+        let mut session = Self {
+            run_dir: run_dir.to_owned(),
+            tasks: Tasks::new(bus.clone(), user.clone()),
+            bus,
+            user,
+            // Who may open the bus directory owns the node; an account of the configuration can only take rights away.
+            level: Privilege::Administrator,
+            hostname: "starward".to_owned(),
+            context: LOCAL.to_owned(),
+            configuration: None,
+            pages: Pages::default(),
+            timestamps: false,
+            ended: false,
+        };
+        session.meet_sct().await;
+        Ok(session)
+    }
+
+    async fn meet_sct(&mut self) {
+        let sct = Address::only(Facility::Sct);
+        let request = Authenticate {
+            user: self.user.clone(),
+        };
+        if let Ok(answer) = self.bus.request(sct, &request, DEADLINE).await
+            && let Some(level) = Privilege::from_keyword(&answer.level)
+        {
+            self.level = level;
+        }
+        if let Ok(config) = Configuration::running(&self.bus, DEADLINE).await {
+            self.hostname = config.system.hostname;
+        }
+    }
+
+    /// `[local]secgw# `, `[local]secgw(config)# `
+    pub(crate) fn prompt(&self) -> String {
+        match &self.configuration {
+            Some(configuration) => {
+                let context = configuration.context().unwrap_or(&self.context);
+                format!("[{context}]{}({})# ", self.hostname, configuration.prompt())
+            }
+            None => {
+                let sign = if self.level >= Privilege::ConfigAdministrator {
+                    '#'
+                } else {
+                    '>'
+                };
+                format!("[{}]{}{sign} ", self.context, self.hostname)
+            }
+        }
+    }
+
+    /// `exit` was said.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What could come next on this line.
+    pub(crate) fn help(&self, line: &str) -> Result<Vec<Suggestion>, command::Error> {
+        match &self.configuration {
+            Some(configuration) => configuration.help(line),
+            None => Exec::grammar().help(line),
+        }
+    }
+
+    /// The keywords that complete this line.
+    pub(crate) fn complete(&self, line: &str) -> Completion {
+        match &self.configuration {
+            Some(configuration) => configuration.complete(line),
+            None => Exec::grammar().complete(line),
+        }
+    }
+
+    /// Runs a line; false if it failed. Prints what there is to say.
+    pub(crate) async fn run(&mut self, line: &str) -> bool {
+        if line.trim().is_empty() || command::is_remark(line) {
+            return true;
+        }
+        let mut output = Output::new(&self.pages);
+        let result = match self.configuration.take() {
+            Some(configuration) => self.configure(configuration, line, &mut output).await,
+            None => self.exec(line, &mut output).await,
+        };
+        output.finish();
+        if let Err(failure) = result {
+            failure.print(&self.prompt(), line);
+            return false;
+        }
+        true
+    }
+
+    async fn configure(
+        &mut self,
+        mut configuration: Configuration,
+        line: &str,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        // `show` is understood everywhere, as operators are used to.
+        if word.len() >= 2 && "show".starts_with(&word.to_ascii_lowercase()) {
+            let result = self.exec(line, output).await;
+            self.configuration = Some(configuration);
+            return result;
+        }
+        let result = configuration.apply(&self.bus, &self.user, line, DEADLINE).await;
+        let stays = match &result {
+            Ok(applied) => {
+                applied
+                    .warnings
+                    .iter()
+                    .for_each(|warning| output.line(&format!("Warning: {warning}")));
+                !applied.ended
+            }
+            Err(_) => true,
+        };
+        if stays {
+            self.configuration = Some(configuration);
+        } else if let Ok(config) = Configuration::running(&self.bus, DEADLINE).await {
+            self.hostname = config.system.hostname;
+        }
+        result.map(drop)
+    }
+
+    async fn exec(&mut self, line: &str, output: &mut Output) -> Result<(), Failure> {
+        let (words, filters) = command::pipeline(line)?;
+        let (exec, args) = Exec::parse(words, self.level)?;
+        output.filter(filters);
+        if self.timestamps && !matches!(exec, Exec::Exit | Exec::Configure | Exec::Config) {
+            output.line(&local::clock(false));
+        }
+        match exec.answer() {
+            Answer::Shell => self.here(exec, &args, output).await,
+            answer => self
+                .tasks
+                .execute(exec, answer, &args, &self.context, output)
+                .await
+                .map_err(Failure::Sentences),
+        }
+    }
+
+    /// Commands that the shell answers by itself.
+    async fn here(&mut self, exec: Exec, args: &Args<'_>, output: &mut Output) -> Result<(), Failure> {
+        match exec {
+            Exec::Exit => self.ended = true,
+            Exec::Configure | Exec::Config => {
+                self.configuration = Some(Configuration::enter(&self.bus, DEADLINE).await?);
+            }
+            Exec::SaveConfiguration => {
+                let url = args.text("url").unwrap_or_default().to_owned();
+                let sct = Address::only(Facility::Sct);
+                let saved = self
+                    .bus
+                    .request(
+                        sct,
+                        &SaveConfig {
+                            url,
+                            user: self.user.clone(),
+                        },
+                        DEADLINE,
+                    )
+                    .await
+                    .map_err(Failure::bus)?;
+                if !saved.failure.is_empty() {
+                    return Err(Failure::sentence(saved.failure));
+                }
+                output.line(&format!("Configuration saved to {}", saved.file));
+            }
+            Exec::EnterContext => {
+                let name = args.text("name").unwrap_or_default();
+                let config = Configuration::running(&self.bus, DEADLINE).await?;
+                let Some(found) = config
+                    .contexts
+                    .keys()
+                    .find(|context| context.eq_ignore_ascii_case(name))
+                else {
+                    return Err(Failure::sentence(format!("context '{name}' does not exist")));
+                };
+                self.context.clone_from(found);
+            }
+            Exec::TerminalLength => self.pages.length = args.need("lines")?,
+            Exec::TerminalWidth => self.pages.width = args.need("columns")?,
+            Exec::Timestamps => self.timestamps = true,
+            Exec::NoTimestamps => self.timestamps = false,
+            other => local::show(self, other, args, output).map_err(Failure::sentence)?,
+        }
+        Ok(())
+    }
+}
+
+/// Why a line failed.
+pub(crate) enum Failure {
+    /// The line itself: the word at fault is pointed at.
+    Line(command::Error),
+    /// The same, as `sct` said it.
+    At(String, Option<usize>),
+    /// What the tasks said, one sentence each.
+    Sentences(Vec<String>),
+}
+
+impl Failure {
+    pub(crate) fn sentence(text: impl Into<String>) -> Self {
+        Self::At(text.into(), None)
+    }
+
+    pub(crate) fn bus(error: bus::BusError) -> Self {
+        Self::At(error.to_string(), None)
+    }
+
+    /// `Failure: ...`, with a caret under the word at fault where a person types.
+    fn print(&self, prompt: &str, line: &str) {
+        let (sentences, column) = match self {
+            Self::Line(error) => (vec![error.to_string()], error.column()),
+            Self::At(text, column) => (vec![text.clone()], *column),
+            Self::Sentences(sentences) => (sentences.clone(), None),
+        };
+        if let Some(column) = column
+            && crate::terminal::is_interactive()
+        {
+            let before = line.get(..column).unwrap_or(line).chars().count();
+            eprintln!("{}^", " ".repeat(prompt.chars().count() + before));
+        }
+        for sentence in sentences {
+            eprintln!("Failure: {sentence}");
+        }
+    }
+}
+
+impl From<command::Error> for Failure {
+    fn from(error: command::Error) -> Self {
+        Self::Line(error)
+    }
+}

@@ -1,0 +1,85 @@
+//! What this process answers on the bus.
+
+use bus::messages::common::{Execute, Output};
+use bus::messages::sct::{Authenticate, Authenticated, ConfigText, Configure, GetConfig, SaveConfig, Saved};
+use bus::{Incoming, dispatch};
+use config::{LOCAL, Privilege};
+use telemetry::events::{ConfigurationSaved, ConfigurationUpdate, emit};
+
+use crate::files;
+use crate::manager::Manager;
+use crate::show;
+
+impl Manager {
+    /// Answers a request.
+    pub(crate) fn request(&mut self, incoming: Incoming) {
+        dispatch!(incoming, {
+            GetConfig => |_, responder| responder.reply(ConfigText {
+                version: self.running.version,
+                text: self.running.text(),
+            }),
+            Configure => |request, responder| {
+                let before = self.running.version;
+                let configured = self.running.configure(&request, &self.secrets);
+                if self.running.version != before {
+                    let line = self.running.loggable(&request);
+                    emit(&ConfigurationUpdate { user: &request.user, line: &line });
+                }
+                responder.reply(configured);
+            },
+            SaveConfig => |request, responder| responder.reply(self.save(&request)),
+            Authenticate => |request, responder| responder.reply(self.authenticate(&request)),
+            Execute => |execute, responder| responder.reply(match show::execute(self, &execute) {
+                Ok(text) => Output { text, ..Output::default() },
+                Err(failure) => Output { failure, ..Output::default() },
+            }),
+        });
+    }
+
+    fn save(&mut self, request: &SaveConfig) -> Saved {
+        let place = if request.url.is_empty() {
+            Ok(self.places.boot.clone())
+        } else {
+            files::locate(&self.state_dir, &request.url)
+        };
+        let text = self.running.text();
+        let saved = place.and_then(|path| files::replace(&path, text.as_bytes()).map(|()| path));
+        match saved {
+            Ok(path) => {
+                let file = path.display().to_string();
+                emit(&ConfigurationSaved {
+                    user: &request.user,
+                    file: &file,
+                });
+                Saved {
+                    failure: String::new(),
+                    file,
+                }
+            }
+            Err(error) => Saved {
+                failure: error.to_string(),
+                file: String::new(),
+            },
+        }
+    }
+
+    /// The level of an account of context local. Without any account everybody who may reach the bus may do everything: the run directory
+    /// keeps others out.
+    fn authenticate(&self, request: &Authenticate) -> Authenticated {
+        let accounts = self
+            .running
+            .config
+            .contexts
+            .get(LOCAL)
+            .map(|context| &context.administrators);
+        let level = match accounts {
+            Some(accounts) if !accounts.is_empty() => {
+                accounts.get(&request.user).map(|account| account.level)
+            }
+            _ => Some(Privilege::Administrator),
+        };
+        Authenticated {
+            level: level.map(|level| level.to_string()).unwrap_or_default(),
+        }
+    }
+}

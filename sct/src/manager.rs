@@ -1,0 +1,106 @@
+//! The loop.
+
+use std::path::PathBuf;
+
+use bus::link::LinkServer;
+use bus::messages::sct::{ConfigChanged, RevealSecret};
+use bus::{Bus, Server};
+use task::{Shutdown, Sit, Task};
+
+use crate::boot::Places;
+use crate::error::Error;
+use crate::secrets::Secrets;
+use crate::state::Running;
+
+/// Everything of this process.
+pub(crate) struct Manager {
+    bus: Bus,
+    server: Server,
+    link_server: LinkServer,
+    sit: Sit,
+    shutdown: Shutdown,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) places: Places,
+    pub(crate) secrets: Secrets,
+    pub(crate) running: Running,
+}
+
+impl Manager {
+    /// Loads the configuration.
+    pub(crate) fn start(task: Task) -> Result<Self, Error> {
+        let secrets = Secrets::open(&task.state_dir)?;
+        let places = Places::new(&task.run_dir, task.boot_config);
+        let mut running = places.load(task.lives, &secrets)?;
+        // Versions grow over the lives of this process, so that nobody takes an old one for a new one.
+        running.version += u64::from(task.lives) << 32;
+        places.keep(&mut running);
+        Ok(Self {
+            bus: task.bus,
+            server: task.server,
+            link_server: task.link_server,
+            sit: task.sit,
+            shutdown: task.shutdown,
+            state_dir: task.state_dir,
+            places,
+            secrets,
+            running,
+        })
+    }
+
+    /// Serves until the end.
+    pub(crate) async fn serve(mut self) -> Result<(), Error> {
+        self.sit.ready().await?;
+        self.set_log_level();
+        self.bus.publish(&ConfigChanged {
+            version: self.running.version,
+        });
+        let shutdown = self.shutdown.clone();
+        loop {
+            tokio::select! {
+                _ = shutdown.requested() => return Ok(()),
+                incoming = self.server.next() => match incoming {
+                    Some(incoming) => {
+                        let before = self.running.version;
+                        self.request(incoming);
+                        if self.running.version != before {
+                            self.changed();
+                        }
+                    }
+                    None => return Err(Error::Closed),
+                },
+                incoming = self.link_server.next() => match incoming {
+                    Some(incoming) => bus::dispatch!(incoming, {
+                        RevealSecret => |request, responder| responder.reply(self.secrets.reveal(&request)),
+                    }),
+                    None => return Err(Error::Closed),
+                },
+            }
+        }
+    }
+
+    fn changed(&mut self) {
+        self.places.keep(&mut self.running);
+        self.set_log_level();
+        self.bus.publish(&ConfigChanged {
+            version: self.running.version,
+        });
+    }
+
+    fn set_log_level(&self) {
+        task::set_level(severity(self.running.config.logging.level("sct")));
+    }
+}
+
+/// The severity that a log level lets through.
+fn severity(level: config::LogLevel) -> telemetry::events::Severity {
+    use config::LogLevel;
+    use telemetry::events::Severity;
+    match level {
+        LogLevel::Critical => Severity::Critical,
+        LogLevel::Error => Severity::Error,
+        LogLevel::Warning => Severity::Warning,
+        LogLevel::Unusual => Severity::Unusual,
+        LogLevel::Info => Severity::Info,
+        LogLevel::Trace | LogLevel::Debug => Severity::Debug,
+    }
+}

@@ -1,0 +1,200 @@
+//! What the shell shows of the configuration.
+
+mod template;
+
+use std::fmt::Write as _;
+
+use bus::messages::common::Execute;
+use config::{AccessList, Context, Exec, WsgService};
+
+use crate::manager::Manager;
+
+/// Shows it.
+///
+/// # Errors
+/// The sentence after `Failure: `.
+pub(crate) fn execute(manager: &mut Manager, execute: &Execute) -> Result<String, String> {
+    let unknown = || format!("sct does not answer '{}'", execute.command);
+    let exec = Exec::from_id(&execute.command).ok_or_else(unknown)?;
+    let value = |name: &str| {
+        execute
+            .parameters
+            .iter()
+            .find(|parameter| parameter.name == name)
+            .map(|parameter| parameter.value.as_str())
+    };
+    let context = || here(manager, &execute.context);
+    Ok(match exec {
+        Exec::ShowConfiguration => {
+            return configuration(manager, value("context"), value("bulkstats").is_some());
+        }
+        Exec::ShowConfigurationErrors => errors(manager),
+        Exec::ShowBoot => format!(
+            "boot system priority 1 \\\n    config {}\n",
+            manager.places.boot.display()
+        ),
+        Exec::ShowContext => contexts(manager, value("name")),
+        Exec::ShowAdministrators => administrators(manager),
+        Exec::ShowLogging => logging(manager),
+        Exec::ShowCryptoTemplate => template::templates(context()?, value("tag")),
+        Exec::ShowIkeTransformSet => template::ike_sets(context()?, value("set")),
+        Exec::ShowCryptoIpsecTransformSet | Exec::ShowIpsecTransformSet => {
+            template::ipsec_sets(context()?, value("set"))
+        }
+        Exec::ShowIpAccessList => access_lists(&context()?.ipv4_access_lists, value("list")),
+        Exec::ShowIpv6AccessList => access_lists(&context()?.ipv6_access_lists, value("list")),
+        Exec::ShowWsgService => services(manager, value("name")),
+        _ => return Err(unknown()),
+    })
+}
+
+fn here<'a>(manager: &'a Manager, name: &str) -> Result<&'a Context, String> {
+    manager
+        .running
+        .config
+        .contexts
+        .get(name)
+        .ok_or_else(|| format!("context '{name}' does not exist"))
+}
+
+/// The configuration, or a part of it.
+fn configuration(manager: &mut Manager, context: Option<&str>, bulkstats: bool) -> Result<String, String> {
+    match (context, bulkstats) {
+        (Some(name), _) => manager
+            .running
+            .config
+            .context_text(name)
+            .map_err(|error| error.to_string()),
+        (None, true) => Ok(manager.running.config.bulkstats_text()),
+        (None, false) => Ok(manager.running.text()),
+    }
+}
+
+fn errors(manager: &Manager) -> String {
+    let findings = manager.running.config.findings();
+    let banner = "#".repeat(90);
+    let mut text = format!("{banner}\n{:^90}\n{banner}\n", "Displaying configuration errors");
+    for finding in &findings {
+        let _ = writeln!(text, "{}", finding.message);
+    }
+    let _ = writeln!(text, "Total {} finding(s) in this section!", findings.len());
+    text
+}
+
+fn contexts(manager: &Manager, wanted: Option<&str>) -> String {
+    let mut text = "Context Name    ContextID    State     Description\n--------------- --------- ----------   -----------------------\n".to_owned();
+    for (name, context) in manager.running.config.contexts_by_id() {
+        if wanted.is_none_or(|wanted| wanted == name) {
+            let _ = writeln!(text, "{name:<15} {:<9}    Active", context.id);
+        }
+    }
+    text
+}
+
+fn administrators(manager: &Manager) -> String {
+    let mut text = format!(
+        "{:<15} {:<32} {:<18} Password\n",
+        "Context", "Administrator", "Level"
+    );
+    for (name, context) in manager.running.config.contexts_by_id() {
+        for (user, account) in &context.administrators {
+            let password = if account.password.is_some() { "set" } else { "none" };
+            let _ = writeln!(
+                text,
+                "{name:<15} {user:<32} {:<18} {password}",
+                account.level.to_string()
+            );
+        }
+    }
+    text
+}
+
+fn logging(manager: &Manager) -> String {
+    let config = &manager.running.config;
+    let mut text = format!("{:<20} Level\n", "Facility");
+    for facility in bus::Facility::ALL {
+        let _ = writeln!(
+            text,
+            "{:<20} {}",
+            facility.name(),
+            config.logging.level(facility.name())
+        );
+    }
+    for (name, context) in config.contexts_by_id() {
+        for server in &context.syslog {
+            let _ = writeln!(
+                text,
+                "Syslog server {} port {} facility local{} (context {name})",
+                server.address, server.port, server.local
+            );
+        }
+    }
+    text
+}
+
+fn access_lists(lists: &std::collections::BTreeMap<String, AccessList>, wanted: Option<&str>) -> String {
+    let mut text = String::new();
+    for (name, list) in lists
+        .iter()
+        .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name))
+    {
+        let _ = writeln!(text, "Access list {name}: {} rule(s)", list.rules.len());
+        for rule in &list.rules {
+            let _ = writeln!(text, "  {} {:?}", rule.action, rule.protocol);
+        }
+    }
+    text
+}
+
+fn services(manager: &Manager, wanted: Option<&str>) -> String {
+    let mut text = String::new();
+    for (context_name, context, name, service) in manager.running.config.wsg_services() {
+        if wanted.is_none_or(|wanted| wanted == name) {
+            service_block(&mut text, context_name, context, name, service);
+        }
+    }
+    text
+}
+
+fn service_block(text: &mut String, context_name: &str, context: &Context, name: &str, service: &WsgService) {
+    let none = || "Not configured".to_owned();
+    let list = |names: &[String]| if names.is_empty() { none() } else { names.join(" ") };
+    let bound = service.bind.as_ref();
+    let complete = bound.is_some_and(|bind| context.crypto_templates.contains_key(&bind.template));
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:<33}: {value}");
+    };
+    line("Service name", name.to_owned());
+    line("Context", context_name.to_owned());
+    line(
+        "Service state",
+        if complete { "Started" } else { "Initialized" }.to_owned(),
+    );
+    line(
+        "Bind address",
+        bound.map_or_else(none, |bind| bind.address.to_string()),
+    );
+    line(
+        "Crypto template",
+        bound.map_or_else(none, |bind| bind.template.clone()),
+    );
+    line("Deployment mode", service.deployment_mode.to_string());
+    line(
+        "IP access group",
+        service.ip_access_group.clone().unwrap_or_else(none),
+    );
+    line(
+        "IPv6 access group",
+        service.ipv6_access_group.clone().unwrap_or_else(none),
+    );
+    line("IP address pools", list(&service.ip_pools));
+    line("IPv6 prefix pools", list(&service.ipv6_pools));
+    line("Pre-fragment MTU", service.pre_fragment_mtu.to_string());
+    let duplicates = if service.duplicate_session_detection {
+        "Enabled"
+    } else {
+        "Disabled"
+    };
+    line("Duplicate session detection", duplicates.to_owned());
+    text.push('\n');
+}
