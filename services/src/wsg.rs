@@ -84,7 +84,7 @@ pub struct Certificates {
 }
 
 /// Names of certificates that a service needs from `certmgr` before [`Wsg::new`] can be called.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct CertificateNames {
     /// Ours, if we prove ourselves by one.
     pub own: Option<String>,
