@@ -1,1 +1,49 @@
-//! ipsecmgr.
+//! IKEv2 for the slots of one worker: the shell around [`ikev2::Engine`].
+//!
+//! ```text
+//!                          sct ── configuration ──> Configurator (task) ── certificates ── certmgr
+//!                                                        │ services, sockets (from sit)
+//!                                                        v
+//!   UDP 500, 4500 ══ Sockets ══ datagrams ═══════════> Manager (one loop) ──> slot segments: child SAs
+//!                                                      │  Engine  │
+//!   answers <── questions (a task each) <── Ask ───────┘          └──> counters, events, log
+//!      │  keys: sct (link)   signatures, chains: certmgr   EAP: aaamgr (link)
+//!      └─ admission: SessionDesk (task) ── sessmgr          routes: RouteDesk (task) ── vpnmgr of the clear context
+//! ```
+//!
+//! How many: one loop, one configurator, one session desk, one route desk per process; one task per open question. All on one thread. The loop waits for
+//! nobody: whatever needs another process goes through a task, and its answer comes back as a message.
+//!
+//! State that outlives the process: child SAs in the slot segments. This version clears them when it starts again and counts the tunnels it lost.
+
+mod answers;
+mod bus_api;
+mod child;
+mod configurator;
+mod counters;
+mod error;
+mod happenings;
+mod manager;
+mod notify;
+mod questions;
+mod report;
+mod routes;
+mod secrets;
+mod session_desk;
+mod sessions;
+mod show;
+mod slots;
+mod sockets;
+mod state;
+
+pub use error::Error;
+
+use task::Task;
+
+/// One life of an `ipsecmgr`.
+///
+/// # Errors
+/// Something without which it cannot work at all: its slots, or its end of the bus.
+pub async fn run(task: Task) -> Result<(), Error> {
+    manager::run(task).await
+}

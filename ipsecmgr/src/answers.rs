@@ -1,0 +1,294 @@
+//! Questions of the engine: who is asked, and what is made of the answers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bus::messages::aaamgr::EapRound;
+use bus::messages::certmgr::VerifyPeer;
+use bus::messages::sessmgr::{Admission, Released, Verdict};
+use config::SecretText;
+use ikev2::{
+    AdmitRequest, Answer, Configuration, EapStep, IkeSaId, Path, Profile, Question, Refusal, Ticket,
+};
+use services::DisconnectReason;
+use services::wsg::Wsg;
+use telemetry::counters::ikev2_auth as auth;
+
+use crate::questions::{Found, KeysWanted};
+use crate::session_desk::News;
+use crate::sessions::EAP_MSCHAPV2;
+use crate::state::State;
+
+impl State {
+    /// Takes in what a task found out.
+    pub(crate) fn found(&mut self, found: Found) {
+        let now = Instant::now();
+        match found {
+            Found::Answer(ticket, answer) => self.answered(now, ticket, answer),
+            Found::Prefetched(sealed, plain) => self.secrets.insert(sealed, plain),
+            Found::Secrets(ticket, wanted, revealed) => {
+                let mut failure = None;
+                for (sealed, plain) in revealed {
+                    match plain {
+                        Ok(plain) => self.secrets.insert(sealed, plain),
+                        Err(reason) => failure = Some(reason),
+                    }
+                }
+                let answer = match failure {
+                    Some(reason) => Answer::Unavailable(format!("pre-shared key: {reason}")),
+                    None => self.keys(&wanted),
+                };
+                self.engine.answer(now, ticket, answer, &mut self.slots);
+            }
+            Found::Eap {
+                ticket,
+                answer,
+                authorization,
+                method,
+            } => {
+                self.eap_answered(ticket.ike, &answer, method);
+                if let Some(session) = self.sessions.get_mut(ticket.ike) {
+                    session.authorization = authorization.or(session.authorization.take());
+                }
+                self.engine.answer(now, ticket, answer, &mut self.slots);
+            }
+            Found::Verdict(ticket, verdict) => self.decided(now, ticket, verdict),
+        }
+        self.pump(now);
+    }
+
+    /// Finds an answer, at once or through a task.
+    pub(crate) fn ask(&mut self, now: Instant, ticket: Ticket, profile: &Arc<Profile>, question: Question) {
+        let Some(wsg) = self.services.get(&profile.tag).cloned() else {
+            let answer = Answer::Unavailable(format!("the service of {} is gone", profile.name));
+            return self.engine.answer(now, ticket, answer, &mut self.slots);
+        };
+        match question {
+            Question::Psk {
+                remote,
+                wants_remote,
+                wants_local,
+                ..
+            } => {
+                let from = self
+                    .sessions
+                    .get(ticket.ike)
+                    .map(|session| session.path.remote.ip());
+                let wanted = KeysWanted {
+                    remote: from
+                        .filter(|_| wants_remote)
+                        .and_then(|from| wsg.secrets.remote(&remote, from))
+                        .cloned(),
+                    local: wsg.secrets.local().filter(|_| wants_local).cloned(),
+                };
+                if let Some(session) = self.sessions.get_mut(ticket.ike) {
+                    session.peer = Some(remote.to_string());
+                }
+                let missing: Vec<_> = [&wanted.remote, &wanted.local]
+                    .into_iter()
+                    .flatten()
+                    .filter(|sealed| self.secrets.get(sealed).is_none())
+                    .cloned()
+                    .collect();
+                if missing.is_empty() {
+                    let answer = self.keys(&wanted);
+                    self.engine.answer(now, ticket, answer, &mut self.slots);
+                } else {
+                    self.asker.secrets(ticket, wanted, missing);
+                }
+            }
+            Question::Sign { octets, hashes } => {
+                self.counters.inc(auth::LOCAL_CERT_ATTEMPT);
+                self.asker.sign(ticket, &wsg, octets, &hashes);
+            }
+            Question::VerifyPeer {
+                certificates,
+                identity,
+                method,
+                signature,
+                octets,
+            } => {
+                let request = VerifyPeer {
+                    certificates,
+                    anchors: wsg.authorities.clone(),
+                    identity_type: (identity.kind() as u8).into(),
+                    identity: identity.data().to_vec(),
+                    method: method.into(),
+                    data: signature,
+                    octets,
+                };
+                self.asker.verify(ticket, request);
+            }
+            Question::EapAuthenticator { identity, message } => {
+                let round = EapRound {
+                    ike_spi: ticket.ike.0,
+                    context: wsg.context.clone(),
+                    identity: identity.to_string(),
+                    eap: message.unwrap_or_default(),
+                    calling_station: self
+                        .sessions
+                        .get(ticket.ike)
+                        .map_or_else(String::new, |session| session.path.remote.ip().to_string()),
+                    abandon: false,
+                    profile: wsg.eap_profile.clone().unwrap_or_default(),
+                };
+                if let Some(session) = self.sessions.get_mut(ticket.ike) {
+                    session.in_eap = true;
+                }
+                self.asker.eap(ticket, round);
+            }
+            Question::EapPeer { .. } => {
+                let answer = Answer::Unavailable("the gateway never is an EAP peer".to_owned());
+                self.engine.answer(now, ticket, answer, &mut self.slots);
+            }
+            Question::Admit(request) => {
+                let authorization = self
+                    .sessions
+                    .get_mut(ticket.ike)
+                    .and_then(|session| session.authorization.take());
+                self.desk.admit(
+                    ticket,
+                    Admission {
+                        authorization,
+                        ..admission(ticket.ike, &wsg, *request)
+                    },
+                );
+            }
+        }
+    }
+
+    /// The answer to a question for keys, all of which are known if they are configured.
+    fn keys(&self, wanted: &KeysWanted) -> Answer {
+        let plain = |sealed: &Option<SecretText>| {
+            sealed
+                .as_ref()
+                .and_then(|sealed| self.secrets.get(sealed))
+                .cloned()
+        };
+        Answer::Psk {
+            remote: plain(&wanted.remote),
+            local: plain(&wanted.local),
+        }
+    }
+
+    fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        if let Answer::Signature { .. } = answer {
+            self.counters.inc(auth::LOCAL_CERT_SUCCESS);
+            if let Some(session) = self.sessions.get_mut(ticket.ike) {
+                session.signed = true;
+            }
+        }
+        self.engine.answer(now, ticket, answer, &mut self.slots);
+    }
+
+    fn decided(&mut self, now: Instant, ticket: Ticket, verdict: Result<Verdict, String>) {
+        let admitted = verdict.as_ref().is_ok_and(|verdict| verdict.refusal.is_empty());
+        match self.sessions.get_mut(ticket.ike) {
+            Some(session) => session.admitted = admitted,
+            // Gone meanwhile, or nobody knows whether the request was carried out.
+            None if admitted => self.release(ticket.ike, DisconnectReason::SetupTimeout),
+            None => {}
+        }
+        let answer = match verdict {
+            Ok(verdict) if admitted => {
+                let displaced: Vec<IkeSaId> = verdict.displaced.iter().map(|ike| IkeSaId(*ike)).collect();
+                self.delete(now, &displaced, DisconnectReason::Duplicate);
+                Answer::Admit(Ok(configuration(&verdict)))
+            }
+            Ok(verdict) if verdict.no_address => Answer::Admit(Err(Refusal::NoAddress(verdict.refusal))),
+            Ok(verdict) => Answer::Admit(Err(Refusal::Denied(verdict.refusal))),
+            Err(reason) => {
+                self.release(ticket.ike, DisconnectReason::Internal);
+                Answer::Unavailable(reason)
+            }
+        };
+        self.engine.answer(now, ticket, answer, &mut self.slots);
+    }
+
+    /// Has `sessmgr` forget a session that never came to be.
+    fn release(&self, ike: IkeSaId, reason: DisconnectReason) {
+        let released = Released {
+            ike_spi: ike.0,
+            reason: reason.number(),
+            ..Default::default()
+        };
+        self.desk.tell(News::Released(released));
+    }
+
+    fn eap_answered(&mut self, ike: IkeSaId, answer: &Answer, method: u32) {
+        let Some(session) = self.sessions.get_mut(ike) else {
+            return;
+        };
+        if method == EAP_MSCHAPV2 && session.eap_method != method {
+            self.counters.inc(auth::MSCHAPV2_ATTEMPT);
+        }
+        if method != 0 {
+            session.eap_method = method;
+        }
+        let over = match answer {
+            Answer::Eap(EapStep::Success { .. }) => Some(auth::MSCHAPV2_SUCCESS),
+            Answer::Eap(EapStep::Failure { .. }) => Some(auth::MSCHAPV2_FAIL),
+            _ => None,
+        };
+        if let Some(counter) = over {
+            session.in_eap = false;
+            if session.eap_method == EAP_MSCHAPV2 {
+                self.counters.inc(counter);
+            }
+        }
+    }
+}
+
+fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
+    let wanted = request.request.unwrap_or_default();
+    Admission {
+        ike_spi: ike.0,
+        context: wsg.context.clone(),
+        service: wsg.service.clone(),
+        identity_type: (request.identity.kind() as u8).into(),
+        identity: request.identity.data().to_vec(),
+        peer: octets(request.path),
+        user: request.eap_identity.unwrap_or_default(),
+        wants_ipv4: wanted.ipv4.is_some(),
+        wants_ipv6: wanted.ipv6.is_some(),
+        authorization: None,
+    }
+}
+
+fn octets(path: Path) -> Vec<u8> {
+    match path.remote.ip() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn configuration(verdict: &Verdict) -> Configuration {
+    let ipv6 = verdict
+        .ipv6
+        .first_chunk()
+        .map(|octets: &[u8; 16]| Ipv6Addr::from(*octets));
+    let length = u8::try_from(verdict.ipv6_prefix_length)
+        .ok()
+        .filter(|length| (1..=128).contains(length))
+        .unwrap_or(128);
+    Configuration {
+        ipv4: verdict
+            .ipv4
+            .first_chunk()
+            .map(|octets: &[u8; 4]| Ipv4Addr::from(*octets)),
+        netmask: None,
+        ipv6: ipv6.map(|address| (address, length)),
+        dns: verdict.dns.iter().filter_map(|octets| address(octets)).collect(),
+    }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => octets.first_chunk().map(|octets: &[u8; 4]| IpAddr::from(*octets)),
+        16 => octets
+            .first_chunk()
+            .map(|octets: &[u8; 16]| IpAddr::from(*octets)),
+        _ => None,
+    }
+}

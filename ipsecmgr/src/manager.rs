@@ -1,0 +1,141 @@
+//! The loop: one life of an `ipsecmgr` from its first question to its last answer.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use bus::messages::rmctrl::GetSlotMap;
+use bus::{Address, Bus, Facility};
+use crypto::SystemRandom;
+use ikev2::{Engine, EngineConfig};
+use sadb::Slot;
+use task::Task;
+use telemetry::events::{TunnelsLost, emit};
+use tokio::sync::mpsc::{channel, unbounded_channel};
+use tokio::time::{sleep, sleep_until};
+
+use crate::Error;
+use crate::bus_api::Desk;
+use crate::configurator::Configurator;
+use crate::questions::Asker;
+use crate::routes::RouteDesk;
+use crate::secrets::SecretCache;
+use crate::session_desk::{News, SessionDesk};
+use crate::sessions::Sessions;
+use crate::slots::Slots;
+use crate::sockets::{IKE_PORT, NAT_PORT, Sockets};
+use crate::state::State;
+
+const RMCTRL: Address = Address::only(Facility::Rmctrl);
+const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(200);
+/// What is kept of the grace at the end, so that nobody has to kill us.
+const RESERVE: Duration = Duration::from_millis(200);
+
+/// One life.
+pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
+    let worker = task.worker();
+    let slots = my_slots(&task.bus, worker).await;
+    if slots.is_empty() {
+        return Err(Error::NoSlots { worker });
+    }
+    let mut segments = Slots::map(task.sit.open_slots(&slots).await?)?;
+    let lost = segments.clear();
+    let (found, mut answers) = unbounded_channel();
+    let sessmgr = Address::new(Facility::Sessmgr, worker);
+    let desk = SessionDesk::start(&task.bus, sessmgr, found.clone());
+    if task.lives > 0 || lost > 0 {
+        emit(&TunnelsLost {
+            worker,
+            count: lost as u64,
+        });
+        desk.tell(News::Restarted);
+    }
+    let config = EngineConfig {
+        slots: slots.iter().map(|slot| slot.number()).collect(),
+        ike_port: IKE_PORT,
+        nat_port: NAT_PORT,
+        max_selectors: sadb::MAX_SELECTORS,
+        ..EngineConfig::default()
+    };
+    let mut state = State {
+        worker,
+        engine: Engine::new(config, Box::new(SystemRandom)),
+        slots: segments,
+        sockets: Sockets::new(task.counters.clone())?,
+        sessions: Sessions::default(),
+        services: HashMap::new(),
+        secrets: SecretCache::default(),
+        asker: Asker {
+            bus: task.bus.clone(),
+            links: task.links.clone(),
+            found,
+        },
+        desk,
+        routes: RouteDesk::new(&task.bus, worker),
+        counters: task.counters.clone(),
+        draining: false,
+        cookies: false,
+    };
+    let (updates, mut configured) = channel(1);
+    tokio::spawn(Configurator::new(&task.bus, &task.sit, task.lives > 0).run(updates));
+    let mut desk = Desk::default();
+    let mut ready = false;
+    let mut end: Option<Instant> = None;
+    loop {
+        let timeout = [state.engine.next_timeout(), desk.next_timeout(), end]
+            .into_iter()
+            .flatten()
+            .min();
+        tokio::select! {
+            () = state.sockets.readable() => state.receive(),
+            Some(found) = answers.recv() => state.found(found),
+            () = until(timeout) => state.expire(),
+            Some(incoming) = task.server.next() => desk.serve(&mut state, incoming),
+            Some(update) = configured.recv() => {
+                state.configure(update);
+                if !ready {
+                    ready = true;
+                    let sit = task.sit.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = sit.ready().await {
+                            tracing::error!("{error}");
+                        }
+                    });
+                }
+            }
+            grace = task.shutdown.requested(), if end.is_none() => {
+                end = Some(Instant::now() + grace.saturating_sub(RESERVE));
+                let count = state.drain();
+                tracing::info!("told to stop, {count} IKE SAs are being deleted");
+            }
+        }
+        desk.settle(&state);
+        if end.is_some_and(|end| state.engine.totals().ike_sas == 0 || end <= Instant::now()) {
+            return Ok(());
+        }
+    }
+}
+
+/// The slots of this worker, as soon as `rmctrl` tells.
+async fn my_slots(bus: &Bus, worker: u32) -> Vec<Slot> {
+    loop {
+        match bus.request(RMCTRL, &GetSlotMap {}, RMCTRL_DEADLINE).await {
+            Ok(map) => {
+                let owned = Slot::all().zip(map.workers).filter(|(_, owner)| *owner == worker);
+                return owned.map(|(slot, _)| slot).collect();
+            }
+            Err(error) => {
+                tracing::warn!("cannot read the slot map yet: {error}");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,188 @@
+//! Questions of the engine that other processes answer: each in a task of its own, its answer a message to the loop.
+
+use std::time::Duration;
+
+use bus::link::Links;
+use bus::messages::aaamgr::{EapAnswer, EapRound};
+use bus::messages::certmgr::{Sign, VerifyPeer};
+use bus::messages::sessmgr::{Authorization, Verdict};
+use bus::{Address, Bus, Facility};
+use config::SecretText;
+use crypto::Secret;
+use ikev2::{Answer, EapStep, IkeSaId, Ticket};
+use services::wsg::Wsg;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::secrets;
+
+const CERTMGR: Address = Address::only(Facility::Certmgr);
+const AAAMGR: Address = Address::only(Facility::Aaamgr);
+const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(5);
+/// RADIUS may have to try several servers.
+const EAP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a task found out.
+pub(crate) enum Found {
+    /// An answer for the engine.
+    Answer(Ticket, Answer),
+    /// Pre-shared keys, to be kept; then the question can be answered.
+    Secrets(Ticket, KeysWanted, Vec<(SecretText, Result<Secret, String>)>),
+    /// The keys that the configuration refers to.
+    Prefetched(SecretText, Secret),
+    /// A step of EAP.
+    Eap {
+        ticket: Ticket,
+        answer: Answer,
+        authorization: Option<Authorization>,
+        method: u32,
+    },
+    /// What `sessmgr` decided, or why it did not.
+    Verdict(Ticket, Result<Verdict, String>),
+}
+
+/// Which keys answer a question for pre-shared keys; `None` where none is wanted or none is configured.
+#[derive(Clone)]
+pub(crate) struct KeysWanted {
+    /// Proves the peer.
+    pub(crate) remote: Option<SecretText>,
+    /// Proves us.
+    pub(crate) local: Option<SecretText>,
+}
+
+/// Asks other processes. Clones are the same. Where answers go is unbounded, for the engine bounds how many questions are open.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) bus: Bus,
+    pub(crate) links: Links,
+    pub(crate) found: UnboundedSender<Found>,
+}
+
+impl Asker {
+    /// Reveals `missing` keys, then answers.
+    pub(crate) fn secrets(&self, ticket: Ticket, wanted: KeysWanted, missing: Vec<SecretText>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let mut revealed = Vec::with_capacity(missing.len());
+            for sealed in missing {
+                let plain = secrets::reveal(&this.links, &sealed).await;
+                revealed.push((sealed, plain));
+            }
+            this.tell(Found::Secrets(ticket, wanted, revealed));
+        });
+    }
+
+    /// Reveals keys before anybody asks for them. Those that cannot be revealed now are asked for again when they are needed.
+    pub(crate) fn prefetch(&self, sealed: Vec<SecretText>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            for sealed in sealed {
+                match secrets::reveal(&this.links, &sealed).await {
+                    Ok(plain) => this.tell(Found::Prefetched(sealed, plain)),
+                    Err(error) => tracing::warn!("a pre-shared key cannot be read yet: {error}"),
+                }
+            }
+        });
+    }
+
+    /// Has `certmgr` sign.
+    pub(crate) fn sign(&self, ticket: Ticket, wsg: &Wsg, octets: Vec<u8>, hashes: &[u16]) {
+        let Some(name) = wsg.certificate.clone() else {
+            let reason = format!("crypto template {} has no certificate", wsg.template);
+            return self.tell(Found::Answer(ticket, Answer::Unavailable(reason)));
+        };
+        let request = Sign {
+            name,
+            octets,
+            hashes: hashes.iter().map(|hash| u32::from(*hash)).collect(),
+            ike_spi: ticket.ike.0,
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let answer = match this.bus.request(CERTMGR, &request, CERTIFICATE_DEADLINE).await {
+                Ok(signed) if signed.failure.is_empty() => match u8::try_from(signed.method) {
+                    Ok(method) => Answer::Signature {
+                        method,
+                        data: signed.data,
+                    },
+                    Err(_) => Answer::Unavailable(format!(
+                        "certmgr signed with the unknown method {}",
+                        signed.method
+                    )),
+                },
+                Ok(signed) => Answer::Unavailable(signed.failure),
+                Err(error) => Answer::Unavailable(error.to_string()),
+            };
+            this.tell(Found::Answer(ticket, answer));
+        });
+    }
+
+    /// Has `certmgr` check the peer's chain, identity and signature.
+    pub(crate) fn verify(&self, ticket: Ticket, request: VerifyPeer) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let answer = match this.bus.request(CERTMGR, &request, CERTIFICATE_DEADLINE).await {
+                Ok(verified) if verified.failure.is_empty() => Answer::Verified(Ok(())),
+                Ok(verified) => Answer::Verified(Err(verified.failure)),
+                Err(error) => Answer::Unavailable(error.to_string()),
+            };
+            this.tell(Found::Answer(ticket, answer));
+        });
+    }
+
+    /// Has `aaamgr` relay one round of EAP.
+    pub(crate) fn eap(&self, ticket: Ticket, round: EapRound) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let found = match this.links.request(AAAMGR, &round, EAP_DEADLINE).await {
+                Ok(answer) => eap_step(ticket, answer),
+                Err(error) => Found::Answer(ticket, Answer::Unavailable(error.to_string())),
+            };
+            this.tell(found);
+        });
+    }
+
+    /// Tells `aaamgr` that a peer has gone in the middle of EAP.
+    pub(crate) fn abandon_eap(&self, ike: IkeSaId) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let round = EapRound {
+                ike_spi: ike.0,
+                abandon: true,
+                ..EapRound::default()
+            };
+            // If it is lost, the conversation ends there by its own timer.
+            if let Err(error) = this.links.request(AAAMGR, &round, CERTIFICATE_DEADLINE).await {
+                tracing::debug!("abandoning EAP: {error}");
+            }
+        });
+    }
+
+    fn tell(&self, found: Found) {
+        // The loop is gone only when the process ends.
+        let _ = self.found.send(found);
+    }
+}
+
+fn eap_step(ticket: Ticket, answer: EapAnswer) -> Found {
+    let (method, authorization) = (answer.method, answer.authorization);
+    let step = if answer.success {
+        EapStep::Success {
+            message: answer.eap,
+            msk: (!answer.msk.is_empty()).then(|| Secret::new(answer.msk)),
+            identity: (!answer.user.is_empty()).then_some(answer.user),
+        }
+    } else if answer.failure.is_empty() {
+        EapStep::Continue(answer.eap)
+    } else {
+        EapStep::Failure {
+            message: answer.eap,
+            reason: answer.failure,
+        }
+    };
+    Found::Eap {
+        ticket,
+        answer: Answer::Eap(step),
+        authorization,
+        method,
+    }
+}

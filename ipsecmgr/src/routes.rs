@@ -1,0 +1,330 @@
+//! Routes to what is behind sites: wished for here, made by the `vpnmgr` of the clear context.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bus::messages::sit::TaskStarted;
+use bus::messages::vpnmgr::{AddRoutes, RemoveRoutes, Route};
+use bus::{Address, Bus, Facility, Heard};
+use ikev2::TrafficSelector;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::session_desk::insist;
+
+/// Routes in one request.
+const BATCH: usize = 512;
+/// Prefixes of one child SA. A range that is not made of few prefixes is hardly meant.
+const MOST_PREFIXES: usize = 64;
+
+/// Takes wishes. Never waits. Its queues hold no more than the child SAs that come and go while a `vpnmgr` is away.
+pub(crate) struct RouteDesk {
+    bus: Bus,
+    worker: u32,
+    contexts: HashMap<u32, UnboundedSender<Wish>>,
+    /// Child SAs with routes, and where.
+    by_spi: HashMap<u32, u32>,
+}
+
+enum Wish {
+    Add(Vec<Route>),
+    Remove {
+        spi: u32,
+    },
+    /// Forget what a former life of this process wished for.
+    Clear,
+}
+
+impl RouteDesk {
+    /// No routes yet.
+    pub(crate) fn new(bus: &Bus, worker: u32) -> Self {
+        Self {
+            bus: bus.clone(),
+            worker,
+            contexts: HashMap::new(),
+            by_spi: HashMap::new(),
+        }
+    }
+
+    /// Has `selectors` routed to the TUN of a context, for the child SA `spi`.
+    pub(crate) fn add(&mut self, context: u32, spi: u32, selectors: &[TrafficSelector]) {
+        let routes: Vec<Route> = selectors
+            .iter()
+            .flat_map(|selector| prefixes(selector.start, selector.end))
+            .filter(|(network, length)| {
+                // Everything cannot be behind one peer: the way to the peer itself would lead into its own tunnel.
+                let sensible = *length > 0;
+                if !sensible {
+                    tracing::warn!(
+                        "no route to {network}/0 is made for child SA {spi:#010x}: configure routes for it"
+                    );
+                }
+                sensible
+            })
+            .map(|(network, length)| Route {
+                network: octets(network),
+                length: length.into(),
+                spi,
+            })
+            .collect();
+        if !routes.is_empty() {
+            self.by_spi.insert(spi, context);
+            self.wish(context, Wish::Add(routes));
+        }
+    }
+
+    /// Takes back the routes of a child SA.
+    pub(crate) fn remove(&mut self, spi: u32) {
+        if let Some(context) = self.by_spi.remove(&spi) {
+            self.wish(context, Wish::Remove { spi });
+        }
+    }
+
+    /// Takes back whatever a former life of this process had routed in a context.
+    pub(crate) fn clear(&mut self, context: u32) {
+        self.wish(context, Wish::Clear);
+    }
+
+    fn wish(&mut self, context: u32, wish: Wish) {
+        let (bus, worker) = (&self.bus, self.worker);
+        let desk = self.contexts.entry(context).or_insert_with(|| {
+            let (wishes, incoming) = unbounded_channel();
+            let vpnmgr = Address::new(Facility::Vpnmgr, context);
+            tokio::spawn(
+                Context {
+                    bus: bus.clone(),
+                    worker,
+                    vpnmgr,
+                    wanted: HashMap::new(),
+                }
+                .run(incoming),
+            );
+            wishes
+        });
+        // The task ends only with the process.
+        let _ = desk.send(wish);
+    }
+}
+
+/// The wishes for one context.
+struct Context {
+    bus: Bus,
+    worker: u32,
+    vpnmgr: Address,
+    /// What is wanted now, by child SA: a restarted `vpnmgr` is told again.
+    wanted: HashMap<u32, Vec<Route>>,
+}
+
+impl Context {
+    async fn run(mut self, mut incoming: UnboundedReceiver<Wish>) {
+        let mut starts = self.bus.subscribe::<TaskStarted>();
+        starts.follow(Address::only(Facility::Sit));
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                count = incoming.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.grant(&mut batch).await;
+                }
+                heard = starts.next() => {
+                    let restarted = match heard {
+                        Heard::Event(_, started) => {
+                            started.facility == Facility::Vpnmgr as u32 && started.instance == self.vpnmgr.instance && started.lives > 0
+                        }
+                        // It may have been that.
+                        Heard::Missed(_) => !self.wanted.is_empty(),
+                    };
+                    if restarted {
+                        let routes = self.wanted.values().flatten().cloned().collect();
+                        self.add(routes).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn grant(&mut self, batch: &mut Vec<Wish>) {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for wish in batch.drain(..) {
+            match wish {
+                Wish::Add(routes) => {
+                    if let Some(route) = routes.first() {
+                        self.wanted.insert(route.spi, routes.clone());
+                    }
+                    added.extend(routes);
+                }
+                Wish::Remove { spi } => removed.extend(self.wanted.remove(&spi).unwrap_or_default()),
+                Wish::Clear => {
+                    insist(
+                        &self.bus,
+                        self.vpnmgr,
+                        &RemoveRoutes {
+                            worker: self.worker,
+                            routes: Vec::new(),
+                        },
+                    )
+                    .await
+                }
+            }
+        }
+        // New before old: in a rekeying the prefix is wanted all the time. SPIs do not come back soon, so nothing is taken away by mistake.
+        self.add(added).await;
+        for routes in removed.chunks(BATCH) {
+            insist(
+                &self.bus,
+                self.vpnmgr,
+                &RemoveRoutes {
+                    worker: self.worker,
+                    routes: routes.to_vec(),
+                },
+            )
+            .await;
+        }
+    }
+
+    async fn add(&self, routes: Vec<Route>) {
+        for routes in routes.chunks(BATCH) {
+            insist(
+                &self.bus,
+                self.vpnmgr,
+                &AddRoutes {
+                    worker: self.worker,
+                    routes: routes.to_vec(),
+                },
+            )
+            .await;
+        }
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// The prefixes that make up a range, both ends of one family, at most [`MOST_PREFIXES`] of them.
+fn prefixes(start: IpAddr, end: IpAddr) -> Vec<(IpAddr, u8)> {
+    let (mut at, last, bits): (u128, u128, u32) = match (start, end) {
+        (IpAddr::V4(start), IpAddr::V4(end)) => (start.to_bits().into(), end.to_bits().into(), 32),
+        (IpAddr::V6(start), IpAddr::V6(end)) => (start.to_bits(), end.to_bits(), 128),
+        _ => return Vec::new(),
+    };
+    let mut prefixes = Vec::new();
+    while at <= last && prefixes.len() < MOST_PREFIXES {
+        // The largest block that begins here and does not go beyond the end.
+        let aligned = at.trailing_zeros().min(bits);
+        let room = match (last - at).checked_add(1) {
+            Some(count) => count.ilog2(),
+            None => bits,
+        };
+        let size = aligned.min(room);
+        let network = match bits {
+            32 => IpAddr::V4(u32::try_from(at).unwrap_or(u32::MAX).into()),
+            _ => IpAddr::V6(at.into()),
+        };
+        prefixes.push((network, u8::try_from(bits - size).unwrap_or(u8::MAX)));
+        let next = 1u128.checked_shl(size).and_then(|count| at.checked_add(count));
+        let Some(next) = next else { break };
+        at = next;
+    }
+    prefixes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use bus::messages::vpnmgr::RoutesChanged;
+    use bus::{Hub, dispatch};
+
+    #[tokio::test]
+    async fn a_restarted_vpnmgr_is_told_again_and_rekeying_leaves_no_gap() {
+        let hub = Hub::new();
+        let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 2)).unwrap();
+        let (_vpnmgr, mut server) = Bus::in_process(&hub, Address::new(Facility::Vpnmgr, 7)).unwrap();
+        let mut desk = RouteDesk::new(&bus, 2);
+        let site = [
+            TrafficSelector::prefix("10.1.0.0".parse().unwrap(), 16),
+            TrafficSelector::ANY_IPV4,
+        ];
+        let mut next = async || {
+            let incoming = server.next().await.unwrap();
+            let mut seen = None;
+            let spis = |routes: &[Route]| {
+                routes
+                    .iter()
+                    .map(|route| (route.spi, route.length))
+                    .collect::<Vec<_>>()
+            };
+            dispatch!(incoming, {
+                AddRoutes => |request, responder| {
+                    seen = Some(("add", request.worker, spis(&request.routes)));
+                    responder.reply(RoutesChanged::default())
+                },
+                RemoveRoutes => |request, responder| {
+                    seen = Some(("remove", request.worker, spis(&request.routes)));
+                    responder.reply(RoutesChanged::default())
+                },
+            });
+            seen.unwrap()
+        };
+        desk.clear(7);
+        desk.add(7, 100, &site);
+        assert_eq!(next().await, ("remove", 2, vec![]));
+        assert_eq!(
+            next().await,
+            ("add", 2, vec![(100, 16)]),
+            "never a route to everything"
+        );
+        desk.remove(100);
+        desk.add(7, 101, &site);
+        assert_eq!(next().await, ("add", 2, vec![(101, 16)]));
+        assert_eq!(next().await, ("remove", 2, vec![(100, 16)]));
+        // First it may have missed a restart, then it hears of one.
+        let (sit, _sit_server) = Bus::in_process(&hub, Address::only(Facility::Sit)).unwrap();
+        assert_eq!(next().await, ("add", 2, vec![(101, 16)]));
+        let started = TaskStarted {
+            facility: Facility::Vpnmgr as u32,
+            instance: 7,
+            lives: 1,
+            ..TaskStarted::default()
+        };
+        sit.publish(&started);
+        assert_eq!(next().await, ("add", 2, vec![(101, 16)]));
+        desk.remove(999);
+    }
+
+    fn of(start: &str, end: &str) -> Vec<String> {
+        let list = prefixes(start.parse().unwrap(), end.parse().unwrap());
+        list.into_iter()
+            .map(|(network, length)| format!("{network}/{length}"))
+            .collect()
+    }
+
+    #[test]
+    fn ranges_are_made_of_the_fewest_prefixes() {
+        assert_eq!(of("10.1.2.3", "10.1.2.3"), ["10.1.2.3/32"]);
+        assert_eq!(of("10.0.0.0", "10.0.255.255"), ["10.0.0.0/16"]);
+        assert_eq!(
+            of("10.0.0.1", "10.0.0.6"),
+            ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]
+        );
+        assert_eq!(of("0.0.0.0", "255.255.255.255"), ["0.0.0.0/0"]);
+        assert_eq!(of("255.255.255.254", "255.255.255.255"), ["255.255.255.254/31"]);
+        assert_eq!(of("2001:db8::", "2001:db8::1:ffff"), ["2001:db8::/111"]);
+        assert_eq!(of("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
+        assert_eq!(
+            of(
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+            )
+            .len(),
+            1
+        );
+        assert!(of("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe").len() <= MOST_PREFIXES);
+        assert!(prefixes("::1".parse().unwrap(), "10.0.0.1".parse().unwrap()).is_empty());
+    }
+}

@@ -1,0 +1,353 @@
+//! What this process remembers of each IKE SA besides the engine: its place in the world outside IKE.
+
+use std::collections::{HashMap, HashSet};
+
+use bus::messages::sessmgr::{Authorization, ConnectedSession, Released};
+use ikev2::{AuthMethod, IkeSaId, Path};
+use sadb::{SaCounter, SaCounters};
+use services::DisconnectReason;
+
+/// EAP method number of EAP-MSCHAPv2.
+pub(crate) const EAP_MSCHAPV2: u32 = 26;
+
+/// One IKE SA. Begins with the first message, ends with the engine's word that it is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    /// Tag of its service.
+    pub(crate) service: u64,
+    /// Outer addresses.
+    pub(crate) path: Path,
+    /// The peer's identity, once it is known.
+    pub(crate) peer: Option<String>,
+    /// Inbound SPIs of its child SAs.
+    pub(crate) children: Vec<u32>,
+    /// `sessmgr` has a session for it.
+    pub(crate) admitted: bool,
+    /// The engine says that it is established.
+    pub(crate) established: bool,
+    /// An operator was told that the tunnel is up.
+    pub(crate) up: bool,
+    /// `aaamgr` has a conversation for it.
+    pub(crate) in_eap: bool,
+    /// EAP method seen last.
+    pub(crate) eap_method: u32,
+    /// What AAA authorised.
+    pub(crate) authorization: Option<Authorization>,
+    /// How the peer proved itself.
+    pub(crate) peer_auth: Option<AuthMethod>,
+    /// We proved ourselves by a certificate.
+    pub(crate) signed: bool,
+    /// Why it is being ended, when this process ends it.
+    pub(crate) reason: Option<DisconnectReason>,
+    /// What child SAs that are gone have carried.
+    carried: Carried,
+}
+
+/// Packets and octets of both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    packets_in: u64,
+    bytes_in: u64,
+    packets_out: u64,
+    bytes_out: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    sessions: HashMap<IkeSaId, Session>,
+    by_child: HashMap<u32, IkeSaId>,
+    /// Those whose child SAs changed since `sessmgr` was told, with the IKE SPI it knows them by, if that is another.
+    changed: HashMap<IkeSaId, u64>,
+    levels: Levels,
+}
+
+/// How many there are of some kinds, for gauges.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Levels {
+    /// Tunnels that are up.
+    pub(crate) up: u64,
+    /// Established, and we proved ourselves by a certificate.
+    pub(crate) signed: u64,
+    /// Established, and the peer proved itself by a certificate.
+    pub(crate) certificates: u64,
+    /// Established, and the peer proved itself by EAP-MSCHAPv2.
+    pub(crate) mschapv2: u64,
+}
+
+impl Session {
+    fn new(service: u64, path: Path) -> Self {
+        Self {
+            service,
+            path,
+            peer: None,
+            children: Vec::new(),
+            admitted: false,
+            established: false,
+            up: false,
+            in_eap: false,
+            eap_method: 0,
+            authorization: None,
+            peer_auth: None,
+            signed: false,
+            reason: None,
+            carried: Carried::default(),
+        }
+    }
+
+    /// The peer's identity, or its address while there is none.
+    pub(crate) fn peer_text(&self) -> String {
+        self.peer
+            .clone()
+            .unwrap_or_else(|| self.path.remote.ip().to_string())
+    }
+
+    /// Its share of the levels.
+    fn levels(&self) -> Levels {
+        let count = |kind: bool| u64::from(self.established && kind);
+        Levels {
+            up: u64::from(self.up),
+            signed: count(self.signed),
+            certificates: count(matches!(self.peer_auth, Some(AuthMethod::Signature(_)))),
+            mschapv2: count(self.eap_method == EAP_MSCHAPV2),
+        }
+    }
+
+    /// Adds what a child SA carried.
+    pub(crate) fn carry(&mut self, counters: &SaCounters) {
+        self.carried.packets_in += counters.get(SaCounter::PacketsIn);
+        self.carried.bytes_in += counters.get(SaCounter::BytesIn);
+        self.carried.packets_out += counters.get(SaCounter::PacketsOut);
+        self.carried.bytes_out += counters.get(SaCounter::BytesOut);
+    }
+
+    /// The last word on it for `sessmgr`.
+    pub(crate) fn released(&self, ike: IkeSaId, reason: DisconnectReason) -> Released {
+        Released {
+            ike_spi: ike.0,
+            reason: reason.number(),
+            bytes_in: self.carried.bytes_in,
+            bytes_out: self.carried.bytes_out,
+            packets_in: self.carried.packets_in,
+            packets_out: self.carried.packets_out,
+        }
+    }
+}
+
+impl Sessions {
+    /// Begins one.
+    pub(crate) fn begin(&mut self, ike: IkeSaId, service: u64, path: Path) {
+        self.sessions.insert(ike, Session::new(service, path));
+    }
+
+    /// One of them.
+    pub(crate) fn get(&self, ike: IkeSaId) -> Option<&Session> {
+        self.sessions.get(&ike)
+    }
+
+    /// One of them, to be changed.
+    pub(crate) fn get_mut(&mut self, ike: IkeSaId) -> Option<&mut Session> {
+        self.sessions.get_mut(&ike)
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (IkeSaId, &Session)> {
+        self.sessions.iter().map(|(ike, session)| (*ike, session))
+    }
+
+    /// Ends one.
+    pub(crate) fn end(&mut self, ike: IkeSaId) -> Option<Session> {
+        let session = self.sessions.remove(&ike)?;
+        self.changed.remove(&ike);
+        for spi in &session.children {
+            self.by_child.remove(spi);
+        }
+        self.levels.subtract(session.levels());
+        Some(session)
+    }
+
+    /// The engine says that it is established.
+    pub(crate) fn establish(&mut self, ike: IkeSaId, peer: String, peer_auth: AuthMethod) {
+        let Some(session) = self.sessions.get_mut(&ike) else {
+            return;
+        };
+        self.levels.subtract(session.levels());
+        session.established = true;
+        session.peer = Some(peer);
+        session.peer_auth = Some(peer_auth);
+        self.levels.add(session.levels());
+    }
+
+    /// It has another IKE SPI now.
+    pub(crate) fn rekeyed(&mut self, old: IkeSaId, new: IkeSaId) {
+        let Some(session) = self.sessions.remove(&old) else {
+            return;
+        };
+        for spi in &session.children {
+            self.by_child.insert(*spi, new);
+        }
+        // If `sessmgr` has not heard of the name before either, it knows the one before that.
+        let known = self
+            .changed
+            .remove(&old)
+            .filter(|known| *known != 0)
+            .unwrap_or(old.0);
+        self.changed.insert(new, known);
+        self.sessions.insert(new, session);
+    }
+
+    /// It has another child SA.
+    pub(crate) fn add_child(&mut self, ike: IkeSaId, spi: u32) {
+        if let Some(session) = self.sessions.get_mut(&ike) {
+            session.children.push(spi);
+            self.by_child.insert(spi, ike);
+            self.changed.entry(ike).or_insert(0);
+        }
+    }
+
+    /// A child SA is gone and carried so much; returns its session.
+    pub(crate) fn remove_child(
+        &mut self,
+        spi: u32,
+        counters: &SaCounters,
+    ) -> Option<(IkeSaId, &mut Session)> {
+        let ike = self.by_child.remove(&spi)?;
+        let session = self.sessions.get_mut(&ike)?;
+        session.children.retain(|child| *child != spi);
+        session.carry(counters);
+        self.changed.entry(ike).or_insert(0);
+        Some((ike, session))
+    }
+
+    /// Marks a tunnel as up or down; false when it was so already.
+    pub(crate) fn set_up(&mut self, ike: IkeSaId, up: bool) -> bool {
+        let Some(session) = self.sessions.get_mut(&ike).filter(|session| session.up != up) else {
+            return false;
+        };
+        self.levels.subtract(session.levels());
+        session.up = up;
+        self.levels.add(session.levels());
+        true
+    }
+
+    /// How many there are of some kinds.
+    pub(crate) fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// News for `sessmgr` of sessions that it knows and whose child SAs changed.
+    pub(crate) fn take_changed(&mut self) -> Vec<ConnectedSession> {
+        let (tell, keep): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut self.changed)
+            .into_iter()
+            .partition(|(ike, _)| {
+                self.sessions
+                    .get(ike)
+                    .is_some_and(|session| session.admitted && session.established)
+            });
+        self.changed = keep;
+        tell.into_iter()
+            .filter_map(|(ike, was)| {
+                let spis = self.sessions.get(&ike)?.children.clone();
+                Some(ConnectedSession {
+                    ike_spi: ike.0,
+                    was,
+                    spis,
+                })
+            })
+            .collect()
+    }
+
+    /// The services that any session belongs to.
+    pub(crate) fn services(&self) -> HashSet<u64> {
+        self.sessions.values().map(|session| session.service).collect()
+    }
+}
+
+impl Levels {
+    fn add(&mut self, other: Self) {
+        self.up += other.up;
+        self.signed += other.signed;
+        self.certificates += other.certificates;
+        self.mschapv2 += other.mschapv2;
+    }
+
+    /// Takes away what was added before.
+    fn subtract(&mut self, other: Self) {
+        self.up -= other.up;
+        self.signed -= other.signed;
+        self.certificates -= other.certificates;
+        self.mschapv2 -= other.mschapv2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path() -> Path {
+        Path {
+            local: "192.0.2.1:500".parse().unwrap(),
+            remote: "198.51.100.1:500".parse().unwrap(),
+        }
+    }
+
+    fn established() -> Sessions {
+        let mut sessions = Sessions::default();
+        sessions.begin(IkeSaId(1), 7, path());
+        sessions.get_mut(IkeSaId(1)).unwrap().admitted = true;
+        sessions.establish(IkeSaId(1), "peer".to_owned(), AuthMethod::Signature(14));
+        sessions
+    }
+
+    fn told(sessions: &mut Sessions) -> Vec<(u64, u64, Vec<u32>)> {
+        sessions
+            .take_changed()
+            .into_iter()
+            .map(|session| (session.ike_spi, session.was, session.spis))
+            .collect()
+    }
+
+    #[test]
+    fn sessmgr_hears_of_every_change_once_and_under_a_name_it_knows() {
+        let mut sessions = established();
+        sessions.add_child(IkeSaId(1), 10);
+        assert_eq!(told(&mut sessions), [(1, 0, vec![10])]);
+        assert_eq!(told(&mut sessions), []);
+        sessions.add_child(IkeSaId(1), 11);
+        sessions.remove_child(10, &SaCounters::default()).unwrap();
+        sessions.rekeyed(IkeSaId(1), IkeSaId(2));
+        sessions.rekeyed(IkeSaId(2), IkeSaId(3));
+        assert_eq!(told(&mut sessions), [(3, 1, vec![11])]);
+        assert_eq!(
+            sessions.remove_child(11, &SaCounters::default()).unwrap().0,
+            IkeSaId(3)
+        );
+        assert!(sessions.get(IkeSaId(1)).is_none() && sessions.get(IkeSaId(3)).is_some());
+        sessions.end(IkeSaId(3)).unwrap();
+        assert_eq!(told(&mut sessions), []);
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_session_before_it_is_admitted_and_established() {
+        let mut sessions = Sessions::default();
+        sessions.begin(IkeSaId(1), 7, path());
+        sessions.add_child(IkeSaId(1), 10);
+        assert_eq!(told(&mut sessions), []);
+        sessions.get_mut(IkeSaId(1)).unwrap().admitted = true;
+        assert_eq!(told(&mut sessions), []);
+        sessions.get_mut(IkeSaId(1)).unwrap().established = true;
+        assert_eq!(told(&mut sessions), [(1, 0, vec![10])]);
+    }
+
+    #[test]
+    fn tunnels_are_counted_while_they_are_up() {
+        let mut sessions = established();
+        assert!(sessions.set_up(IkeSaId(1), true) && !sessions.set_up(IkeSaId(1), true));
+        assert_eq!((sessions.levels().up, sessions.levels().certificates), (1, 1));
+        sessions.rekeyed(IkeSaId(1), IkeSaId(2));
+        assert_eq!((sessions.levels().up, sessions.levels().certificates), (1, 1));
+        assert!(sessions.end(IkeSaId(2)).unwrap().up);
+        assert_eq!(sessions.levels(), Levels::default());
+        assert!(!sessions.set_up(IkeSaId(2), false));
+    }
+}

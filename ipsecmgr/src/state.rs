@@ -1,0 +1,244 @@
+//! The engine and everything that moves with it. All of it belongs to the loop; nothing here waits.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ikev2::{Action, Engine, IkeSaId, Output};
+use services::DisconnectReason;
+use services::wsg::Wsg;
+use telemetry::Counters;
+use telemetry::counters::ikev2 as counter;
+
+use crate::configurator::Update;
+use crate::questions::Asker;
+use crate::routes::RouteDesk;
+use crate::secrets::SecretCache;
+use crate::session_desk::{News, SessionDesk};
+use crate::sessions::Sessions;
+use crate::slots::Slots;
+use crate::sockets::Sockets;
+use crate::{counters, report};
+
+/// Exchange type of IKE_SA_INIT and the flag of responses (RFC 7296 3.1), for the one look we take before the engine.
+const IKE_SA_INIT: u8 = 34;
+const FLAG_RESPONSE: u8 = 0x20;
+
+/// What one `ipsecmgr` is.
+pub(crate) struct State {
+    pub(crate) worker: u32,
+    pub(crate) engine: Engine,
+    pub(crate) slots: Slots,
+    pub(crate) sockets: Sockets,
+    pub(crate) sessions: Sessions,
+    /// Services by tag. One that is gone from the configuration stays while it has IKE SAs.
+    pub(crate) services: HashMap<u64, Arc<Wsg>>,
+    pub(crate) secrets: SecretCache,
+    pub(crate) asker: Asker,
+    pub(crate) desk: SessionDesk,
+    pub(crate) routes: RouteDesk,
+    pub(crate) counters: Counters,
+    /// No new IKE SAs: the node stops.
+    pub(crate) draining: bool,
+    /// Cookies are being asked for.
+    pub(crate) cookies: bool,
+}
+
+impl State {
+    /// Takes in what waits in the sockets.
+    pub(crate) fn receive(&mut self) {
+        let now = Instant::now();
+        let Self {
+            engine,
+            slots,
+            sockets,
+            services,
+            counters,
+            ..
+        } = self;
+        sockets.receive(|path, datagram| {
+            if is_new(datagram) {
+                let wsg = services.values().find(|wsg| wsg.address == path.local.ip());
+                if let Some(wsg) = wsg.filter(|wsg| !wsg.admits_from(path.remote.ip())) {
+                    counters.inc(counter::INIT_FAIL);
+                    counters.inc(counter::INIT_FAIL_RESP);
+                    return report::outside_peer_networks(wsg, path);
+                }
+            }
+            engine.receive(now, path, datagram, slots);
+        });
+        self.pump(now);
+    }
+
+    /// Does what is due.
+    pub(crate) fn expire(&mut self) {
+        let now = Instant::now();
+        self.engine.expire(now, &mut self.slots);
+        self.pump(now);
+    }
+
+    /// Takes over what the configuration wants now.
+    pub(crate) fn configure(&mut self, update: Update) {
+        let now = Instant::now();
+        task::set_level(update.level);
+        for (address, sockets) in update.opened {
+            for fd in [sockets.udp500, sockets.udp4500] {
+                if let Err(error) = self.sockets.add(fd) {
+                    tracing::error!("cannot serve IKE at {address}: {error}");
+                }
+            }
+        }
+        let wanted: HashMap<u64, Arc<Wsg>> = update
+            .services
+            .into_iter()
+            .map(|wsg| (wsg.profile.tag, wsg))
+            .collect();
+        let gone: Vec<Arc<Wsg>> = self
+            .services
+            .iter()
+            .filter(|(tag, _)| !wanted.contains_key(tag))
+            .map(|(_, wsg)| wsg.clone())
+            .collect();
+        let serving: HashSet<IpAddr> = wanted.values().map(|wsg| wsg.address).collect();
+        for wsg in gone {
+            if !serving.contains(&wsg.address) {
+                self.engine.remove_profile(wsg.address);
+            }
+            self.delete_all(now, DisconnectReason::Admin, |session| session == wsg.profile.tag);
+        }
+        if !self.draining {
+            for wsg in wanted.values() {
+                self.engine.set_profile(wsg.address, wsg.profile.clone());
+            }
+        }
+        let referred: HashSet<_> = wanted
+            .values()
+            .flat_map(|wsg| wsg.secrets.all().cloned())
+            .collect();
+        self.secrets.retain(&referred);
+        let unknown: Vec<_> = referred
+            .into_iter()
+            .filter(|sealed| self.secrets.get(sealed).is_none())
+            .collect();
+        self.asker.prefetch(unknown);
+        // Services of IKE SAs that are being deleted are still needed for their deletes.
+        let in_use = self.sessions.services();
+        self.services.retain(|tag, _| in_use.contains(tag));
+        self.services.extend(wanted);
+        for address in update.closed {
+            self.sockets.remove(address);
+        }
+        for context in update.fresh_contexts {
+            self.routes.clear(context);
+        }
+        self.pump(now);
+    }
+
+    /// Deletes IKE SAs whose service `chosen` accepts, telling their peers. Returns how many.
+    pub(crate) fn delete_all(
+        &mut self,
+        now: Instant,
+        reason: DisconnectReason,
+        chosen: impl Fn(u64) -> bool,
+    ) -> u64 {
+        let all: Vec<IkeSaId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| chosen(session.service))
+            .map(|(ike, _)| ike)
+            .collect();
+        self.delete(now, &all, reason)
+    }
+
+    /// Deletes these IKE SAs, telling their peers. Returns how many there were.
+    pub(crate) fn delete(&mut self, now: Instant, ikes: &[IkeSaId], reason: DisconnectReason) -> u64 {
+        let mut count = 0;
+        for ike in ikes {
+            if let Some(session) = self.sessions.get_mut(*ike) {
+                session.reason = Some(reason);
+            }
+            match self.engine.action(now, *ike, Action::Delete, &mut self.slots) {
+                Ok(()) => count += 1,
+                // Not established: there is nobody to tell.
+                Err(ikev2::Error::NotEstablished) => {
+                    if self
+                        .engine
+                        .action(now, *ike, Action::Forget, &mut self.slots)
+                        .is_ok()
+                    {
+                        count += 1;
+                    }
+                }
+                Err(error) => tracing::debug!("{error}"),
+            }
+        }
+        self.pump(now);
+        count
+    }
+
+    /// Takes no new IKE SAs any more and deletes those that are there. Returns how many.
+    pub(crate) fn drain(&mut self) -> u64 {
+        self.draining = true;
+        let addresses: Vec<IpAddr> = self.services.values().map(|wsg| wsg.address).collect();
+        for address in addresses {
+            self.engine.remove_profile(address);
+        }
+        self.delete_all(Instant::now(), DisconnectReason::Admin, |_| true)
+    }
+
+    /// Does what the engine wants, in its order, until it wants nothing more; then sends what is to be sent.
+    pub(crate) fn pump(&mut self, now: Instant) {
+        while let Some(output) = self.engine.poll() {
+            self.perform(now, output);
+        }
+        self.sockets.flush();
+        for session in self.sessions.take_changed() {
+            self.desk.tell(News::Connected(session));
+        }
+        let totals = self.engine.totals();
+        if totals.cookies_active != self.cookies {
+            self.cookies = totals.cookies_active;
+            report::cookies(self.worker, &totals);
+        }
+        counters::levels(&self.counters, &totals, self.sessions.levels());
+        self.counters
+            .add(counter::NAT_UPDATE_DATA, self.slots.take_moves());
+    }
+
+    fn perform(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Transmit { path, bytes } => self.sockets.transmit(path, bytes),
+            Output::Ask {
+                ticket,
+                profile,
+                question,
+            } => self.ask(now, ticket, &profile, question),
+            Output::Install(child) => self.install(&child),
+            Output::Activate {
+                inbound_spi,
+                replaces,
+            } => {
+                let result = self.slots.activate(inbound_spi, replaces);
+                self.flow(result, "activate", inbound_spi);
+            }
+            Output::Remove {
+                inbound_spi, reason, ..
+            } => self.remove(inbound_spi, reason),
+            Output::Move {
+                inbound_spis, path, ..
+            } => {
+                for spi in inbound_spis {
+                    let result = self.slots.relocate(spi, path);
+                    self.flow(result, "move", spi);
+                }
+            }
+            Output::Event(event) => self.happened(event),
+        }
+    }
+}
+
+/// Whether a datagram asks for a new IKE SA.
+fn is_new(datagram: &[u8]) -> bool {
+    matches!(datagram.get(18..20), Some([IKE_SA_INIT, flags]) if flags & FLAG_RESPONSE == 0)
+}

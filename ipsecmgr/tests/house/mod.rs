@@ -1,0 +1,426 @@
+//! A house around one `ipsecmgr`: everybody it talks to, played by the test, and a peer with an engine of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bus::frame::{Header, Kind};
+use bus::link::{LinkServer, Links};
+use bus::messages::common::{Execute, Output as Shown, Parameter};
+use bus::messages::rmctrl::{GetSlotMap, SlotMap};
+use bus::messages::sct::{ConfigText, GetConfig, RevealSecret, Revealed};
+use bus::messages::sessmgr::{
+    Admission, Admit, Admitted, Connected, ConnectedSession, Noted, Release, Released, Verdict,
+};
+use bus::messages::sit::{Close, Closed, OpenIke, OpenSlots, Opened, Ready};
+use bus::messages::vpnmgr::{AddRoutes, RemoveRoutes, Route, RoutesChanged};
+use bus::{Address, Bus, Facility, Hub, Message, Server, dispatch};
+use crypto::{Secret, SystemRandom};
+use ikev2::{Answer, Engine, EngineConfig, Event, IkeSaId, Output, Path, Profile, Question, Sad, Usage};
+use netio::{Datagram, DatagramSocket, ReceiveBatch, SendBatch, SocketOptions};
+use sadb::{Slot, SlotSegments, SlotWorker, Spi};
+use task::{Channel, Packet, Task};
+use telemetry::Counters;
+
+const IPSECMGR: Address = Address::new(Facility::Ipsecmgr, 1);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the others heard.
+#[derive(Default)]
+pub struct Heard {
+    pub admissions: Vec<Admission>,
+    pub connected: Vec<ConnectedSession>,
+    pub released: Vec<Released>,
+    pub routes: Vec<Route>,
+    pub secrets_asked: usize,
+    pub ready: bool,
+}
+
+/// The house.
+pub struct House {
+    pub heard: Arc<Mutex<Heard>>,
+    pub counters: Counters,
+    pub worker: SlotWorker,
+    pub shutdown: task::Shutdown,
+    bus: Bus,
+}
+
+impl House {
+    /// Starts an `ipsecmgr` with this configuration, among others that admit peers with `verdict`. Must be called in a namespace of its own.
+    pub async fn start(
+        configuration: &str,
+        verdict: Verdict,
+    ) -> (Self, tokio::task::JoinHandle<Result<(), ipsecmgr::Error>>) {
+        let hub = Hub::new();
+        let folder = std::env::temp_dir();
+        let (task, sit) = task::testing::task(&hub, IPSECMGR, 1, &folder).unwrap();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let segments = SlotSegments::create(Slot::new(1).unwrap()).unwrap();
+        let worker = SlotWorker::map(&segments.worker_fds().unwrap()).unwrap();
+        let (counters, shutdown, bus) = (task.counters.clone(), task.shutdown.clone(), task.bus.clone());
+        link_to_sct(&task, heard.clone());
+        tokio::task::spawn_local(play_sit(sit, segments, heard.clone()));
+        let join = |facility, instance| Bus::in_process(&hub, Address::new(facility, instance)).unwrap();
+        tokio::task::spawn_local(play_rmctrl(join(Facility::Rmctrl, 1)));
+        tokio::task::spawn_local(play_sct(join(Facility::Sct, 1), configuration.to_owned()));
+        tokio::task::spawn_local(play_sessmgr(join(Facility::Sessmgr, 1), verdict, heard.clone()));
+        tokio::task::spawn_local(play_vpnmgr(join(Facility::Vpnmgr, 2), heard.clone()));
+        let life = tokio::task::spawn_local(ipsecmgr::run(task));
+        let house = Self {
+            heard,
+            counters,
+            worker,
+            shutdown,
+            bus,
+        };
+        house
+            .until("ipsecmgr is ready", |heard| heard.ready.then_some(()))
+            .await;
+        (house, life)
+    }
+
+    /// Waits until the others have heard of something.
+    pub async fn until<T>(&self, what: &str, mut find: impl FnMut(&Heard) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = find(&self.heard.lock().unwrap()) {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Runs a command as the shell does, all pieces of it.
+    pub async fn execute(&self, command: &str, parameters: &[(&str, &str)]) -> Shown {
+        let parameter = |(name, value): &(&str, &str)| Parameter {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let mut request = Execute {
+            command: command.to_owned(),
+            parameters: parameters.iter().map(parameter).collect(),
+            ..Execute::default()
+        };
+        let mut all = Shown::default();
+        loop {
+            let piece = self.bus.request(IPSECMGR, &request, PATIENCE).await.unwrap();
+            all.text.push_str(&piece.text);
+            all.totals = piece.totals;
+            all.failure = piece.failure;
+            if !piece.more {
+                return all;
+            }
+            request.cursor = piece.cursor;
+        }
+    }
+
+    /// The bus, for requests.
+    pub async fn request<R: bus::Request>(&self, request: &R) -> R::Reply {
+        self.bus.request(IPSECMGR, request, PATIENCE).await.unwrap()
+    }
+
+    /// What the data plane would do with packets of this SPI.
+    pub fn child(&self, spi: u32) -> Option<sadb::ChildSa> {
+        self.worker.find(Spi::from_u32(spi).unwrap()).unwrap()
+    }
+}
+
+fn link_to_sct(task: &Task, heard: Arc<Mutex<Heard>>) {
+    let sct = Address::only(Facility::Sct);
+    let (ours, theirs) = bus::link::pair().unwrap();
+    task.links.install(sct, ours).unwrap();
+    let (links, server) = Links::new(sct);
+    links.install(IPSECMGR, theirs).unwrap();
+    tokio::task::spawn_local(play_vault(links, server, heard));
+}
+
+/// `sct` on its link: `sealed-X` says X.
+async fn play_vault(_links: Links, mut server: LinkServer, heard: Arc<Mutex<Heard>>) {
+    while let Some(incoming) = server.next().await {
+        dispatch!(incoming, {
+            RevealSecret => |request, responder| {
+                heard.lock().unwrap().secrets_asked += 1;
+                let plain = request.sealed.strip_prefix("sealed-");
+                responder.reply(Revealed {
+                    secret: plain.unwrap_or_default().as_bytes().to_vec(),
+                    failure: if plain.is_some() { String::new() } else { "the master key is another".to_owned() },
+                })
+            },
+        });
+    }
+}
+
+async fn play_sit(channel: Channel, segments: SlotSegments, heard: Arc<Mutex<Heard>>) {
+    while let Ok(Some(packet)) = channel.receive().await {
+        match packet.header.message {
+            OpenSlots::TYPE => {
+                let fds = segments.owner_fds().unwrap();
+                let names = ["keys", "hot", "counters"]
+                    .map(|kind| format!("slot-1-{kind}"))
+                    .to_vec();
+                answer(
+                    &channel,
+                    &packet,
+                    Opened {
+                        names,
+                        ..Opened::default()
+                    },
+                    vec![fds.keys, fds.hot, fds.counters],
+                )
+                .await;
+            }
+            OpenIke::TYPE => {
+                let request: OpenIke = packet.decode().unwrap();
+                let address: IpAddr = request.address.parse().unwrap();
+                let socket = |port| {
+                    DatagramSocket::bind_udp(SocketAddr::new(address, port), SocketOptions::default())
+                        .unwrap()
+                        .into()
+                };
+                let names = vec!["udp500".to_owned(), "udp4500".to_owned()];
+                answer(
+                    &channel,
+                    &packet,
+                    Opened {
+                        names,
+                        ..Opened::default()
+                    },
+                    vec![socket(500), socket(4500)],
+                )
+                .await;
+            }
+            Ready::TYPE => {
+                heard.lock().unwrap().ready = true;
+                answer(&channel, &packet, Closed {}, Vec::new()).await;
+            }
+            Close::TYPE => answer(&channel, &packet, Closed {}, Vec::new()).await,
+            other => panic!("sit was asked for {other:#06x}"),
+        }
+    }
+}
+
+async fn answer(channel: &Channel, to: &Packet, message: impl MessageOf, fds: Vec<OwnedFd>) {
+    let header = Header {
+        kind: Kind::Reply,
+        sender: Address::only(Facility::Sit),
+        ..to.header
+    };
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    message.send(channel, header, &fds).await;
+}
+
+/// Either answer of `sit`.
+trait MessageOf {
+    async fn send(&self, channel: &Channel, header: Header, fds: &[std::os::fd::BorrowedFd<'_>]);
+}
+
+impl MessageOf for Opened {
+    async fn send(&self, channel: &Channel, header: Header, fds: &[std::os::fd::BorrowedFd<'_>]) {
+        channel.send(header, self, fds).await.unwrap();
+    }
+}
+
+impl MessageOf for Closed {
+    async fn send(&self, channel: &Channel, header: Header, fds: &[std::os::fd::BorrowedFd<'_>]) {
+        channel.send(header, self, fds).await.unwrap();
+    }
+}
+
+async fn play_rmctrl((_bus, mut server): (Bus, Server)) {
+    while let Some(incoming) = server.next().await {
+        let mut workers = vec![0; 255];
+        workers[0] = 1;
+        dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(SlotMap { version: 1, workers }) });
+    }
+}
+
+async fn play_sct((_bus, mut server): (Bus, Server), text: String) {
+    while let Some(incoming) = server.next().await {
+        let text = text.clone();
+        dispatch!(incoming, { GetConfig => |_, responder| responder.reply(ConfigText { version: 1, text }) });
+    }
+}
+
+async fn play_sessmgr((_bus, mut server): (Bus, Server), verdict: Verdict, heard: Arc<Mutex<Heard>>) {
+    while let Some(incoming) = server.next().await {
+        dispatch!(incoming, {
+            Admit => |request, responder| {
+                let verdicts = request.admissions.iter().map(|admission| Verdict { ike_spi: admission.ike_spi, ..verdict.clone() }).collect();
+                heard.lock().unwrap().admissions.extend(request.admissions);
+                responder.reply(Admitted { verdicts });
+            },
+            Connected => |request, responder| {
+                heard.lock().unwrap().connected.extend(request.sessions);
+                responder.reply(Noted {});
+            },
+            Release => |request, responder| {
+                heard.lock().unwrap().released.extend(request.sessions);
+                responder.reply(Noted {});
+            },
+        });
+    }
+}
+
+async fn play_vpnmgr((_bus, mut server): (Bus, Server), heard: Arc<Mutex<Heard>>) {
+    while let Some(incoming) = server.next().await {
+        dispatch!(incoming, {
+            AddRoutes => |request, responder| {
+                heard.lock().unwrap().routes.extend(request.routes);
+                responder.reply(RoutesChanged::default());
+            },
+            RemoveRoutes => |request, responder| {
+                heard.lock().unwrap().routes.retain(|route| !request.routes.contains(route));
+                responder.reply(RoutesChanged::default());
+            },
+        });
+    }
+}
+
+/// A peer: an initiator on ports 500 and 4500 of its own address.
+pub struct Peer {
+    pub engine: Engine,
+    pub events: VecDeque<Event>,
+    pub children: HashMap<u32, ikev2::ChildSa>,
+    secret: Vec<u8>,
+    sockets: [DatagramSocket; 2],
+    sad: PeerSad,
+}
+
+#[derive(Default)]
+struct PeerSad {
+    next: u32,
+}
+
+impl Sad for PeerSad {
+    fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
+        self.next += 1;
+        Some(u32::from(slot) << 24 | self.next)
+    }
+
+    fn free_spi(&mut self, _spi: u32) {}
+
+    fn usage(&self, _spi: u32) -> Usage {
+        Usage::default()
+    }
+}
+
+impl Peer {
+    /// A peer at `address` with this pre-shared key.
+    pub fn new(address: &str, secret: &str) -> Self {
+        let address: IpAddr = address.parse().unwrap();
+        let socket = |port| {
+            DatagramSocket::bind_udp(SocketAddr::new(address, port), SocketOptions::default()).unwrap()
+        };
+        Self {
+            engine: Engine::new(EngineConfig::default(), Box::new(SystemRandom)),
+            events: VecDeque::new(),
+            children: HashMap::new(),
+            secret: secret.as_bytes().to_vec(),
+            sockets: [socket(500), socket(4500)],
+            sad: PeerSad::default(),
+        }
+    }
+
+    /// Begins an IKE SA with the gateway.
+    pub fn initiate(&mut self, profile: &Arc<Profile>, gateway: &str) -> IkeSaId {
+        let path = Path {
+            local: self.sockets[0].local(),
+            remote: SocketAddr::new(gateway.parse().unwrap(), 500),
+        };
+        let ike = self
+            .engine
+            .initiate(Instant::now(), profile.clone(), path, &mut self.sad)
+            .unwrap();
+        self.pump();
+        ike
+    }
+
+    /// Does something with an IKE SA.
+    pub fn act(&mut self, ike: IkeSaId, action: ikev2::Action) {
+        self.engine
+            .action(Instant::now(), ike, action, &mut self.sad)
+            .unwrap();
+        self.pump();
+    }
+
+    /// Goes on until something happens that is looked for.
+    pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&Event) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                if let Some(found) = find(&event) {
+                    return found;
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "the peer waited in vain: {what}");
+            self.step();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Takes in what waits and does what is due.
+    pub fn step(&mut self) {
+        let now = Instant::now();
+        let mut batch = ReceiveBatch::new(16, 4096);
+        for socket in &self.sockets {
+            if batch.receive(socket).is_err() {
+                continue;
+            }
+            for received in batch.iter_mut() {
+                let path = Path {
+                    local: socket.local(),
+                    remote: received.source,
+                };
+                let marker = usize::from(socket.local().port() == 4500) * 4;
+                if let Some(message) = received.data.get(marker..) {
+                    self.engine.receive(now, path, message, &mut self.sad);
+                }
+            }
+        }
+        if self.engine.next_timeout().is_some_and(|timeout| timeout <= now) {
+            self.engine.expire(now, &mut self.sad);
+        }
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Transmit { path, bytes } => {
+                    let socket = self
+                        .sockets
+                        .iter()
+                        .find(|socket| socket.local() == path.local)
+                        .unwrap();
+                    SendBatch::new(1)
+                        .send(socket, &[Datagram::to(path.remote, &bytes)])
+                        .unwrap();
+                }
+                Output::Ask {
+                    ticket,
+                    question: Question::Psk { .. },
+                    ..
+                } => {
+                    let key = || Some(Secret::new(self.secret.clone()));
+                    let keys = Answer::Psk {
+                        remote: key(),
+                        local: key(),
+                    };
+                    self.engine.answer(Instant::now(), ticket, keys, &mut self.sad);
+                }
+                Output::Ask { question, .. } => panic!("nobody answers {question:?}"),
+                Output::Install(child) => {
+                    self.children.insert(child.inbound_spi, *child);
+                }
+                Output::Remove { inbound_spi, .. } => {
+                    self.children.remove(&inbound_spi);
+                }
+                Output::Event(event) => self.events.push_back(event),
+                Output::Activate { .. } | Output::Move { .. } => {}
+            }
+        }
+    }
+}
