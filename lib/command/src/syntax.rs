@@ -125,6 +125,19 @@ pub(crate) fn is_visible(node: &Node) -> bool {
     }
 }
 
+/// Every parameter of a syntax that help shows.
+pub(crate) fn parameters(node: &Node) -> Vec<&Parameter> {
+    match node {
+        _ if !is_visible(node) => Vec::new(),
+        Node::Word(_) => Vec::new(),
+        Node::Parameter(parameter) => vec![parameter],
+        Node::Sequence(nodes) | Node::Choice(nodes) | Node::Options(nodes) => {
+            nodes.iter().flat_map(parameters).collect()
+        }
+        Node::Repeat(node, _) => parameters(node),
+    }
+}
+
 /// Every keyword of a syntax.
 pub(crate) fn words(node: &Node) -> Vec<&Word> {
     match node {

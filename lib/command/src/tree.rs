@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use crate::declaration::{Command, Enter, Setter, Shower};
 use crate::grammar::{Completion, Grammar, Suggestion};
+use crate::reference::ManualEntry;
 use crate::token::tokenize;
 use crate::{Args, Error, Lines};
 
@@ -290,18 +291,9 @@ impl<R: Any> Tree<R> {
         Ok(())
     }
 
-    /// Name, title and manual entries (syntax, help) of every mode.
-    pub(crate) fn manual(&self) -> impl Iterator<Item = (&'static str, &'static str, Vec<(String, &str)>)> {
-        self.modes.iter().map(|mode| {
-            let entries = mode
-                .grammar
-                .entries()
-                .iter()
-                .filter(|entry| crate::syntax::is_visible(&entry.node))
-                .map(|entry| (crate::syntax::render(&entry.node), entry.help.as_str()))
-                .collect();
-            (mode.name, mode.title, entries)
-        })
+    /// Title and commands of every mode, for the manual.
+    pub(crate) fn manual(&self) -> impl Iterator<Item = (&'static str, Vec<ManualEntry>)> {
+        self.modes.iter().map(|mode| (mode.title, mode.manual()))
     }
 
     fn execute(
@@ -543,6 +535,27 @@ impl Path {
     /// One mode up; `false` at the root.
     pub fn leave(&mut self) -> bool {
         self.steps.pop().is_some()
+    }
+}
+
+impl Mode {
+    /// The commands in the order of their declarations, each with its `no` and `default` forms.
+    fn manual(&self) -> Vec<ManualEntry> {
+        let mut manual: Vec<ManualEntry> = Vec::new();
+        let mut last = None;
+        for entry in self.grammar.entries() {
+            match (entry.action, manual.last_mut()) {
+                (Rule::Unset(index) | Rule::Reset(index), Some(command)) if last == Some(index) => {
+                    command.forms.push(crate::syntax::render(&entry.node));
+                }
+                (Rule::Set(index), _) if crate::syntax::is_visible(&entry.node) => {
+                    last = Some(index);
+                    manual.push(ManualEntry::new(&entry.node, &entry.help));
+                }
+                _ => last = None,
+            }
+        }
+        manual
     }
 }
 

@@ -20,6 +20,12 @@ pub struct Finding {
     pub message: String,
 }
 
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl Config {
     /// Everything that does not fit together, in the order of `show configuration`.
     pub fn findings(&self) -> Vec<Finding> {

@@ -9,6 +9,7 @@ pub mod exec;
 mod findings;
 pub mod fuzz;
 pub mod model;
+pub mod reference;
 mod secret;
 mod text;
 

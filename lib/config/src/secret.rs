@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crypto::MasterKey;
+
 /// A secret of the configuration in sealed form: what stands after `encrypted key`. Only `sct` can open it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecretText(String);
@@ -31,6 +33,12 @@ pub trait Sealer {
     /// # Errors
     /// Fails when there is no master key here or no randomness.
     fn seal(&self, plain: &[u8]) -> Result<String, SealError>;
+}
+
+impl Sealer for MasterKey {
+    fn seal(&self, plain: &[u8]) -> Result<String, SealError> {
+        Self::seal(self, plain).map_err(|error| SealError(error.to_string()))
+    }
 }
 
 /// Why a secret could not be sealed, as a sentence for the operator.

@@ -368,7 +368,6 @@ bind interface ran isp
 #exit
 end
 ",
-        &Visible,
     );
     assert_eq!(checked.errors, []);
     let found = |line: usize, part: &str| {

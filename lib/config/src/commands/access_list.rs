@@ -193,6 +193,11 @@ fn ports(args: &Args<'_>, name: &str) -> Result<PortMatch, Error> {
     }
 }
 
+/// A rule as it is configured, in an IPv4 or an IPv6 list.
+pub(crate) fn rule_line(rule: &AccessRule, ipv6: bool) -> String {
+    line(rule, if ipv6 { Family::V6 } else { Family::V4 })
+}
+
 fn line(rule: &AccessRule, family: Family) -> String {
     let mut words = vec![rule.action.keyword().to_owned()];
     if rule.log {

@@ -16,6 +16,12 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
             lens!(contexts),
             |config, args| {
                 let name: String = args.need("name")?;
+                if name.starts_with('.') || name.contains('/') {
+                    return Err(args.refuse(
+                        "name",
+                        "a context name is a file name: no \"/\", and no \".\" at the start",
+                    ));
+                }
                 let id: Option<u32> = args.get("id")?;
                 let known = config.contexts.get(&name).map(|context| context.id);
                 let taken = |id| config.context_by_id(id).is_some_and(|(other, _)| other != name);

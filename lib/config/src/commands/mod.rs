@@ -1,7 +1,7 @@
 //! The table of configuration commands: one file per mode or kind of object.
 
 mod aaa;
-mod access_list;
+pub(crate) mod access_list;
 mod bulkstats;
 mod context;
 mod management;

@@ -36,6 +36,13 @@ command::keywords! {
     }
 }
 
+impl AccessRule {
+    /// The line that configures this rule, in an IPv4 or an IPv6 list.
+    pub fn to_line(&self, ipv6: bool) -> String {
+        crate::commands::access_list::rule_line(self, ipv6)
+    }
+}
+
 /// Protocols a rule speaks about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccessProtocol {
