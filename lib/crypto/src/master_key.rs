@@ -18,8 +18,8 @@ impl MasterKey {
     /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// The longest secret that is sealed or opened, in bytes.
-    pub const MAX_SECRET_LEN: usize = 1024;
+    /// The longest secret that is sealed or opened, in bytes: a private key of any size in PEM.
+    pub const MAX_SECRET_LEN: usize = 16_384;
 
     /// A new key.
     pub fn generate(random: &mut dyn Random) -> Self {
