@@ -1,14 +1,17 @@
 //! A task without `sit`, for tests of managers.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use bus::messages::sit::{CONTROL_VERSION, Welcome};
-use bus::{Address, Bus, BusError, Hub};
+use bus::frame::{Header, Kind};
+use bus::messages::sct::{ConfigText, GetConfig};
+use bus::messages::sit::{CONTROL_VERSION, Close, Closed, Opened, Ready, Welcome};
+use bus::{Address, Bus, BusError, Facility, Hub, Message};
 use netio::ControlSocket;
 use telemetry::Counters;
 
 use crate::Task;
-use crate::channel::Channel;
+use crate::channel::{Channel, Packet};
 use crate::error::Error;
 use crate::shutdown::Shutdown;
 use crate::start::assemble;
@@ -35,4 +38,40 @@ pub fn task(hub: &Hub, address: Address, workers: u32, directory: &Path) -> Resu
         Shutdown::new(),
     );
     Ok((task, Channel::new(ours)?))
+}
+
+/// Plays `sit` for a task of [`task`]: `open` answers requests for descriptors by their type and contents, everything else is acknowledged.
+/// Ends when the task does.
+pub async fn play_sit(channel: Channel, mut open: impl FnMut(&Packet) -> (Opened, Vec<OwnedFd>)) {
+    while let Ok(Some(packet)) = channel.receive().await {
+        let header = Header {
+            kind: Kind::Reply,
+            sender: Address::only(Facility::Sit),
+            ..packet.header
+        };
+        let sent = match packet.header.message {
+            Ready::TYPE | Close::TYPE => channel.send(header, &Closed {}, &[]).await,
+            _ => {
+                let (opened, fds) = open(&packet);
+                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                channel.send(header, &opened, &fds).await
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Plays `sct` on `hub`: gives out this configuration, for ever.
+pub async fn play_sct(hub: Hub, text: String) -> Result<(), BusError> {
+    let (_bus, mut server) = Bus::in_process(&hub, Address::only(Facility::Sct))?;
+    while let Some(incoming) = server.next().await {
+        let answer = ConfigText {
+            version: 1,
+            text: text.clone(),
+        };
+        bus::dispatch!(incoming, { GetConfig => |_, responder| responder.reply(answer) });
+    }
+    Ok(())
 }
