@@ -29,7 +29,7 @@ known! {
     rmctrl: GetSlotMap SlotMapChanged;
     vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes;
     ipsecmgr: DeleteTunnels Drain;
-    sessmgr: Admit Connected Release WorkerRestarted HeldBlocks;
+    sessmgr: Admit Connected Release WorkerRestarted HeldBlocks SessionAdmitted;
     aaamgr: Account EapRound;
     certmgr: GetCertificate GetTrust Sign VerifyPeer;
 }

@@ -281,6 +281,11 @@ impl<M: LinkMessage> LinkResponder<M> {
         self.answer.reply(&reply);
     }
 
+    /// Answers with something that stays the caller's, to be wiped.
+    pub fn reply_with(self, reply: &M::Reply) {
+        self.answer.reply(reply);
+    }
+
     /// Refuses.
     pub fn refuse(self, code: RefusalCode, text: &str) {
         self.answer.refuse(code, text);

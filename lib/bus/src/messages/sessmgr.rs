@@ -1,6 +1,6 @@
 //! Sessions. Requests carry many sessions at a time, because set-ups come in bursts.
 
-use crate::message::requests;
+use crate::message::{events, requests};
 
 requests! {
     0x0701 once Admit => Admitted;
@@ -8,6 +8,10 @@ requests! {
     0x0703 idempotent Release => Noted;
     0x0704 idempotent WorkerRestarted => Noted;
     0x0705 idempotent HeldBlocks => Held;
+}
+
+events! {
+    0x0780 SessionAdmitted;
 }
 
 /// Peers that have authenticated and want a session.
@@ -211,4 +215,24 @@ pub struct HeldBlock {
     /// Single addresses leased with `LeaseAddress` have this set.
     #[prost(bool, tag = "4")]
     pub single: bool,
+}
+
+/// A session of a service with duplicate session detection was admitted: other workers end older sessions of the same identity.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SessionAdmitted {
+    /// Context of the service.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Service name.
+    #[prost(string, tag = "2")]
+    pub service: String,
+    /// Peer's IKE identity: type as in RFC 7296 section 3.5.
+    #[prost(uint32, tag = "3")]
+    pub identity_type: u32,
+    /// Peer's IKE identity: octets.
+    #[prost(bytes = "vec", tag = "4")]
+    pub identity: Vec<u8>,
+    /// When: nanoseconds since the Unix epoch. The younger of two sessions stays.
+    #[prost(uint64, tag = "5")]
+    pub began: u64,
 }
