@@ -27,6 +27,7 @@ pub mod packet;
 pub mod reply;
 pub mod request;
 mod secret;
+pub mod testing;
 
 pub use client::{
     Algorithm, Client, Completion, Config, DeadServer, Failure, Output, Server, ServerState, ServerStatus,

@@ -26,7 +26,7 @@ mod tests;
 pub use config::{Algorithm, Config, DeadServer, MAX_OUTSTANDING, Server, Service};
 pub use server::{ServerState, ServerStatus};
 
-use crate::counter::Counter;
+use crate::counter::{Counter, Counters};
 use crate::error::{EncodeError, SubmitError};
 use crate::packet::{Code, Packet};
 use crate::reply::{Reply, verify};
@@ -308,6 +308,14 @@ impl Client {
     /// The servers, by priority.
     pub fn servers(&self) -> impl Iterator<Item = ServerStatus<'_>> {
         self.servers.iter().map(Record::status)
+    }
+
+    /// Sets all counters to zero.
+    pub fn clear_counters(&mut self) {
+        self.servers
+            .iter_mut()
+            .for_each(|record| record.counters = Counters::default());
+        self.strays = 0;
     }
 
     /// Requests that wait because too many are outstanding.
