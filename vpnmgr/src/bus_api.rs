@@ -1,0 +1,101 @@
+//! What `vpnmgr` serves on the bus.
+
+use bus::messages::common::Execute;
+use bus::messages::vpnmgr::{
+    AddRoutes, Block, LeaseAddress, LeaseBlock, Leased, RemoveRoutes, ReturnBlock, Returned, Route,
+    RoutesChanged,
+};
+use bus::{Incoming, RefusalCode, dispatch};
+use ipnet::IpNet;
+
+use crate::routes::TunnelRoute;
+use crate::show;
+use crate::state::{State, address, octets};
+
+/// Answers one request.
+pub fn answer(state: &mut State, incoming: Incoming) {
+    dispatch!(incoming, {
+        LeaseBlock => |request, responder| match state.may_lease() {
+            true => responder.reply(lease_block(state, &request)),
+            false => responder.refuse(RefusalCode::Busy, RELOADING),
+        },
+        ReturnBlock => |request, responder| {
+            if let Some(first) = address(&request.first) {
+                state.give_back(request.worker, first);
+            }
+            responder.reply(Returned {});
+        },
+        LeaseAddress => |request, responder| match state.may_lease() || request.release {
+            true => responder.reply(lease_address(state, &request)),
+            false => responder.refuse(RefusalCode::Busy, RELOADING),
+        },
+        AddRoutes => |request, responder| {
+            let failure = add_routes(state, &request).err().unwrap_or_default();
+            responder.reply(RoutesChanged { failure });
+        },
+        RemoveRoutes => |request, responder| {
+            match request.routes.is_empty() {
+                true => state.remove_worker_routes(request.worker),
+                false => state.remove_routes(request.routes.iter().filter_map(tunnel_route)),
+            }
+            responder.reply(RoutesChanged::default());
+        },
+        Execute => |request, responder| responder.reply(show::execute(state, &request)),
+    });
+}
+
+fn lease_block(state: &mut State, request: &LeaseBlock) -> Block {
+    match state.lease_block(&request.pool, request.worker) {
+        Ok(block) => Block {
+            first: octets(block.first),
+            count: block.count,
+            prefix_length: block.prefix_length.into(),
+            failure: String::new(),
+        },
+        Err(refusal) => Block {
+            failure: refusal.to_string(),
+            ..Block::default()
+        },
+    }
+}
+
+fn lease_address(state: &mut State, request: &LeaseAddress) -> Leased {
+    let Some(address) = address(&request.address) else {
+        return Leased {
+            failure: "the address has neither 4 nor 16 octets".to_owned(),
+            ..Leased::default()
+        };
+    };
+    if request.release {
+        state.give_back(request.worker, address);
+        return Leased::default();
+    }
+    match state.lease_address(address, request.worker) {
+        Ok(pool) => Leased {
+            pool: pool.unwrap_or_default(),
+            ..Leased::default()
+        },
+        Err(failure) => Leased {
+            failure,
+            ..Leased::default()
+        },
+    }
+}
+
+fn add_routes(state: &mut State, request: &AddRoutes) -> Result<(), String> {
+    let routes: Option<Vec<TunnelRoute>> = request.routes.iter().map(tunnel_route).collect();
+    let routes = routes.ok_or_else(|| "a route is no IP network, or has no SPI of ours".to_owned())?;
+    state.add_routes(request.worker, routes)
+}
+
+/// None for what is no network, or has an SPI that cannot be ours (its first octet is the slot, which is never 0).
+fn tunnel_route(route: &Route) -> Option<TunnelRoute> {
+    let length = u8::try_from(route.length).ok()?;
+    let network = IpNet::new(address(&route.network)?, length).ok()?.trunc();
+    (route.spi >> 24 != 0).then_some(TunnelRoute {
+        network,
+        spi: route.spi,
+    })
+}
+
+const RELOADING: &str = "not every sessmgr has said yet which addresses it holds";

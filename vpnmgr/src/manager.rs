@@ -1,0 +1,136 @@
+//! The loop.
+
+use std::time::Duration;
+
+use bus::messages::rmctrl::{GetSlotMap, SlotMap, SlotMapChanged};
+use bus::messages::sessmgr::{Held, HeldBlocks};
+use bus::{Address, Bus, Facility};
+use config::Config;
+use task::{ConfigFollower, Sit, Task};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::bus_api;
+use crate::error::Error;
+use crate::network::Network;
+use crate::plan::needs_tun;
+use crate::state::State;
+
+/// What other tasks answered.
+enum Answer {
+    Held(u32, Held),
+    Slots(SlotMap),
+}
+
+/// Runs until the node stops.
+pub async fn run(task: Task) -> Result<(), Error> {
+    let Task {
+        bus,
+        mut server,
+        sit,
+        shutdown,
+        context,
+        workers,
+        lives,
+        ..
+    } = task;
+    let network = Network::open(context == config::LOCAL)?;
+    let mut state = State::new(context, workers, lives, network)?;
+    let mut configuration = ConfigFollower::new(&bus);
+    let mut slot_changes = bus.subscribe::<SlotMapChanged>();
+    slot_changes.follow(RMCTRL);
+    let (answers, mut answered) = mpsc::channel(ANSWERS);
+    for worker in state.unheard() {
+        tokio::spawn(ask_held(
+            bus.clone(),
+            worker,
+            state.context.clone(),
+            answers.clone(),
+        ));
+    }
+    let mut apply_at: Option<Instant> = None;
+    let mut serving = false;
+    loop {
+        tokio::select! {
+            text = configuration.next() => match Config::parse(&text.text) {
+                Ok(config) => {
+                    let tun = tun(&sit, &state, &config).await;
+                    let whole = tun.is_ok();
+                    state.configure(config, tun.unwrap_or_default());
+                    let done = state.apply();
+                    apply_at = (!done || !whole).then(|| Instant::now() + RETRY);
+                    if !serving {
+                        serving = true;
+                        if let Err(error) = sit.ready().await {
+                            tracing::warn!("{error}");
+                        }
+                    }
+                }
+                Err(error) => tracing::error!("the running configuration cannot be read: {error}"),
+            },
+            incoming = server.next() => match incoming {
+                Some(incoming) => bus_api::answer(&mut state, incoming),
+                None => return Ok(()),
+            },
+            Some(answer) = answered.recv() => match answer {
+                Answer::Held(worker, held) => state.hear(worker, &held),
+                Answer::Slots(map) => state.set_slots(map),
+            },
+            _ = slot_changes.next() => {
+                tokio::spawn(ask_slots(bus.clone(), answers.clone()));
+            }
+            () = due(apply_at) => apply_at = (!state.apply()).then(|| Instant::now() + RETRY),
+            _ = shutdown.requested() => return Ok(()),
+        }
+    }
+}
+
+/// The device of the context's tunnels, if it needs one. An error when it should have one and cannot.
+async fn tun(sit: &Sit, state: &State, config: &Config) -> Result<Option<String>, ()> {
+    if !needs_tun(config, &state.context) {
+        return Ok(None);
+    }
+    match sit.open_tun(&state.context).await {
+        Ok(tun) => Ok(Some(tun.interface)),
+        Err(error) => {
+            tracing::error!("context {}: no device for tunnels: {error}", state.context);
+            Err(())
+        }
+    }
+}
+
+/// Asks a worker what it holds until it answers.
+async fn ask_held(bus: Bus, worker: u32, context: String, answers: mpsc::Sender<Answer>) {
+    let sessmgr = Address::new(Facility::Sessmgr, worker);
+    let question = HeldBlocks { context };
+    loop {
+        match bus.request(sessmgr, &question, DEADLINE).await {
+            Ok(held) => return drop(answers.send(Answer::Held(worker, held)).await),
+            Err(error) => tracing::warn!("leases are not known yet: {error}"),
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// Asks for the slot map. When it cannot be had, the next change or restart of `rmctrl` asks again.
+async fn ask_slots(bus: Bus, answers: mpsc::Sender<Answer>) {
+    match bus.request(RMCTRL, &GetSlotMap {}, DEADLINE).await {
+        Ok(map) => drop(answers.send(Answer::Slots(map)).await),
+        Err(error) => tracing::warn!("the slot map is not known yet: {error}"),
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+const RMCTRL: Address = Address::only(Facility::Rmctrl);
+/// For each question to another task.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Between attempts at what failed: a device that is missing may come.
+const RETRY: Duration = Duration::from_secs(2);
+/// Answers that may wait.
+const ANSWERS: usize = 64;

@@ -1,0 +1,250 @@
+//! Makes the kernel's network what the plan wants, and changes nothing that is right already or not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::error::Error;
+use crate::kernel::{self, Address, Kernel, Link, Origin, Route};
+use crate::plan::{Plan, PlannedRoute};
+use crate::routes::{TunnelRoute, TunnelRoutes};
+
+/// The network of one context's namespace.
+pub struct Network {
+    kernel: Kernel,
+    /// `local` is the machine's own namespace, where not everything is ours to set.
+    shared: bool,
+    tun: Option<String>,
+    links: BTreeMap<String, Link>,
+}
+
+impl Network {
+    /// Opens the network of the namespace of this process.
+    pub fn open(shared: bool) -> Result<Self, Error> {
+        Ok(Self {
+            kernel: Kernel::open()?,
+            shared,
+            tun: None,
+            links: BTreeMap::new(),
+        })
+    }
+
+    /// The device of the context's tunnels, once there is one.
+    pub fn set_tun(&mut self, tun: Option<String>) {
+        self.tun = tun;
+    }
+
+    /// Brings devices, addresses, routes and settings to what the plan wants. Returns what could not be done; the rest is done.
+    pub fn apply(&mut self, plan: &Plan, tunnels: &TunnelRoutes) -> Result<Vec<Error>, Error> {
+        self.refresh()?;
+        let mut failures = self.devices(plan);
+        failures.extend(self.addresses(plan)?);
+        if plan.forwards {
+            failures.extend(self.settings());
+        }
+        failures.extend(self.routes(plan)?);
+        failures.extend(self.tunnel_routes(tunnels)?);
+        self.refresh()?;
+        Ok(failures)
+    }
+
+    /// The routes of tunnels that the kernel has.
+    pub fn found_tunnel_routes(&mut self) -> Result<Vec<TunnelRoute>, Error> {
+        let tunnel = |route: Route| {
+            (route.origin == Origin::Tunnel).then_some(TunnelRoute {
+                network: route.destination,
+                spi: route.metric,
+            })
+        };
+        Ok(self.kernel.routes()?.into_iter().filter_map(tunnel).collect())
+    }
+
+    /// Adds routes of tunnels.
+    pub fn add_tunnel_routes(&mut self, routes: &[TunnelRoute]) -> Result<Vec<Error>, Error> {
+        match self.tun_index() {
+            Some(index) => self.kernel.add_routes(&kernel_routes(routes, index)),
+            None => Err(Error::NoDevice(
+                self.tun.clone().unwrap_or_else(|| "tun".to_owned()),
+            )),
+        }
+    }
+
+    /// Removes routes of tunnels.
+    pub fn remove_tunnel_routes(&mut self, routes: &[TunnelRoute]) -> Result<Vec<Error>, Error> {
+        match self.tun_index() {
+            Some(index) => self.kernel.remove_routes(&kernel_routes(routes, index)),
+            // They went with the device.
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The devices by name, as of the last [`Self::apply`] or [`Self::refresh`].
+    pub fn links(&self) -> &BTreeMap<String, Link> {
+        &self.links
+    }
+
+    /// Reads the devices anew.
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        self.links = self
+            .kernel
+            .links()?
+            .into_iter()
+            .map(|link| (link.name.clone(), link))
+            .collect();
+        Ok(())
+    }
+
+    /// Routes that tunnels have nothing to do with, for `show ip route`.
+    pub fn other_routes(&mut self) -> Result<Vec<Route>, Error> {
+        let mut routes = self.kernel.routes()?;
+        routes.retain(|route| route.origin != Origin::Tunnel);
+        routes.sort();
+        Ok(routes)
+    }
+
+    fn devices(&mut self, plan: &Plan) -> Vec<Error> {
+        let mut failures = Vec::new();
+        for (name, wish) in &plan.devices {
+            let Some(link) = self.links.get(name) else {
+                failures.push(Error::NoDevice(name.clone()));
+                continue;
+            };
+            let mtu = wish.mtu.filter(|&mtu| mtu != link.mtu);
+            if link.enabled == wish.up && mtu.is_none() {
+                continue;
+            }
+            failures.extend(self.kernel.set_link(link, wish.up, mtu).err());
+        }
+        failures
+    }
+
+    fn addresses(&mut self, plan: &Plan) -> Result<Vec<Error>, Error> {
+        let wished: BTreeSet<(u32, IpNet)> = plan
+            .addresses
+            .iter()
+            .filter_map(|(device, address)| Some((self.links.get(device)?.index, *address)))
+            .collect();
+        let (ours, others): (Vec<Address>, Vec<Address>) = self
+            .kernel
+            .addresses()?
+            .into_iter()
+            .partition(|address| address.ours);
+        let present: BTreeSet<(u32, IpNet)> = ours
+            .iter()
+            .chain(&others)
+            .map(|address| (address.device, address.address))
+            .collect();
+        let stale: Vec<Address> = ours
+            .into_iter()
+            .filter(|old| !wished.contains(&(old.device, old.address)))
+            .collect();
+        let new: Vec<Address> = wished
+            .difference(&present)
+            .map(|&(device, address)| Address {
+                device,
+                address,
+                ours: true,
+            })
+            .collect();
+        let mut failures = self.kernel.remove_addresses(&stale)?;
+        failures.extend(self.kernel.add_addresses(&new)?);
+        Ok(failures)
+    }
+
+    fn routes(&mut self, plan: &Plan) -> Result<Vec<Error>, Error> {
+        let mut stale: Vec<Route> = self.kernel.routes()?;
+        stale.retain(|route| route.origin == Origin::Configured);
+        let mut new = Vec::new();
+        for wish in &plan.routes {
+            let Some(route) = self.route(wish) else { continue };
+            let same = |old: &Route| {
+                old.destination == route.destination
+                    && old.gateway == route.gateway
+                    && old.metric == route.metric
+                    && (route.device == 0 || old.device == route.device)
+            };
+            match stale.iter().position(same) {
+                Some(place) => drop(stale.swap_remove(place)),
+                None => new.push(route),
+            }
+        }
+        let mut failures = self.kernel.remove_routes(&stale)?;
+        failures.extend(self.kernel.add_routes(&new)?);
+        Ok(failures)
+    }
+
+    /// A wish in the kernel's terms; none while its device is missing, which has been reported with the device.
+    fn route(&self, wish: &PlannedRoute) -> Option<Route> {
+        let device = match &wish.device {
+            Some(name) => self.links.get(name)?.index,
+            None => 0,
+        };
+        Some(Route {
+            destination: wish.destination,
+            gateway: wish.gateway,
+            device,
+            metric: wish.metric,
+            origin: Origin::Configured,
+        })
+    }
+
+    /// Puts back what went with a device, removes what no tunnel has any more.
+    fn tunnel_routes(&mut self, tunnels: &TunnelRoutes) -> Result<Vec<Error>, Error> {
+        if self.tun_index().is_none() {
+            return Ok(Vec::new());
+        }
+        let present: BTreeSet<TunnelRoute> = self.found_tunnel_routes()?.into_iter().collect();
+        let wished: BTreeSet<TunnelRoute> = tunnels.after(None).collect();
+        let stale: Vec<TunnelRoute> = present.difference(&wished).copied().collect();
+        let new: Vec<TunnelRoute> = wished.difference(&present).copied().collect();
+        let mut failures = self.remove_tunnel_routes(&stale)?;
+        failures.extend(self.add_tunnel_routes(&new)?);
+        Ok(failures)
+    }
+
+    /// Packets between peers and the networks behind us are forwarded by the kernel.
+    fn settings(&self) -> Vec<Error> {
+        let mut settings = vec![
+            ("ipv4/ip_forward".to_owned(), "1"),
+            ("ipv6/conf/all/forwarding".to_owned(), "1"),
+        ];
+        if !self.shared {
+            settings.push(("ipv4/conf/all/send_redirects".to_owned(), "0"));
+        }
+        if let Some(tun) = self.tun.as_ref().filter(|tun| self.links.contains_key(*tun)) {
+            // The data plane has checked source addresses against the SA; packets from peer to peer come in and go out here.
+            settings.push((format!("ipv4/conf/{tun}/rp_filter"), "0"));
+            settings.push((format!("ipv4/conf/{tun}/send_redirects"), "0"));
+        }
+        settings
+            .iter()
+            .filter_map(|(name, value)| kernel::set(name, value).err())
+            .collect()
+    }
+
+    fn tun_index(&self) -> Option<u32> {
+        self.links.get(self.tun.as_ref()?).map(|link| link.index)
+    }
+}
+
+/// Whether an address is one of the context's own.
+pub fn is_own(plan: &Plan, address: IpAddr) -> bool {
+    plan.addresses.iter().any(|(_, own)| own.addr() == address)
+}
+
+fn kernel_routes(routes: &[TunnelRoute], device: u32) -> Vec<Route> {
+    routes
+        .iter()
+        .map(|route| Route {
+            destination: route.network,
+            gateway: None,
+            device,
+            metric: route.spi,
+            origin: Origin::Tunnel,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! Against the real kernel, in a network namespace of a thread's own. Without privilege there is nothing to test here.
+
+use std::process::Command;
+
+use config::{
+    Config, Context, Interface, Ipv4Pool, Ipv4Range, PoolAccess, Port, PortBinding, PortDevice, PortId,
+};
+use nix::sched::{CloneFlags, unshare};
+
+use super::*;
+
+/// Runs `test` on a thread with an empty network namespace.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => test(),
+        Err(error) => eprintln!("not tested: no network namespace for an ordinary user ({error})"),
+    });
+    thread.join().expect("the test");
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("ip");
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn configuration() -> Config {
+    let mut config = Config::default();
+    let mut context = Context::new(2);
+    let port = Interface {
+        primary: Some("192.0.2.1/24".parse().unwrap()),
+        secondary: vec!["2001:db8::1/64".parse().unwrap()],
+        mtu: Some(1400),
+        ..Interface::default()
+    };
+    context.interfaces.insert("outside".to_owned(), port);
+    let loopback = Interface {
+        loopback: true,
+        primary: Some("10.255.0.1/32".parse().unwrap()),
+        ..Interface::default()
+    };
+    context.interfaces.insert("loop".to_owned(), loopback);
+    context.routes.push(config::Route {
+        destination: "198.51.100.0/24".parse().unwrap(),
+        gateway: Some("192.0.2.254".parse().unwrap()),
+        interface: "outside".to_owned(),
+        precedence: 1,
+        cost: 0,
+    });
+    let pool = Ipv4Pool {
+        addresses: Ipv4Range::Network("10.30.0.0/24".parse().unwrap()),
+        access: PoolAccess::Public(0),
+        group: None,
+        hold_timer: 0,
+        include_network_and_broadcast: true,
+        allow_static: false,
+    };
+    context.ipv4_pools.insert("p".to_owned(), pool);
+    config.contexts.insert("isp".to_owned(), context);
+    let bind = Some(PortBinding {
+        interface: "outside".to_owned(),
+        context: "isp".to_owned(),
+    });
+    let port = Port {
+        device: PortDevice::Device("v0".to_owned()),
+        shutdown: false,
+        bind,
+        ..Port::default()
+    };
+    config.ports.insert(PortId { slot: 1, port: 10 }, port);
+    config
+}
+
+fn network() -> Network {
+    ip("link add v0 type veth peer name v1");
+    ip("link set v1 up");
+    ip("link add tunnels type veth peer name other");
+    ip("link set other up");
+    let mut network = Network::open(false).unwrap();
+    network.set_tun(Some("tunnels".to_owned()));
+    network
+}
+
+fn apply(network: &mut Network, config: &Config, tunnels: &TunnelRoutes) -> Vec<String> {
+    let plan = Plan::of(config, "isp", Some("tunnels"));
+    network
+        .apply(&plan, tunnels)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn configuration_is_applied_changed_and_removed() {
+    in_namespace(|| {
+        let mut network = network();
+        ip("address add 203.0.113.7/24 dev v0");
+        let none = TunnelRoutes::default();
+        let mut config = configuration();
+        assert_eq!(apply(&mut network, &config, &none), [""; 0]);
+        let v0 = ip("address show dev v0");
+        for part in ["192.0.2.1/24", "2001:db8::1/64", "mtu 1400", "203.0.113.7/24"] {
+            assert!(v0.contains(part), "{part} is missing:\n{v0}");
+        }
+        assert!(v0.contains("2001:db8::1/64 scope global nodad"), "{v0}");
+        assert!(ip("address show dev lo").contains("10.255.0.1/32"));
+        let routes = ip("route show");
+        assert!(
+            routes.contains("198.51.100.0/24 via 192.0.2.254 dev v0"),
+            "{routes}"
+        );
+        assert!(routes.contains("10.30.0.0/24 dev tunnels"), "{routes}");
+        assert_eq!(
+            apply(&mut network, &config, &none),
+            [""; 0],
+            "once more changes nothing"
+        );
+        assert_eq!(ip("route show"), routes);
+
+        let context = config.contexts.get_mut("isp").unwrap();
+        context.interfaces.get_mut("outside").unwrap().primary = Some("192.0.2.2/24".parse().unwrap());
+        context.routes.clear();
+        context.ipv4_pools.clear();
+        assert_eq!(apply(&mut network, &config, &none), [""; 0]);
+        let (v0, routes) = (ip("address show dev v0"), ip("route show"));
+        assert!(
+            v0.contains("192.0.2.2/24") && !v0.contains("192.0.2.1/24"),
+            "{v0}"
+        );
+        assert!(
+            v0.contains("203.0.113.7/24"),
+            "an address of somebody else was removed:\n{v0}"
+        );
+        assert!(
+            !routes.contains("198.51.100.0") && !routes.contains("10.30.0.0"),
+            "{routes}"
+        );
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_told_and_the_rest_is_done() {
+    in_namespace(|| {
+        let mut network = network();
+        let mut config = configuration();
+        let port = config.ports.values_mut().next().unwrap();
+        port.device = PortDevice::Device("absent".to_owned());
+        let failures = apply(&mut network, &config, &TunnelRoutes::default());
+        assert_eq!(
+            failures,
+            ["there is no device absent in this context's namespace"]
+        );
+        assert!(ip("route show").contains("10.30.0.0/24 dev tunnels"));
+        config.ports.values_mut().next().unwrap().device = PortDevice::Device("v0".to_owned());
+        let context = config.contexts.get_mut("isp").unwrap();
+        context.routes[0].gateway = Some("10.99.0.1".parse().unwrap());
+        let failures = apply(&mut network, &config, &TunnelRoutes::default());
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(
+            failures[0].starts_with("ip route add 198.51.100.0/24 via 10.99.0.1"),
+            "{failures:?}"
+        );
+    });
+}
+
+#[test]
+fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
+    in_namespace(|| {
+        let mut network = network();
+        let config = configuration();
+        let mut tunnels = TunnelRoutes::default();
+        assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
+        let many: Vec<TunnelRoute> = (0..2_500u32)
+            .map(|number| TunnelRoute {
+                network: IpNet::new(IpAddr::from((0x0a40_0000 + number).to_be_bytes()), 32).unwrap(),
+                spi: 0x0700_0000 + number,
+            })
+            .collect();
+        let twice = TunnelRoute {
+            spi: 0x0800_0001,
+            ..many[0]
+        };
+        let ipv6 = TunnelRoute {
+            network: "2001:db8:1::/48".parse().unwrap(),
+            spi: 0x0700_ffff,
+        };
+        let new = tunnels.add(1, many.iter().copied().chain([twice, ipv6]));
+        let begin = std::time::Instant::now();
+        assert!(network.add_tunnel_routes(&new).unwrap().is_empty());
+        eprintln!("{} routes in {:?}", new.len(), begin.elapsed());
+        assert!(
+            network.add_tunnel_routes(&[twice]).unwrap().is_empty(),
+            "again is no failure"
+        );
+
+        let mut restarted = Network::open(false).unwrap();
+        let mut found = restarted.found_tunnel_routes().unwrap();
+        found.sort();
+        assert_eq!(found, tunnels.after(None).collect::<Vec<_>>());
+
+        assert!(
+            network
+                .remove_tunnel_routes(&tunnels.remove([many[0]]))
+                .unwrap()
+                .is_empty()
+        );
+        let left = ip("route show 10.64.0.0/32");
+        assert!(
+            left.contains(&format!("metric {}", 0x0800_0001)),
+            "the other tunnel's route went too: {left}"
+        );
+        assert!(
+            network.remove_tunnel_routes(&[many[0]]).unwrap().is_empty(),
+            "again is no failure"
+        );
+
+        ip("link delete tunnels");
+        ip("link add tunnels type veth peer name other");
+        ip("link set other up");
+        assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
+        assert_eq!(network.found_tunnel_routes().unwrap().len(), 2_501);
+        let gone = tunnels.remove_worker(1, |_| None);
+        assert!(network.remove_tunnel_routes(&gone).unwrap().is_empty());
+        assert_eq!(network.found_tunnel_routes().unwrap(), []);
+    });
+}

@@ -1,0 +1,394 @@
+//! The whole `vpnmgr` against the real kernel, in a network namespace of a thread's own; the test plays every other task.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use bus::messages::common::{Execute, Parameter};
+use bus::messages::rmctrl::{GetSlotMap, SlotMap};
+use bus::messages::sessmgr::{Held, HeldBlock, HeldBlocks};
+use bus::messages::sit::Opened;
+use bus::messages::vpnmgr::{AddRoutes, LeaseAddress, LeaseBlock, RemoveRoutes, ReturnBlock, Route};
+use bus::{Address, Bus, Facility, Hub, dispatch};
+use nix::sched::{CloneFlags, unshare};
+use task::testing;
+use tokio::time::{sleep, timeout};
+
+const CONFIGURATION: &str = "config
+  context isp
+    interface outside
+      ip address 192.0.2.1 255.255.255.0
+    exit
+    interface loop loopback
+      ip address 10.255.0.1 255.255.255.255
+    exit
+    ip pool v4 10.30.0.0 255.255.255.0 public 0
+    ipv6 pool v6 prefix fd30::/48
+    ip route 198.51.100.0 255.255.255.0 192.0.2.254 outside
+  exit
+  port ethernet 1/10
+    device v0
+    no shutdown
+    bind interface outside isp
+  exit
+end
+";
+const VPNMGR: Address = Address::new(Facility::Vpnmgr, 2);
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs `test` on a thread with a network namespace of its own: devices `v0` and `tunnels`.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            return eprintln!("not tested: no network namespace for an ordinary user ({error})");
+        }
+        ip("link add v0 type veth peer name v1");
+        ip("link set v1 up");
+        ip("link add tunnels type veth peer name other");
+        ip("link set other up");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { timeout(Duration::from_secs(30), test()).await.expect("in time") });
+    });
+    thread.join().expect("the test");
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("ip");
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Starts a `vpnmgr` that has lived `lives` times before, and waits until it serves.
+async fn start(hub: &Hub, lives: u32) -> (Bus, tokio::task::JoinHandle<()>, task::Shutdown) {
+    let (mut task, channel) = testing::task(hub, VPNMGR, 2, std::path::Path::new("/nonexistent")).unwrap();
+    task.context = "isp".to_owned();
+    task.lives = lives;
+    let shutdown = task.shutdown.clone();
+    tokio::spawn(testing::play_sit(channel, |_| {
+        (
+            Opened {
+                interface: "tunnels".to_owned(),
+                ..Opened::default()
+            },
+            Vec::new(),
+        )
+    }));
+    let manager = tokio::spawn(async move { vpnmgr::run(task).await.unwrap() });
+    let bus = Bus::in_process_client(hub, Address::new(Facility::Cli, std::process::id() + lives));
+    while !ip("route show").contains("198.51.100.0/24") {
+        sleep(Duration::from_millis(10)).await;
+    }
+    (bus, manager, shutdown)
+}
+
+async fn show(bus: &Bus, command: &str, words: &[(&str, &str)]) -> String {
+    let parameters = words.iter().map(|(name, value)| Parameter {
+        name: (*name).into(),
+        value: (*value).into(),
+    });
+    let request = Execute {
+        command: command.to_owned(),
+        parameters: parameters.collect(),
+        context: "isp".to_owned(),
+        ..Execute::default()
+    };
+    let output = bus.request(VPNMGR, &request, DEADLINE).await.unwrap();
+    assert_eq!(output.failure, "");
+    output.heading + &output.text
+}
+
+/// Sessmgr `worker`, which holds `blocks`.
+fn play_sessmgr(hub: &Hub, worker: u32, blocks: Vec<HeldBlock>) {
+    let (bus, mut server) = Bus::in_process(hub, Address::new(Facility::Sessmgr, worker)).unwrap();
+    tokio::spawn(async move {
+        let _bus = bus;
+        while let Some(incoming) = server.next().await {
+            dispatch!(incoming, {
+                HeldBlocks => |question, responder| {
+                    assert_eq!(question.context, "isp");
+                    responder.reply(Held { blocks: blocks.clone() });
+                },
+            });
+        }
+    });
+}
+
+#[test]
+fn a_context_is_served() {
+    in_namespace(|| async {
+        let hub = Hub::new();
+        tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
+        let (bus, manager, shutdown) = start(&hub, 0).await;
+        assert!(ip("address show dev v0").contains("192.0.2.1/24"));
+        assert!(
+            ip("route show").contains("10.30.0.0/24 dev tunnels")
+                || ip("route show").contains("10.30.0.1 dev tunnels")
+        );
+
+        let block = bus
+            .request(
+                VPNMGR,
+                &LeaseBlock {
+                    pool: "v4".into(),
+                    worker: 1,
+                },
+                DEADLINE,
+            )
+            .await
+            .unwrap();
+        assert_eq!(
+            (block.failure.as_str(), block.first.as_slice(), block.count),
+            ("", &[10, 30, 0, 1][..], 31)
+        );
+        let other = bus
+            .request(
+                VPNMGR,
+                &LeaseBlock {
+                    pool: "v4".into(),
+                    worker: 2,
+                },
+                DEADLINE,
+            )
+            .await
+            .unwrap();
+        assert_eq!(other.first, [10, 30, 0, 32]);
+        let prefixes = bus
+            .request(
+                VPNMGR,
+                &LeaseBlock {
+                    pool: "v6".into(),
+                    worker: 1,
+                },
+                DEADLINE,
+            )
+            .await
+            .unwrap();
+        assert_eq!(
+            (prefixes.prefix_length, prefixes.count, prefixes.first.len()),
+            (64, 1024, 16)
+        );
+        let none = bus
+            .request(
+                VPNMGR,
+                &LeaseBlock {
+                    pool: "x".into(),
+                    worker: 1,
+                },
+                DEADLINE,
+            )
+            .await
+            .unwrap();
+        assert_eq!(none.failure, "there is no ip pool x");
+        let returned = ReturnBlock {
+            pool: "v4".into(),
+            worker: 1,
+            first: block.first,
+        };
+        bus.request(VPNMGR, &returned, DEADLINE).await.unwrap();
+
+        let lease = |address: [u8; 4], release| LeaseAddress {
+            address: address.to_vec(),
+            worker: 1,
+            release,
+        };
+        let inside = bus
+            .request(VPNMGR, &lease([10, 30, 0, 77], false), DEADLINE)
+            .await
+            .unwrap();
+        assert_eq!((inside.failure.as_str(), inside.pool.as_str()), ("", "v4"));
+        let taken = bus
+            .request(VPNMGR, &lease([10, 30, 0, 40], false), DEADLINE)
+            .await
+            .unwrap();
+        assert!(taken.failure.contains("sessmgr 2"), "{}", taken.failure);
+        let own = bus
+            .request(VPNMGR, &lease([192, 0, 2, 1], false), DEADLINE)
+            .await
+            .unwrap();
+        assert_eq!(own.failure, "192.0.2.1 is an address of this context itself");
+        let outside = bus
+            .request(VPNMGR, &lease([172, 16, 0, 9], false), DEADLINE)
+            .await
+            .unwrap();
+        assert_eq!((outside.failure.as_str(), outside.pool.as_str()), ("", ""));
+        assert!(ip("route show").contains("172.16.0.9 dev tunnels"));
+        bus.request(VPNMGR, &lease([172, 16, 0, 9], true), DEADLINE)
+            .await
+            .unwrap();
+        assert!(!ip("route show").contains("172.16.0.9"));
+
+        let route = Route {
+            network: vec![10, 20, 1, 0],
+            length: 24,
+            spi: 0x0700_0001,
+        };
+        let add = AddRoutes {
+            worker: 1,
+            routes: vec![route.clone()],
+        };
+        assert_eq!(bus.request(VPNMGR, &add, DEADLINE).await.unwrap().failure, "");
+        assert!(ip("route show").contains("10.20.1.0/24 dev tunnels"));
+        let bad = AddRoutes {
+            worker: 1,
+            routes: vec![Route {
+                length: 33,
+                ..route.clone()
+            }],
+        };
+        assert_ne!(bus.request(VPNMGR, &bad, DEADLINE).await.unwrap().failure, "");
+
+        let pools = show(&bus, "show ip pool", &[]).await;
+        assert!(pools.contains("PG00  v4") && !pools.contains("v6"), "{pools}");
+        let interfaces = show(&bus, "show ip interface", &[("summary", "")]).await;
+        assert!(
+            interfaces.contains("outside") && interfaces.contains("192.0.2.1/24"),
+            "{interfaces}"
+        );
+        let one = show(&bus, "show ip interface", &[("name", ""), ("name", "loop")]).await;
+        assert!(
+            one.contains("Intf Type:         Loopback") && !one.contains("outside"),
+            "{one}"
+        );
+        let routes = show(&bus, "show ip route", &[]).await;
+        for part in ["198.51.100.0/24", "static", "connected", "SPI 0x07000001"] {
+            assert!(routes.contains(part), "{part} is missing:\n{routes}");
+        }
+        let ports = show(&bus, "show port table", &[]).await;
+        assert!(
+            ports.contains("1/10   v0") && ports.contains("Enabled"),
+            "{ports}"
+        );
+
+        let remove = RemoveRoutes {
+            worker: 1,
+            routes: vec![route],
+        };
+        bus.request(VPNMGR, &remove, DEADLINE).await.unwrap();
+        assert!(!ip("route show").contains("10.20.1.0/24"));
+        shutdown.request(DEADLINE);
+        manager.await.unwrap();
+    });
+}
+
+#[test]
+fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
+    in_namespace(|| async {
+        let hub = Hub::new();
+        tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
+        let (rmctrl, mut slots) = Bus::in_process(&hub, Address::only(Facility::Rmctrl)).unwrap();
+        tokio::spawn(async move {
+            let _rmctrl = rmctrl;
+            while let Some(incoming) = slots.next().await {
+                let map = SlotMap {
+                    version: 1,
+                    workers: vec![1; 255],
+                };
+                dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(map) });
+            }
+        });
+        let (bus, manager, shutdown) = start(&hub, 0).await;
+        let block = bus
+            .request(
+                VPNMGR,
+                &LeaseBlock {
+                    pool: "v4".into(),
+                    worker: 1,
+                },
+                DEADLINE,
+            )
+            .await
+            .unwrap();
+        let route = Route {
+            network: vec![10, 20, 1, 0],
+            length: 24,
+            spi: 0x0700_0001,
+        };
+        bus.request(
+            VPNMGR,
+            &AddRoutes {
+                worker: 1,
+                routes: vec![route],
+            },
+            DEADLINE,
+        )
+        .await
+        .unwrap();
+        shutdown.request(DEADLINE);
+        manager.await.unwrap();
+        assert!(ip("route show").contains("10.20.1.0/24"), "the kernel keeps it");
+
+        let (bus, manager, shutdown) = start(&hub, 1).await;
+        assert!(
+            ip("route show").contains("10.20.1.0/24"),
+            "the next life keeps it"
+        );
+        let refused = bus
+            .request(
+                VPNMGR,
+                &LeaseBlock {
+                    pool: "v4".into(),
+                    worker: 2,
+                },
+                DEADLINE,
+            )
+            .await;
+        assert!(
+            refused.is_err(),
+            "leased before the workers were heard: {refused:?}"
+        );
+        let held = HeldBlock {
+            pool: "v4".into(),
+            first: block.first.clone(),
+            count: block.count,
+            single: false,
+        };
+        play_sessmgr(&hub, 1, vec![held]);
+        play_sessmgr(&hub, 2, Vec::new());
+        let next = loop {
+            match bus
+                .request(
+                    VPNMGR,
+                    &LeaseBlock {
+                        pool: "v4".into(),
+                        worker: 2,
+                    },
+                    DEADLINE,
+                )
+                .await
+            {
+                Ok(block) => break block,
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        };
+        assert_ne!(next.first, block.first, "given twice");
+        // The tunnels of the worker are gone with its ipsecmgr; the slot map says that the found route is one of them.
+        loop {
+            let all = RemoveRoutes {
+                worker: 1,
+                routes: Vec::new(),
+            };
+            bus.request(VPNMGR, &all, DEADLINE).await.unwrap();
+            if !ip("route show").contains("10.20.1.0/24") {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        shutdown.request(DEADLINE);
+        manager.await.unwrap();
+    });
+}
