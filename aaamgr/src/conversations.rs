@@ -1,0 +1,234 @@
+//! EAP conversations under way: one for each peer that authenticates, between its `ipsecmgr` and a RADIUS server.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bus::Address;
+use bus::messages::aaamgr::{EapAnswer, EapRound};
+use eap::{Action, Authenticator, Failure, Start, Verdict};
+use radius::{Code, Reply, Ticket};
+use zeroize::Zeroize;
+
+use crate::attributes::authorization;
+use crate::settings::GroupKey;
+
+/// Our side of a conversation: which `ipsecmgr`, and the IKE SPI of its peer.
+pub type ConversationKey = (Address, u64);
+
+/// Who gets the answer of a round.
+pub type Answer = Box<dyn FnOnce(Wiped) + Send>;
+
+/// An answer whose keys are overwritten when it is dropped.
+#[derive(Debug, Default)]
+pub struct Wiped(pub EapAnswer);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.msk.zeroize();
+    }
+}
+
+/// A conversation.
+pub struct Conversation {
+    /// The group whose servers are asked.
+    pub group: GroupKey,
+    /// Outer address of the peer, for the servers.
+    pub calling_station: String,
+    /// The last reply, which the next request continues.
+    pub last: Option<Reply>,
+    /// The request under way, and who waits for what comes of it.
+    pub pending: Option<(Ticket, Answer)>,
+    authenticator: Authenticator,
+    touched: Instant,
+}
+
+/// What to do after a round of the peer or a reply of a server.
+pub enum Next {
+    /// Ask the server, with this EAP response.
+    Ask(Vec<u8>),
+    /// Answer the peer; the conversation goes on.
+    Continue(Wiped),
+    /// Answer the peer; the conversation is over.
+    End(Wiped),
+}
+
+/// All conversations.
+#[derive(Default)]
+pub struct Conversations {
+    all: HashMap<ConversationKey, Conversation>,
+    by_ticket: HashMap<(GroupKey, Ticket), ConversationKey>,
+}
+
+impl Conversations {
+    /// The conversation of a peer.
+    pub fn get_mut(&mut self, key: &ConversationKey) -> Option<&mut Conversation> {
+        self.all.get_mut(key)
+    }
+
+    /// Adds a conversation. False when there are too many.
+    pub fn begin(&mut self, key: ConversationKey, conversation: Conversation) -> bool {
+        let room = self.all.len() < MAX_CONVERSATIONS;
+        if room {
+            self.all.insert(key, conversation);
+        }
+        room
+    }
+
+    /// Notes that a conversation waits for a server.
+    pub fn wait(&mut self, key: ConversationKey, ticket: Ticket, answer: Answer) {
+        if let Some(conversation) = self.all.get_mut(&key) {
+            conversation.pending = Some((ticket, answer));
+            self.by_ticket.insert((conversation.group.clone(), ticket), key);
+        }
+    }
+
+    /// A request is over: whose it was, and who waits.
+    pub fn completed(&mut self, group: &GroupKey, ticket: Ticket) -> Option<(ConversationKey, Answer)> {
+        let key = self.by_ticket.remove(&(group.clone(), ticket))?;
+        let (_, answer) = self.all.get_mut(&key)?.pending.take()?;
+        Some((key, answer))
+    }
+
+    /// Ends a conversation. Returns its group and the ticket of the request under way.
+    pub fn end(&mut self, key: &ConversationKey) -> Option<(GroupKey, Option<Ticket>)> {
+        let conversation = self.all.remove(key)?;
+        let ticket = conversation.pending.map(|(ticket, _)| ticket);
+        if let Some(ticket) = ticket {
+            self.by_ticket.remove(&(conversation.group.clone(), ticket));
+        }
+        Some((conversation.group, ticket))
+    }
+
+    /// Conversations that nobody has continued for too long.
+    pub fn stale(&self, now: Instant) -> Vec<ConversationKey> {
+        let stale = |conversation: &Conversation| {
+            now.saturating_duration_since(conversation.touched) > LONGEST_SILENCE
+        };
+        self.all
+            .iter()
+            .filter(|(_, conversation)| stale(conversation))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+}
+
+impl Conversation {
+    /// A conversation that has not begun.
+    pub fn new(group: GroupKey, calling_station: String, now: Instant) -> Self {
+        Self {
+            group,
+            calling_station,
+            last: None,
+            pending: None,
+            authenticator: Authenticator::new(),
+            touched: now,
+        }
+    }
+
+    /// The first round: the IKE identity, or without one the question for it.
+    pub fn start(&mut self, round: &EapRound) -> Next {
+        let start = match round.identity.as_bytes() {
+            [] => Start::AskIdentity,
+            identity => Start::Identity(identity),
+        };
+        let action = self.authenticator.start(start);
+        self.after(action, None)
+    }
+
+    /// The peer answered.
+    pub fn peer_answered(&mut self, eap: &[u8], now: Instant) -> Next {
+        self.touched = now;
+        let action = self.authenticator.from_peer(eap);
+        self.after(action, None)
+    }
+
+    /// A server answered.
+    pub fn server_answered(&mut self, reply: Reply, now: Instant) -> Next {
+        self.touched = now;
+        let verdict = match reply.code() {
+            Code::AccessAccept => Verdict::Accept,
+            Code::AccessChallenge => Verdict::Challenge,
+            _ => Verdict::Reject,
+        };
+        let action = self
+            .authenticator
+            .from_aaa(verdict, reply.packet().eap().as_deref());
+        let next = self.after(action, Some(&reply));
+        self.last = Some(reply);
+        next
+    }
+
+    /// No server answered.
+    pub fn server_failed(&mut self, reason: &str) -> Next {
+        let action = self.authenticator.aaa_timeout();
+        let mut next = self.after(action, None);
+        if let Next::End(answer) = &mut next {
+            answer.0.failure = reason.to_owned();
+        }
+        next
+    }
+
+    /// Who the peer says it is.
+    pub fn user(&self) -> String {
+        String::from_utf8_lossy(self.authenticator.identity()).into_owned()
+    }
+
+    fn after(&self, action: Result<Action, eap::Discard>, reply: Option<&Reply>) -> Next {
+        let method = self.authenticator.method().map_or(0, |method| method.0.into());
+        let answer = |eap: Vec<u8>| EapAnswer {
+            eap,
+            method,
+            ..EapAnswer::default()
+        };
+        match action {
+            Ok(Action::ToAaa(response)) => Next::Ask(response),
+            Ok(Action::ToPeer(request)) => Next::Continue(Wiped(answer(request))),
+            Ok(Action::Succeed(success)) => Next::End(self.success(answer(success), reply)),
+            Ok(Action::Fail(failure, cause)) => {
+                let failure_text = match (
+                    cause,
+                    reply.and_then(|reply| reply.packet().text(radius::Attribute::ReplyMessage)),
+                ) {
+                    (Failure::Rejected, Some(message)) => format!("{cause}: {message:?}"),
+                    _ => cause.to_string(),
+                };
+                Next::End(Wiped(EapAnswer {
+                    failure: failure_text,
+                    ..answer(failure)
+                }))
+            }
+            // IKE has authenticated nothing yet but has delivered exactly this once: there will be no better one.
+            Err(discard) => Next::End(Wiped(EapAnswer {
+                failure: discard.to_string(),
+                ..answer(Vec::new())
+            })),
+        }
+    }
+
+    fn success(&self, answer: EapAnswer, reply: Option<&Reply>) -> Wiped {
+        let mut answer = Wiped(EapAnswer {
+            success: true,
+            user: self.user(),
+            ..answer
+        });
+        let Some(reply) = reply else { return answer };
+        if let Some(user) = reply.packet().text(radius::Attribute::UserName) {
+            answer.0.user = user.to_owned();
+        }
+        if let Some(msk) = reply.mppe_keys().and_then(|keys| keys.msk()) {
+            answer.0.msk = msk.to_vec();
+        }
+        answer.0.authorization = Some(authorization(reply.packet()));
+        answer
+    }
+}
+
+/// Conversations at a time: what the IKE side lets half-open peers be.
+const MAX_CONVERSATIONS: usize = 50_000;
+/// Time between two rounds of a peer after which it is given up.
+const LONGEST_SILENCE: Duration = Duration::from_secs(120);
