@@ -21,7 +21,6 @@ counters! {
         LOCAL_CERT_CURRENT   Gauge   Bits32 "ikev2-current-local-cert-auth-method" "Current Local Certificate";
         LOCAL_CERT_ATTEMPT   Counter Bits32 "ikev2-attempt-local-cert-auth-method" "Attempted Local Certificate";
         LOCAL_CERT_SUCCESS   Counter Bits32 "ikev2-success-local-cert-auth-method" "Successful Local Certificate";
-        LOCAL_CERT_FAIL      Counter Bits32 "ikev2-failure-local-cert-auth-method" "Failed Local Certificate";
         REMOTE_CERT_CURRENT  Gauge   Bits32 "ikev2-current-remote-cert-auth-method" "Current Remote Certificate";
         REMOTE_CERT_ATTEMPT  Counter Bits32 "ikev2-attempt-remote-cert-auth-method" "Attempted Remote Certificate";
         REMOTE_CERT_SUCCESS  Counter Bits32 "ikev2-success-remote-cert-auth-method" "Successful Remote Certificate";

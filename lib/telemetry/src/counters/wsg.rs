@@ -29,7 +29,6 @@ counters! {
         DISC_NO_RESOURCE     Counter Bits32 "wsg-total-disconnected-no-resource" "No resource";
         DISC_AUTH_FAILURE    Counter Bits32 "wsg-total-disconnected-auth-failure" "Auth failure";
         DISC_DUPLICATE       Counter Bits32 "wsg-total-disconnected-duplicate-request" "Duplicate request";
-        DISC_ADDRESS         Counter Bits32 "wsg-total-disconnected-addr-assign-failure" "Address assignment failure";
         DISC_MISC            Counter Bits32 "wsg-total-disconnected-misc-reasons" "Misc reasons";
         TX_PACKETS           Counter Bits64 "wsg-total-packets-sent" "Packets sent";
         TX_OCTETS            Counter Bits64 "wsg-total-bytes-sent" "Octets sent";
