@@ -368,6 +368,7 @@ bind interface ran isp
 #exit
 end
 ",
+        &Visible,
     );
     assert_eq!(checked.errors, []);
     let found = |line: usize, part: &str| {
