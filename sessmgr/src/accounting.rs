@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use bus::messages::aaamgr::{AccountingKind, AccountingRecord};
+use services::DisconnectReason;
 use telemetry::events::{self, AccountingLost};
 
 use crate::admission::octets;
-use crate::reason::Reason;
+use crate::reason::terminate_cause;
 use crate::session::Session;
 
 /// Records that `aaamgr` has not taken over yet.
@@ -56,7 +57,7 @@ pub fn record(
     kind: AccountingKind,
     seconds: u32,
     time: u64,
-    end: Option<Reason>,
+    end: Option<DisconnectReason>,
 ) -> AccountingRecord {
     let address = |given: &Option<crate::session::Assigned>| {
         given
@@ -76,7 +77,7 @@ pub fn record(
         bytes_out: session.usage.bytes_out,
         packets_in: session.usage.packets_in,
         packets_out: session.usage.packets_out,
-        terminate_cause: end.map_or(0, Reason::terminate_cause),
+        terminate_cause: end.map_or(0, terminate_cause),
         calling_station: session.peer.to_string(),
         service: session.service.name.to_string(),
         time,

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use services::DisconnectReason;
 use telemetry::counters::wsg;
 use telemetry::{Counters, Scope};
 
 use crate::policy::Service;
-use crate::reason::Reason;
+use crate::reason;
 use crate::session::Usage;
 
 /// Pages by context and service.
@@ -72,7 +73,7 @@ impl ServicePage {
     }
 
     /// A session is gone.
-    pub fn released(&self, connected: bool, ipv4: bool, ipv6: bool, reason: Reason) {
+    pub fn released(&self, connected: bool, ipv4: bool, ipv6: bool, reason: DisconnectReason) {
         self.0.dec(wsg::CURRENT_SESSIONS);
         if connected {
             self.0.dec(wsg::CURRENT_ACTIVE);
@@ -82,7 +83,9 @@ impl ServicePage {
             self.0.inc(wsg::SIMPLE_IP_FAILURES);
         }
         self.0.inc(wsg::DISCONNECTED);
-        reason.counters().iter().for_each(|counter| self.0.inc(*counter));
+        reason::counters(reason)
+            .iter()
+            .for_each(|counter| self.0.inc(*counter));
     }
 
     /// Traffic was carried.

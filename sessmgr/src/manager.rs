@@ -221,7 +221,7 @@ impl Shell {
                         ipsecmgr,
                         DeleteTunnels {
                             ike_spis,
-                            reason: reason.name().to_owned(),
+                            reason: reason.text().to_owned(),
                         },
                     );
                 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ikev2::Identity;
+use services::DisconnectReason;
 
 use crate::policy::{PoolKey, Service};
-use crate::reason::Reason;
 
 /// Where an address of a session comes from, and goes back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub struct Session {
     /// How far it has come.
     pub phase: Phase,
     /// Why we have asked `ipsecmgr` to end it.
-    pub ending: Option<Reason>,
+    pub ending: Option<DisconnectReason>,
     /// Number of the call: names it in accounting and in `show`.
     pub call: u64,
     /// When it began: nanoseconds since the Unix epoch.

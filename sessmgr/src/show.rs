@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use bus::messages::common::{Execute, Output, Total};
 use config::{Exec, LOCAL};
+use services::DisconnectReason;
 use telemetry::counters::wsg;
 use telemetry::{Reader, Scope};
 
-use crate::reason::Reason;
 use crate::session::{Phase, Session};
 use crate::state::State;
 
@@ -227,7 +227,7 @@ fn clear(state: &mut State, filter: &Filter<'_>) -> Output {
         .filter(|(_, session)| filter.takes(session));
     let chosen: Vec<u64> = chosen.map(|(ike_spi, _)| ike_spi).collect();
     let value = chosen.len() as u64;
-    state.end_all(chosen, Reason::Admin);
+    state.end_all(chosen, DisconnectReason::Admin);
     Output {
         totals: vec![total("Number of subscribers cleared", value)],
         ..Output::default()

@@ -10,6 +10,7 @@ use bus::messages::aaamgr::AccountingKind;
 use bus::messages::sessmgr::{ConnectedSession, HeldBlock, Released};
 use config::Config;
 use ikev2::Identity;
+use services::DisconnectReason as Reason;
 use telemetry::Counters;
 use telemetry::counters::{session as counted, wsg};
 
@@ -18,7 +19,6 @@ use crate::admission::octets;
 use crate::blocks::{Blocks, Lease};
 use crate::counters::ServiceCounters;
 use crate::policy::{Policy, PoolKey, Service};
-use crate::reason::Reason;
 use crate::session::{Assigned, Phase, Session, Sessions, Source, Usage};
 use crate::usage::Meter;
 
@@ -115,12 +115,22 @@ impl State {
     }
 
     /// A peer was not admitted.
-    pub fn refused(&mut self, context: &str, service: &str, found: Vec<Assigned>, now: Instant) {
+    pub fn refused(
+        &mut self,
+        context: &str,
+        service: &str,
+        no_address: bool,
+        found: Vec<Assigned>,
+        now: Instant,
+    ) {
         self.counters.inc(counted::REJECTED);
         let service = self.policy.find(context, service).cloned();
         if let Some(counters) = service.as_ref().and_then(|service| self.services.of(service)) {
             counters.inc(wsg::ATTEMPTS_FAILED);
             counters.inc(wsg::SIMPLE_IP_FAILURES);
+            if no_address {
+                counters.inc(wsg::DISC_ADDRESS);
+            }
         }
         // Nothing was used, so nothing is held for anybody.
         for assigned in found {
@@ -229,7 +239,8 @@ impl State {
             return;
         };
         // When it was us who wanted the end, we know best why.
-        let reason = session.ending.unwrap_or(Reason::from_number(released.reason));
+        let told = Reason::from_number(released.reason).unwrap_or(Reason::Local);
+        let reason = session.ending.unwrap_or(told);
         self.counters.inc(counted::DISCONNECTED);
         self.counters.dec(counted::CURRENT_CALLS);
         self.counters.dec(counted::WSG_CURRENT);
@@ -276,7 +287,7 @@ impl State {
             self.released(
                 &Released {
                     ike_spi,
-                    reason: IPSECMGR_DEATH,
+                    reason: Reason::IpsecmgrDeath.number(),
                     ..Released::default()
                 },
                 now,
@@ -396,6 +407,18 @@ impl State {
         let Some(session) = self.sessions.get_mut(ike_spi) else {
             return;
         };
+        // Its set-up failed and nobody told us: the verdict came too late for `ipsecmgr`.
+        if session.phase == Phase::Arrived && now.saturating_duration_since(session.active) > LONGEST_SETUP {
+            let reason = Reason::SetupTimeout.number();
+            return self.released(
+                &Released {
+                    ike_spi,
+                    reason,
+                    ..Released::default()
+                },
+                now,
+            );
+        }
         let Some(begin) = session.connected.filter(|_| session.phase == Phase::Connected) else {
             return;
         };
@@ -498,8 +521,6 @@ impl State {
     }
 }
 
-/// Number of [`Reason::IpsecmgrDeath`].
-const IPSECMGR_DEATH: u32 = 287;
 /// A sweep over all sessions takes so many steps ...
 const SWEEP_STEPS: usize = 20;
 /// ... at this distance.
@@ -510,3 +531,5 @@ const PREFETCH: usize = 512;
 const DRY_SPELL: Duration = Duration::from_secs(5);
 /// Sessions ended by one request.
 const END_AT_ONCE: usize = 1_000;
+/// A session that is not connected after so long is not coming: IKE gives up its half-open SAs much earlier.
+const LONGEST_SETUP: Duration = Duration::from_secs(600);

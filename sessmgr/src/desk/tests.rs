@@ -12,13 +12,13 @@ use config::{
     AaaGroup, Config, Context, DeploymentMode, DnsServers, Ipv4Pool, Ipv4Range, Ipv6Pool, PoolAccess,
     RadiusPolicy, RadiusServer, SecretText, ServiceBinding, WsgService,
 };
+use services::DisconnectReason as Reason;
 use telemetry::Counters;
 use telemetry::counters::session as counted;
 
 use super::*;
 use crate::blocks::Lease;
 use crate::policy::PoolKey;
-use crate::reason::Reason;
 use crate::session::Usage;
 use crate::state::Errand;
 use crate::usage::Meter;
@@ -527,6 +527,20 @@ fn time_limits_end_sessions_and_traffic_keeps_them() {
     );
     assert_eq!(world.counters.get(counted::CURRENT_DISCONNECTING), 0);
     assert_eq!(world.counters.get(counted::CURRENT_ACTIVE), 1);
+}
+
+#[test]
+fn a_session_whose_set_up_was_forgotten_does_not_stay_for_ever() {
+    let mut world = World::new(|_| ());
+    world.stock("v4", "10.30.0.1", 8);
+    world.admit(ask(1, "host", "ue1"));
+    world.pass(599);
+    assert_eq!(world.state.sessions.len(), 1);
+    world.pass(2);
+    assert_eq!(world.state.sessions.len(), 0);
+    assert_eq!(world.state.blocks.free(&key("v4")), 8);
+    assert_eq!(world.counters.get(counted::CURRENT_ARRIVED), 0);
+    assert_eq!(world.counters.get(counted::FAILED), 1);
 }
 
 #[test]
