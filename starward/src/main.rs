@@ -88,6 +88,9 @@ fn live(facility: Facility, instance: u32) -> ExitCode {
     match facility {
         Facility::Rmctrl => task::main(facility, instance, rmctrl::run),
         Facility::Sct => task::main(facility, instance, sct::run),
+        Facility::Vpnmgr => task::main(facility, instance, vpnmgr::run),
+        Facility::Sessmgr => task::main(facility, instance, sessmgr::run),
+        Facility::Aaamgr => task::main(facility, instance, aaamgr::run),
         other => fail(format!("{other} is not a process of its own")),
     }
 }
