@@ -146,7 +146,7 @@ fn decide(
                 peer: &peer,
                 reason: &refusal.text,
             });
-            state.refused(context, service, refusal.no_address, found, now);
+            state.refused(context, service, found, now);
             Ok(Verdict {
                 ike_spi,
                 refusal: refusal.text,

@@ -115,22 +115,12 @@ impl State {
     }
 
     /// A peer was not admitted.
-    pub fn refused(
-        &mut self,
-        context: &str,
-        service: &str,
-        no_address: bool,
-        found: Vec<Assigned>,
-        now: Instant,
-    ) {
+    pub fn refused(&mut self, context: &str, service: &str, found: Vec<Assigned>, now: Instant) {
         self.counters.inc(counted::REJECTED);
         let service = self.policy.find(context, service).cloned();
         if let Some(counters) = service.as_ref().and_then(|service| self.services.of(service)) {
             counters.inc(wsg::ATTEMPTS_FAILED);
             counters.inc(wsg::SIMPLE_IP_FAILURES);
-            if no_address {
-                counters.inc(wsg::DISC_ADDRESS);
-            }
         }
         // Nothing was used, so nothing is held for anybody.
         for assigned in found {
