@@ -25,11 +25,12 @@ pub fn traffic_class(policy: DscpPolicy, inner: u8) -> u8 {
     }
 }
 
-/// Carries the ECN field of the outer header over to the inner packet (RFC 6040 4.2). The DSCP of the inner packet stays (RFC 4301 5.1.2.1).
+/// Carries the ECN field of the outer header over to the inner packet (RFC 6040 4.2), and returns the inner packet's traffic class from now on. Its DSCP stays
+/// (RFC 4301 5.1.2.1).
 ///
 /// # Errors
 /// [`Cause::Ecn`] when congestion must be told and cannot be: the packet is to be dropped.
-pub fn propagate_ecn(outer: u8, packet: &mut [u8], inner: &Packet) -> Result<(), Cause> {
+pub fn propagate_ecn(outer: u8, packet: &mut [u8], inner: &Packet) -> Result<u8, Cause> {
     let (outer, own) = (outer & ECN_MASK, inner.traffic_class & ECN_MASK);
     let ecn = match (own, outer) {
         (NOT_ECT, CE) => return Err(Cause::Ecn),
@@ -38,10 +39,11 @@ pub fn propagate_ecn(outer: u8, packet: &mut [u8], inner: &Packet) -> Result<(),
         (_, ECT_1) => ECT_1,
         _ => own,
     };
+    let class = inner.traffic_class & !ECN_MASK | ecn;
     if ecn != own {
-        set_traffic_class(packet, inner.traffic_class & !ECN_MASK | ecn).ok_or(Cause::NotIp)?;
+        set_traffic_class(packet, class).ok_or(Cause::NotIp)?;
     }
-    Ok(())
+    Ok(class)
 }
 
 /// The DF bit of an outer IPv4 header (RFC 4301 8.1).
@@ -183,7 +185,7 @@ mod tests {
                     match expected {
                         None => assert_eq!(result, Err(Cause::Ecn)),
                         Some(ecn) => {
-                            assert_eq!(result, Ok(()));
+                            assert_eq!(result, Ok(0xb8 | ecn));
                             assert_eq!(Packet::parse(&data).unwrap().traffic_class, 0xb8 | ecn);
                         }
                     }

@@ -1,0 +1,258 @@
+//! What the data plane counts: once here, in batches, and from here into the counter page and `show iftask statistics`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use telemetry::Counters;
+use telemetry::counters::{Counter, ipsec};
+
+macro_rules! counts {
+    ($($name:ident: $label:literal, $section:ident, $telemetry:expr;)*) => {
+        /// Something that happens to a packet.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Count { $(#[doc = $label] $name,)* }
+
+        impl Count {
+            /// In the order of `show`.
+            pub(crate) const ALL: &[Count] = &[$(Count::$name,)*];
+
+            /// As `show` prints it.
+            pub(crate) const fn label(self) -> &'static str {
+                match self { $(Count::$name => $label,)* }
+            }
+
+            /// Under which heading.
+            pub(crate) const fn section(self) -> Section {
+                match self { $(Count::$name => Section::$section,)* }
+            }
+
+            /// The counters of the node's table that move with it: packets, and octets if those are counted.
+            const fn telemetry(self) -> Option<Pair> {
+                match self { $(Count::$name => $telemetry,)* }
+            }
+        }
+    };
+}
+
+/// Headings of `show iftask statistics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Encrypted,
+    Clear,
+    Strays,
+    InboundDrops,
+    OutboundDrops,
+}
+
+impl Section {
+    pub(crate) const ALL: [Section; 5] = [
+        Self::Encrypted,
+        Self::Clear,
+        Self::Strays,
+        Self::InboundDrops,
+        Self::OutboundDrops,
+    ];
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Encrypted => "Encrypted Side",
+            Self::Clear => "Clear Side",
+            Self::Strays => "Between Workers",
+            Self::InboundDrops => "Drops, From the Peer",
+            Self::OutboundDrops => "Drops, To the Peer",
+        }
+    }
+}
+
+counts! {
+    EspReceived: "ESP packets received", Encrypted, Some(Pair::RECEIVED);
+    EspSent: "ESP packets sent", Encrypted, Some(Pair::SENT);
+    GroBuffers: "Reads (coalesced by the kernel)", Encrypted, None;
+    GsoSends: "Sends (segmented by the kernel)", Encrypted, None;
+    Keepalives: "NAT keepalives received", Encrypted, None;
+    KeepalivesSent: "NAT keepalives sent", Encrypted, None;
+    EndpointsLearned: "Peer addresses learned", Encrypted, None;
+
+    Delivered: "Packets delivered", Clear, None;
+    Writes: "Writes (super-packets)", Clear, None;
+    ClearReceived: "Packets to be sent", Clear, None;
+    Reads: "Reads (super-packets)", Clear, None;
+    Fragmented: "Packets fragmented", Clear, Some(Pair::FRAGMENTED);
+    TooBigSent: "Too-big messages sent", Clear, None;
+    Dummies: "Dummy packets discarded", Clear, None;
+
+    StraySent: "Packets passed on", Strays, Some(Pair::STRAYS_SENT);
+    StrayReceived: "Packets taken", Strays, Some(Pair::STRAYS_RECEIVED);
+    StrayLost: "Packets lost, ring full", Strays, Some(Pair::STRAYS_LOST);
+
+    NoSa: "No SA", InboundDrops, Some(Pair::NO_SA);
+    Inactive: "SA not active", InboundDrops, Some(Pair::NO_SA);
+    NotEsp: "Neither ESP nor keepalive", InboundDrops, Some(Pair::INVALID);
+    Truncated: "Truncated", InboundDrops, Some(Pair::UNDERRUN);
+    Replayed: "Replayed or too old", InboundDrops, Some(Pair::REPLAY);
+    BadIcv: "Integrity check failed", InboundDrops, Some(Pair::AUTH_ERROR);
+    Malformed: "Bad padding or no IP inside", InboundDrops, Some(Pair::INVALID);
+    Congestion: "Congestion met, not ECN-capable", InboundDrops, Some(Pair::DISCARD);
+    NotSelected: "Selector mismatch", InboundDrops, Some(Pair::IGNORED);
+    NotDelivered: "Refused by the clear side", InboundDrops, Some(Pair::DISCARD);
+
+    ClearNoSa: "No SA", OutboundDrops, Some(Pair::CLEAR_NO_SA);
+    NotIp: "No IP packet", OutboundDrops, Some(Pair::INVALID);
+    TooBig: "Too big", OutboundDrops, Some(Pair::TOO_BIG);
+    SequenceSpent: "Sequence numbers used up", OutboundDrops, Some(Pair::DISCARD);
+    NoSocket: "No socket for its address", OutboundDrops, Some(Pair::DISCARD);
+    NotSent: "Refused by the encrypted side", OutboundDrops, Some(Pair::DISCARD);
+    Unusable: "SA that cannot be used", OutboundDrops, Some(Pair::DISCARD);
+}
+
+/// A packet counter of the node's table, and the octet counter beside it.
+#[derive(Clone, Copy)]
+struct Pair(Counter, Option<Counter>);
+
+impl Pair {
+    const RECEIVED: Self = Self(ipsec::RX_ESP_PACKETS, Some(ipsec::RX_ESP_OCTETS));
+    const SENT: Self = Self(ipsec::TX_ESP_PACKETS, Some(ipsec::TX_ESP_OCTETS));
+    const FRAGMENTED: Self = Self(ipsec::FRAGMENTED, None);
+    const STRAYS_SENT: Self = Self(ipsec::STRAYS_SENT, None);
+    const STRAYS_RECEIVED: Self = Self(ipsec::STRAYS_RECEIVED, None);
+    const STRAYS_LOST: Self = Self(ipsec::STRAYS_LOST, None);
+    const NO_SA: Self = Self(ipsec::BAD_RECORD_PACKETS, Some(ipsec::BAD_RECORD_OCTETS));
+    const INVALID: Self = Self(ipsec::INVALID_PACKETS, Some(ipsec::INVALID_OCTETS));
+    const UNDERRUN: Self = Self(ipsec::UNDERRUN_PACKETS, Some(ipsec::UNDERRUN_OCTETS));
+    const REPLAY: Self = Self(ipsec::REPLAY_PACKETS, Some(ipsec::REPLAY_OCTETS));
+    const AUTH_ERROR: Self = Self(ipsec::AUTH_ERROR_PACKETS, Some(ipsec::AUTH_ERROR_OCTETS));
+    const DISCARD: Self = Self(ipsec::DISCARD_PACKETS, Some(ipsec::DISCARD_OCTETS));
+    const IGNORED: Self = Self(ipsec::IGNORED_PACKETS, Some(ipsec::IGNORED_OCTETS));
+    const CLEAR_NO_SA: Self = Self(ipsec::CLEAR_NO_SA, None);
+    const TOO_BIG: Self = Self(ipsec::TOO_BIG, None);
+}
+
+/// Numbers of one worker: written by the data plane once a round, read by `show`.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    packets: [AtomicU64; COUNTS],
+    /// Nanoseconds that the data plane has worked.
+    pub(crate) busy_ns: AtomicU64,
+    /// Nanoseconds since it started.
+    pub(crate) alive_ns: AtomicU64,
+    /// How often it woke up.
+    pub(crate) rounds: AtomicU64,
+    /// Child SAs it knows.
+    pub(crate) sas: AtomicU64,
+}
+
+impl Statistics {
+    /// All zero.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            packets: [const { AtomicU64::new(0) }; COUNTS],
+            busy_ns: AtomicU64::new(0),
+            alive_ns: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
+            sas: AtomicU64::new(0),
+        })
+    }
+
+    /// How many there were.
+    pub(crate) fn get(&self, count: Count) -> u64 {
+        self.packets
+            .get(count as usize)
+            .map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+}
+
+/// Adds up a batch, so that shared memory is touched once for each batch and kind.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    packets: [u64; COUNTS],
+    octets: [u64; COUNTS],
+    counters: Counters,
+    statistics: Arc<Statistics>,
+}
+
+impl Tally {
+    pub(crate) fn new(counters: Counters, statistics: Arc<Statistics>) -> Self {
+        Self {
+            packets: [0; COUNTS],
+            octets: [0; COUNTS],
+            counters,
+            statistics,
+        }
+    }
+
+    /// One packet of so many octets.
+    pub(crate) fn one(&mut self, count: Count, octets: usize) {
+        self.add(count, 1, octets as u64);
+    }
+
+    /// Several packets of together so many octets.
+    pub(crate) fn add(&mut self, count: Count, packets: u64, octets: u64) {
+        if let (Some(sum), Some(all)) = (
+            self.packets.get_mut(count as usize),
+            self.octets.get_mut(count as usize),
+        ) {
+            *sum += packets;
+            *all += octets;
+        }
+    }
+
+    /// Makes what was added visible, and starts again.
+    pub(crate) fn publish(&mut self) {
+        for (&count, (packets, octets)) in Count::ALL
+            .iter()
+            .zip(self.packets.iter_mut().zip(&mut self.octets))
+        {
+            let (packets, octets) = (std::mem::take(packets), std::mem::take(octets));
+            if packets == 0 {
+                continue;
+            }
+            if let Some(Pair(counter, of_octets)) = count.telemetry() {
+                self.counters.add(counter, packets);
+                if let Some(of_octets) = of_octets {
+                    self.counters.add(of_octets, octets);
+                }
+            }
+            if let Some(cell) = self.statistics.packets.get(count as usize) {
+                // One writer.
+                cell.store(cell.load(Ordering::Relaxed) + packets, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The numbers that `show` reads.
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+}
+
+const COUNTS: usize = Count::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_moves_the_node_s_counters_once_published() {
+        let counters = Counters::in_memory();
+        let statistics = Statistics::new();
+        let mut tally = Tally::new(counters.clone(), statistics.clone());
+        tally.one(Count::EspReceived, 100);
+        tally.add(Count::EspReceived, 2, 300);
+        tally.one(Count::Replayed, 77);
+        assert_eq!(counters.get(ipsec::RX_ESP_PACKETS), 0);
+        tally.publish();
+        tally.publish();
+        assert_eq!(counters.get(ipsec::RX_ESP_PACKETS), 3);
+        assert_eq!(counters.get(ipsec::RX_ESP_OCTETS), 400);
+        assert_eq!(counters.get(ipsec::REPLAY_OCTETS), 77);
+        assert_eq!(statistics.get(Count::EspReceived), 3);
+    }
+
+    #[test]
+    fn every_drop_is_counted_for_the_node_too() {
+        for count in Count::ALL {
+            let is_drop = matches!(count.section(), Section::InboundDrops | Section::OutboundDrops);
+            assert!(!is_drop || count.telemetry().is_some(), "{count:?}");
+        }
+    }
+}

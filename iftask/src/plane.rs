@@ -1,0 +1,406 @@
+//! The data plane: one pinned thread that runs every packet to completion.
+//!
+//! ```text
+//!   UDP 4500 ─┐                                    ┌─> TUN (super-packets)
+//!   ESP 50   ─┼─> Engine: table, windows, keys ────┤
+//!   TUN      ─┤    (per round: batches of 64)      ├─> UDP (GSO), ESP 50
+//!   rings    ─┘                                    └─> rings
+//!   Event ────> commands of the control thread (mpsc)
+//! ```
+//!
+//! No locks, no allocation per packet: what the control thread has to say comes as [`Command`]s, what it wants to know lies in atomics.
+
+mod bursts;
+mod engine;
+mod inbound;
+mod io;
+mod keepalive;
+mod lookup;
+mod outbound;
+mod ranges;
+mod sa;
+mod strays;
+mod table;
+mod vnet;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunQueue, task};
+use sadb::{Encapsulation, SegmentFds, Slot, SlotWorker, StrayConsumer, StrayProducer};
+use telemetry::Counters;
+
+use crate::counters::{Statistics, Tally};
+use crate::error::Error;
+use engine::Engine;
+use io::{KernelIo, Socket};
+pub(crate) use keepalive::Keepalive;
+
+/// Packets read from a TUN queue in one round.
+const TUN_BATCH: usize = 64;
+/// Datagrams read from a socket in one round.
+const RECEIVE_BATCH: usize = 64;
+/// Descriptors reported in one round.
+const READY: usize = 64;
+/// The longest sleep: timers are looked at so often.
+const TICK: Duration = Duration::from_millis(100);
+
+const CONTROL_TOKEN: u64 = 0;
+const SOCKET_TOKEN: u64 = 1 << 32;
+const TUN_TOKEN: u64 = 2 << 32;
+const RING_TOKEN: u64 = 3 << 32;
+
+/// What the control thread tells the data plane.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// New sockets of a local address.
+    OpenAddress {
+        context: u32,
+        address: IpAddr,
+        udp: OwnedFd,
+        esp: Option<OwnedFd>,
+    },
+    /// An address is no longer used.
+    CloseAddress { context: u32, address: IpAddr },
+    /// The TUN queue of a context.
+    OpenTun { context: u32, queue: OwnedFd },
+    /// A context is gone.
+    CloseTun { context: u32 },
+    /// Segments of a slot of ours.
+    AddSlot(SegmentFds),
+    /// A slot that is no longer ours.
+    DropSlot(Slot),
+    /// Which worker has which slot: index 0 is slot 1; 0 = none of this node.
+    Owners(Vec<u16>),
+    /// Rings to and from another worker: memory and event of each.
+    OpenRing {
+        worker: u16,
+        to: (OwnedFd, OwnedFd),
+        from: (OwnedFd, OwnedFd),
+    },
+    /// When to send NAT keepalives, by local address.
+    Keepalives(Vec<(IpAddr, Keepalive)>),
+    /// The end.
+    Stop,
+}
+
+/// The control thread's hand on the data plane.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    handle: PlaneHandle,
+    pub(crate) statistics: Arc<Statistics>,
+    thread: JoinHandle<()>,
+}
+
+/// The way in for commands.
+#[derive(Clone, Debug)]
+pub(crate) struct PlaneHandle {
+    commands: Sender<Command>,
+    event: Arc<Event>,
+}
+
+impl PlaneHandle {
+    /// Tells the data plane something.
+    pub(crate) fn tell(&self, command: Command) {
+        // Fails only when the thread is gone, which ends the process.
+        let _ = self.commands.send(command);
+        self.event.raise();
+    }
+}
+
+impl Plane {
+    /// Starts the thread. It runs on the processors that the calling thread may use.
+    pub(crate) fn start(worker: u16, counters: Counters) -> Result<Self, Error> {
+        let statistics = Statistics::new();
+        let (sender, receiver) = channel();
+        let event = Arc::new(Event::new()?);
+        let mut round = Round::new(
+            worker,
+            Tally::new(counters, statistics.clone()),
+            event.clone(),
+            receiver,
+        )?;
+        let thread = std::thread::Builder::new()
+            .name(format!("plane-{worker}"))
+            .spawn(move || {
+                task::set_name(&format!("plane-{worker}"));
+                round.run();
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self {
+            handle: PlaneHandle {
+                commands: sender,
+                event,
+            },
+            statistics,
+            thread,
+        })
+    }
+
+    /// For those who have something to tell it.
+    pub(crate) fn handle(&self) -> PlaneHandle {
+        self.handle.clone()
+    }
+
+    /// False when the thread has ended by itself, which it must not.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Ends it and waits for that.
+    pub(crate) fn stop(self) {
+        self.handle.tell(Command::Stop);
+        // A panic has ended the process before (see `task::main`).
+        let _ = self.thread.join();
+    }
+}
+
+/// The thread's state around the engine.
+struct Round {
+    engine: Engine<KernelIo>,
+    poller: Poller,
+    event: Arc<Event>,
+    commands: Receiver<Command>,
+    batch: ReceiveBatch,
+    /// One read of a TUN queue.
+    read: Vec<u8>,
+    /// Workers whose rings were not emptied in the last round.
+    unfinished: Vec<u16>,
+    running: bool,
+}
+
+impl Round {
+    fn new(worker: u16, tally: Tally, event: Arc<Event>, commands: Receiver<Command>) -> Result<Self, Error> {
+        let poller = Poller::new(READY)?;
+        poller.add(&*event, CONTROL_TOKEN)?;
+        Ok(Self {
+            engine: Engine::new(KernelIo::new(), worker, tally),
+            poller,
+            event,
+            commands,
+            batch: ReceiveBatch::new(RECEIVE_BATCH, GRO_BUFFER_BYTES),
+            read: vec![0; TunQueue::MAX_READ],
+            unfinished: Vec::new(),
+            running: true,
+        })
+    }
+
+    fn run(&mut self) {
+        let started_ns = task::monotonic_ns();
+        let mut tick_ns = started_ns;
+        let mut ready = [0; READY];
+        while self.running {
+            let count = self.wait(&mut ready);
+            let now_ns = task::monotonic_ns();
+            self.engine.begin(now_ns);
+            for worker in std::mem::take(&mut self.unfinished) {
+                self.take_strays(worker);
+            }
+            for token in ready.iter().take(count) {
+                self.serve(*token);
+            }
+            if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
+                tick_ns = now_ns;
+                self.engine.keep_alive();
+            }
+            self.engine.end();
+            let end_ns = task::monotonic_ns();
+            let statistics = self.engine.tally.statistics();
+            let add = |cell: &std::sync::atomic::AtomicU64, amount| {
+                cell.store(cell.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+            };
+            add(&statistics.rounds, 1);
+            add(&statistics.busy_ns, end_ns.saturating_sub(now_ns));
+            statistics
+                .alive_ns
+                .store(end_ns.saturating_sub(started_ns), Ordering::Relaxed);
+            statistics
+                .sas
+                .store(self.engine.table.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits for something to do; fills in tokens and returns how many.
+    fn wait(&mut self, ready: &mut [u64; READY]) -> usize {
+        let longest = if self.unfinished.is_empty() {
+            TICK
+        } else {
+            Duration::ZERO
+        };
+        match self.poller.wait(Some(longest)) {
+            Ok(tokens) => tokens.zip(ready).map(|(token, place)| *place = token).count(),
+            Err(error) => {
+                // Cannot be: the descriptor is ours and good. Not to turn at full speed if it is.
+                tracing::error!("cannot wait for packets: {error}");
+                std::thread::sleep(TICK);
+                0
+            }
+        }
+    }
+
+    fn serve(&mut self, token: u64) {
+        let place = (token & 0xffff_ffff) as usize;
+        match token & !0xffff_ffff {
+            SOCKET_TOKEN => self.read_socket(place),
+            TUN_TOKEN => self.read_tun(place),
+            RING_TOKEN => {
+                if let Ok(worker) = u16::try_from(place) {
+                    self.take_strays(worker);
+                }
+            }
+            _ => self.obey(),
+        }
+    }
+
+    fn take_strays(&mut self, worker: u16) {
+        if self.engine.take_strays(worker) && !self.unfinished.contains(&worker) {
+            self.unfinished.push(worker);
+        }
+    }
+
+    fn read_socket(&mut self, place: usize) {
+        let Some(Some((socket, _))) = self.engine.io.sockets.get(place) else {
+            return;
+        };
+        match self.batch.receive(socket) {
+            Ok(_) => self.engine.inbound(place, self.batch.iter_mut()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // What ICMP said about earlier sends; reading it has cleared it.
+            Err(error) => tracing::debug!("cannot receive: {error}"),
+        }
+    }
+
+    fn read_tun(&mut self, place: usize) {
+        let Some(context) = self.engine.ports.context_of(place) else {
+            return;
+        };
+        for _ in 0..TUN_BATCH {
+            let Some(Some(queue)) = self.engine.io.tuns.get(place) else {
+                return;
+            };
+            match queue.read(&mut self.read) {
+                Ok(length) => {
+                    if let Some(read) = self.read.get_mut(..length) {
+                        self.engine.outbound(context, read);
+                    }
+                }
+                Err(error) => {
+                    if error.kind() != std::io::ErrorKind::WouldBlock {
+                        tracing::debug!("cannot read from the TUN of context {context}: {error}");
+                    }
+                    break;
+                }
+            }
+        }
+        self.engine.flush();
+    }
+
+    fn obey(&mut self) {
+        self.event.clear();
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.running = false;
+                    return;
+                }
+                Ok(command) => {
+                    if let Err(error) = self.execute(command) {
+                        tracing::error!("{error}");
+                    }
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::OpenAddress {
+                context,
+                address,
+                udp,
+                esp,
+            } => {
+                self.close_address(context, address)?;
+                self.open_socket(context, udp, Encapsulation::Udp)?;
+                if let Some(esp) = esp {
+                    self.open_socket(context, esp, Encapsulation::Esp)?;
+                }
+            }
+            Command::CloseAddress { context, address } => self.close_address(context, address)?,
+            Command::OpenTun { context, queue } => {
+                self.close_tun(context)?;
+                let place = self.engine.ports.add_tun(context);
+                let queue = TunQueue::adopt(queue);
+                self.poller.add(&queue, TUN_TOKEN | place as u64)?;
+                put(&mut self.engine.io.tuns, place, queue);
+            }
+            Command::CloseTun { context } => self.close_tun(context)?,
+            Command::AddSlot(fds) => self.engine.add_slot(SlotWorker::map(&fds)?),
+            Command::DropSlot(slot) => self.engine.drop_slot(slot),
+            Command::Owners(workers) => self.engine.strays.set_owners(&workers),
+            Command::OpenRing { worker, to, from } => {
+                let to = StrayProducer::map(to.0, to.1)?;
+                let from = StrayConsumer::map(from.0, from.1)?;
+                self.poller.add(&from, RING_TOKEN | u64::from(worker))?;
+                self.engine.strays.add_ring(worker, to, from);
+                // What waits from before raises no event.
+                self.take_strays(worker);
+            }
+            Command::Keepalives(services) => self.engine.keepalives.set(services),
+            Command::Stop => self.running = false,
+        }
+        Ok(())
+    }
+
+    fn open_socket(&mut self, context: u32, fd: OwnedFd, encapsulation: Encapsulation) -> Result<(), Error> {
+        let socket = DatagramSocket::adopt(fd)?;
+        let place = self.engine.ports.add_socket(Socket {
+            context,
+            local: socket.local(),
+            encapsulation,
+        });
+        self.poller.add(&socket, SOCKET_TOKEN | place as u64)?;
+        put(&mut self.engine.io.sockets, place, (socket, None));
+        Ok(())
+    }
+
+    fn close_address(&mut self, context: u32, address: IpAddr) -> Result<(), Error> {
+        for place in self.engine.ports.sockets_of(context, address) {
+            self.engine.ports.remove_socket(place);
+            let socket = self.engine.io.sockets.get_mut(place).and_then(Option::take);
+            if let Some((socket, _)) = socket {
+                // Others hold the socket too, so closing our descriptor would not stop the reports.
+                self.poller.remove(&socket)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_tun(&mut self, context: u32) -> Result<(), Error> {
+        if let Some(place) = self.engine.ports.tun(context) {
+            self.engine.ports.remove_tun(place);
+            if let Some(queue) = self.engine.io.tuns.get_mut(place).and_then(Option::take) {
+                self.poller.remove(&queue)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put<T>(list: &mut Vec<Option<T>>, place: usize, item: T) {
+    if list.len() <= place {
+        list.resize_with(place + 1, || None);
+    }
+    if let Some(slot) = list.get_mut(place) {
+        *slot = Some(item);
+    }
+}

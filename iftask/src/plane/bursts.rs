@@ -1,0 +1,163 @@
+//! Packets on their way to the network: for each SA a burst of equal length, which leaves with one call (UDP GSO).
+
+use std::net::SocketAddr;
+
+use esp::OutboundSa;
+use netio::{Datagram, MAX_GSO_BYTES, MAX_GSO_SEGMENTS};
+use sadb::{Encapsulation, Spi};
+
+/// Bursts that can be under way at once.
+pub(crate) const MOST_BURSTS: usize = 64;
+/// Memory of a burst: what one send may carry.
+const BURST_BYTES: usize = 65_536;
+
+/// How a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) spi: Spi,
+    pub(crate) socket: usize,
+    pub(crate) encapsulation: Encapsulation,
+    pub(crate) destination: SocketAddr,
+    pub(crate) traffic_class: u8,
+    pub(crate) dont_fragment: bool,
+    /// It may share a send with others. Not so what is longer than the path, which the kernel has to cut.
+    pub(crate) joins: bool,
+}
+
+/// Packets of one SA, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Burst {
+    pub(crate) exit: Exit,
+    /// Length of each packet but the last.
+    pub(crate) segment: usize,
+    pub(crate) used: usize,
+    pub(crate) packets: u32,
+    /// Bytes of the inner packets.
+    pub(crate) inner: u64,
+    closed: bool,
+}
+
+/// The memory and the state of all bursts of a batch.
+pub(crate) struct Bursts {
+    memory: Vec<u8>,
+    list: Vec<Burst>,
+    /// Number of the batch, so that an SA knows whether its burst is of this one.
+    batch: u64,
+}
+
+impl Bursts {
+    pub(crate) fn new() -> Self {
+        Self {
+            memory: vec![0; MOST_BURSTS * BURST_BYTES],
+            list: Vec::with_capacity(MOST_BURSTS),
+            batch: 1,
+        }
+    }
+
+    /// A place for a sealed packet of `length` bytes: the SA's open burst, or a new one. `None` when all are taken: send them first.
+    ///
+    /// `last` is the SA's own note of its last burst, which is brought up to date.
+    pub(crate) fn place(&mut self, last: &mut (u64, usize), exit: Exit, length: usize) -> Option<usize> {
+        if last.0 == self.batch
+            && let Some(burst) = self.list.get(last.1)
+            && burst.takes(&exit, length)
+        {
+            return Some(last.1);
+        }
+        if self.list.len() >= MOST_BURSTS {
+            return None;
+        }
+        self.list.push(Burst {
+            exit,
+            segment: length,
+            used: 0,
+            packets: 0,
+            inner: 0,
+            closed: false,
+        });
+        let index = self.list.len() - 1;
+        *last = (self.batch, index);
+        Some(index)
+    }
+
+    /// Room at the end of a burst, for a packet of `length` bytes.
+    pub(crate) fn room(&mut self, index: usize, length: usize) -> Option<&mut [u8]> {
+        let burst = self.list.get(index)?;
+        let start = index * BURST_BYTES + burst.used;
+        let memory = self.memory.get_mut(start..(index + 1) * BURST_BYTES)?;
+        memory.get_mut(..length)
+    }
+
+    /// Makes what was written into [`room`](Self::room) part of the burst.
+    pub(crate) fn commit(&mut self, index: usize, length: usize, inner: usize) {
+        if let Some(burst) = self.list.get_mut(index) {
+            burst.used += length;
+            burst.packets += 1;
+            burst.inner += inner as u64;
+            burst.closed |= length < burst.segment || !burst.exit.joins;
+        }
+    }
+
+    /// Seals an inner packet that was put into the room, at its place behind the ESP header.
+    pub(crate) fn seal(
+        &mut self,
+        index: usize,
+        sa: &mut OutboundSa,
+        inner: usize,
+        next_header: u8,
+        sequence: u64,
+    ) -> Result<(), esp::Cause> {
+        let length = sa.transform().sealed_len(inner);
+        let room = self.room(index, length).ok_or(esp::Cause::NoRoom)?;
+        sa.seal(room, inner, next_header, sequence)?;
+        self.commit(index, length, inner);
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// A burst and its bytes.
+    pub(crate) fn get(&self, index: usize) -> Option<(&Burst, &[u8])> {
+        let burst = self.list.get(index)?;
+        let start = index * BURST_BYTES;
+        Some((burst, self.memory.get(start..start + burst.used)?))
+    }
+
+    /// Forgets all bursts.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.batch += 1;
+    }
+}
+
+impl Burst {
+    fn takes(&self, exit: &Exit, length: usize) -> bool {
+        !self.closed
+            && self.exit == *exit
+            && length <= self.segment
+            && self.packets < MAX_GSO_SEGMENTS as u32
+            && self.used + length <= MAX_GSO_BYTES
+    }
+
+    /// The datagrams to hand to the kernel: one with segmentation for UDP, each packet by itself for protocol 50.
+    pub(crate) fn datagrams<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = Datagram<'b>> {
+        let whole = self.exit.encapsulation == Encapsulation::Udp;
+        let length = if whole { bytes.len() } else { self.segment };
+        let segment = (whole && self.packets > 1).then_some(self.segment as u16);
+        let exit = self.exit;
+        bytes.chunks(length.max(1)).map(move |data| Datagram {
+            destination: exit.destination,
+            source: None,
+            data,
+            segment,
+            traffic_class: exit.traffic_class,
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! From the network to the clear side.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+
+use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Offload, Packet, SharedReplay};
+use netio::{Received, split_ipv4_header};
+use sadb::{Encapsulation, SaCounter, Spi};
+
+use super::engine::{Engine, Tag};
+use super::io::{Io, Ports, Socket};
+use super::table::Slots;
+use super::vnet;
+use crate::counters::{Count, Tally};
+
+/// RFC 3948 2.3.
+const KEEPALIVE: [u8; 1] = [0xff];
+
+/// A packet that may be delivered: which SA it came by, its bytes, its headers.
+type Accepted<'p> = (Tag, &'p [u8], Packet);
+
+/// What is known of an ESP packet from outside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) source: SocketAddr,
+    pub(crate) traffic_class: u8,
+    pub(crate) encapsulation: Encapsulation,
+}
+
+impl<I: Io> Engine<I> {
+    /// Takes what one call read from the socket at a place.
+    pub(crate) fn inbound<'p>(&mut self, place: usize, batch: impl Iterator<Item = Received<'p>>) {
+        let Some(socket) = self.ports.socket(place) else {
+            return;
+        };
+        let mut coalescer = std::mem::take(&mut self.space).start(self.joins_datagrams);
+        for received in batch {
+            self.tally.one(Count::GroBuffers, 0);
+            self.received(socket, received, &mut coalescer);
+        }
+        self.finish(coalescer);
+    }
+
+    /// An ESP packet that another worker passed on.
+    pub(crate) fn stray_esp(&mut self, origin: Origin, data: &mut [u8]) {
+        let mut coalescer = std::mem::take(&mut self.space).start(self.joins_datagrams);
+        self.esp(origin, data, true, &mut coalescer);
+        self.finish(coalescer);
+    }
+
+    fn received<'p>(&mut self, socket: Socket, received: Received<'p>, coalescer: &mut Coalescer<'p, Tag>) {
+        let origin = Origin {
+            source: received.source,
+            traffic_class: received.traffic_class,
+            encapsulation: socket.encapsulation,
+        };
+        if received.truncated {
+            return self.tally.one(Count::Truncated, received.data.len());
+        }
+        if socket.encapsulation == Encapsulation::Udp {
+            let segment = received.segment.max(1);
+            for data in received.data.chunks_mut(segment) {
+                self.esp(origin, data, false, coalescer);
+            }
+        } else if socket.local.is_ipv4() {
+            let length = received.data.len();
+            match split_ipv4_header(received.data) {
+                Some((_, data)) => self.esp(origin, data, false, coalescer),
+                None => self.tally.one(Count::Truncated, length),
+            }
+        } else {
+            self.esp(origin, received.data, false, coalescer);
+        }
+    }
+
+    /// One ESP packet, from its SPI on.
+    fn esp<'p>(
+        &mut self,
+        origin: Origin,
+        data: &'p mut [u8],
+        is_stray: bool,
+        coalescer: &mut Coalescer<'p, Tag>,
+    ) {
+        let length = data.len();
+        if *data == KEEPALIVE {
+            return self.tally.one(Count::Keepalives, length);
+        }
+        let Some(number) = esp::spi_of(data) else {
+            return self.tally.one(Count::Truncated, length);
+        };
+        let Some(spi) = Spi::from_u32(number) else {
+            // 0 is the mark of IKE (RFC 3948 2.2), which is not for us; below 256 is reserved.
+            return self.tally.one(Count::NotEsp, length);
+        };
+        if !self.table.owns(spi.slot()) {
+            if is_stray || !self.pass_on_esp(spi, origin, data) {
+                self.tally.one(Count::NoSa, length);
+            }
+            return;
+        }
+        if !self.table.knows(spi) {
+            return self.tally.one(Count::NoSa, length);
+        }
+        match self.open(spi, origin, data) {
+            Ok(Some((tag, data, packet))) => {
+                self.tally.one(Count::EspReceived, length);
+                let mut sink = Sink {
+                    io: &mut self.io,
+                    ports: &self.ports,
+                    slots: self.table.slots(),
+                    tally: &mut self.tally,
+                    joins_datagrams: &mut self.joins_datagrams,
+                };
+                coalescer.push(tag, data, &packet, &mut |delivery| sink.deliver(delivery));
+            }
+            Ok(None) => {}
+            Err(cause) => self.drop_esp(spi, cause, length),
+        }
+    }
+
+    /// Checks and decrypts a packet; `None` when it is not to be delivered and that is no failure of its own.
+    fn open<'p>(
+        &mut self,
+        spi: Spi,
+        origin: Origin,
+        data: &'p mut [u8],
+    ) -> Result<Option<Accepted<'p>>, Cause> {
+        let length = data.len();
+        let (slots, entries) = self.table.split();
+        let (Some(sa), Some(worker)) = (entries.get_mut(spi), slots.get(spi.slot())) else {
+            return Ok(None);
+        };
+        if !sa.inbound_active {
+            self.tally.one(Count::Inactive, length);
+            slots.count(spi, |cells| cells.add(SaCounter::DropInactive, 1));
+            return Ok(None);
+        }
+        if sa.inbound.is_none() && !super::engine::prepare(sa, worker) {
+            self.tally.one(Count::Inactive, length);
+            return Ok(None);
+        }
+        let (Some(inbound), Some(hot)) = (&mut sa.inbound, worker.hot(spi)) else {
+            return Ok(None);
+        };
+        let mut replay = SharedReplay {
+            hot,
+            window: sa.replay_window,
+        };
+        let opened = inbound.open(data, &mut replay)?;
+        hot.received_at(self.now_ns);
+        if opened.newest
+            && origin.encapsulation == Encapsulation::Udp
+            && sa.encapsulation == Encapsulation::Udp
+            && origin.source != sa.peer
+        {
+            // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from.
+            hot.learn_peer(origin.source);
+            sa.peer = origin.source;
+            self.tally.one(Count::EndpointsLearned, 0);
+        }
+        if opened.next_header == esp::NO_NEXT_HEADER {
+            self.tally.one(Count::Dummies, length);
+            return Ok(None);
+        }
+        let packet = Packet::parse(opened.payload).ok_or(Cause::NotIp)?;
+        if packet.next_header() != opened.next_header {
+            return Err(Cause::NotIp);
+        }
+        if !sa.policy.permits_inbound(&packet) {
+            return Err(Cause::Selector);
+        }
+        let traffic_class = esp::propagate_ecn(origin.traffic_class, opened.payload, &packet)?;
+        let packet = Packet {
+            traffic_class,
+            ..packet
+        };
+        let tag = Tag {
+            context: sa.context,
+            spi,
+        };
+        Ok(Some((tag, opened.payload, packet)))
+    }
+
+    fn drop_esp(&mut self, spi: Spi, cause: Cause, length: usize) {
+        let (count, of_sa) = match cause {
+            Cause::Truncated => (Count::Truncated, Some(SaCounter::DropMalformed)),
+            Cause::Replay(sadb::ReplayVerdict::Stale) => (Count::NoSa, None),
+            Cause::Replay(_) => (Count::Replayed, Some(SaCounter::DropReplay)),
+            Cause::Integrity => (Count::BadIcv, Some(SaCounter::DropAuthentication)),
+            Cause::Padding | Cause::NotIp => (Count::Malformed, Some(SaCounter::DropMalformed)),
+            Cause::Ecn => (Count::Congestion, Some(SaCounter::DropDeliver)),
+            Cause::Selector => (Count::NotSelected, Some(SaCounter::DropSelector)),
+            Cause::Dummy => (Count::Dummies, None),
+            Cause::TooBig { .. } | Cause::NoRoom | Cause::Crypto => {
+                (Count::Malformed, Some(SaCounter::DropMalformed))
+            }
+        };
+        self.tally.one(count, length);
+        if let Some(counter) = of_sa {
+            self.table.slots().count(spi, |cells| cells.add(counter, 1));
+        }
+    }
+
+    /// Delivers what is left of a batch.
+    fn finish(&mut self, coalescer: Coalescer<'_, Tag>) {
+        let mut sink = Sink {
+            io: &mut self.io,
+            ports: &self.ports,
+            slots: self.table.slots(),
+            tally: &mut self.tally,
+            joins_datagrams: &mut self.joins_datagrams,
+        };
+        self.space = coalescer.finish(&mut |delivery| sink.deliver(delivery));
+    }
+}
+
+/// Where packets go that are through.
+struct Sink<'a, I> {
+    io: &'a mut I,
+    ports: &'a Ports,
+    slots: &'a Slots,
+    tally: &'a mut Tally,
+    joins_datagrams: &'a mut bool,
+}
+
+impl<I: Io> Sink<'_, I> {
+    fn deliver(&mut self, delivery: Delivery<'_, Tag>) {
+        let Tag { context, spi } = delivery.tag;
+        let (packets, bytes) = (u64::from(delivery.packets), delivery.bytes());
+        let written = match self.ports.tun(context) {
+            Some(tun) => self.write(tun, &delivery),
+            None => 0,
+        };
+        if written > 0 {
+            let bytes = bytes * written / packets.max(1);
+            self.slots.count(spi, |cells| cells.received(written, bytes));
+            self.tally.add(Count::Delivered, written, bytes);
+        }
+        if written < packets {
+            let lost = packets - written;
+            self.slots
+                .count(spi, |cells| cells.add(SaCounter::DropDeliver, lost));
+            self.tally
+                .add(Count::NotDelivered, lost, bytes * lost / packets.max(1));
+        }
+    }
+
+    /// Writes a packet or super-packet; returns how many of its packets the kernel took.
+    fn write(&mut self, tun: usize, delivery: &Delivery<'_, Tag>) -> u64 {
+        self.tally.one(Count::Writes, 0);
+        let first = delivery.parts.first().copied().unwrap_or_default();
+        let is_v4 = first.first().is_some_and(|byte| byte >> 4 == 4);
+        let header = vnet::header(delivery.offload, is_v4, first.len()).to_bytes();
+        let result = if let [packet] = delivery.parts {
+            self.io.write(tun, &[IoSlice::new(&header), IoSlice::new(packet)])
+        } else {
+            let mut parts = [IoSlice::new(&[]); 1 + MOST_PARTS];
+            let all = std::iter::once(header.as_slice()).chain(delivery.parts.iter().copied());
+            let mut count = 0;
+            for (place, part) in parts.iter_mut().zip(all) {
+                *place = IoSlice::new(part);
+                count += 1;
+            }
+            self.io.write(tun, parts.get(..count).unwrap_or(&parts))
+        };
+        match result {
+            Ok(()) => delivery.packets.into(),
+            Err(error) if delivery.packets > 1 && error.kind() == std::io::ErrorKind::InvalidInput => {
+                // Linux before 6.2 takes no UDP super-packets from a TUN.
+                if delivery
+                    .offload
+                    .segmentation
+                    .is_some_and(|s| s.kind == esp::SegmentKind::Udp)
+                {
+                    *self.joins_datagrams = false;
+                }
+                let whole = vnet::header(Offload::default(), is_v4, 0).to_bytes();
+                let each = delivery.originals().filter(|packet| {
+                    let parts = [IoSlice::new(&whole), IoSlice::new(packet)];
+                    self.io.write(tun, &parts).is_ok()
+                });
+                each.count() as u64
+            }
+            Err(error) => {
+                tracing::debug!("cannot deliver: {error}");
+                0
+            }
+        }
+    }
+}

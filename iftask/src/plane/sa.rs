@@ -1,0 +1,88 @@
+//! One child SA as the data plane keeps it: in its own memory, with keys prepared at the first packet.
+
+use std::net::SocketAddr;
+
+use esp::{Error, InboundSa, Limits, OutboundSa, Policy, Transform};
+use ipnet::IpNet;
+use sadb::{ChildSa, DscpPolicy, Encapsulation, Hot, Spi};
+
+use super::ranges::networks;
+
+/// A child SA without its keys, and with them once they were needed. One for each record, made from it, replaced when it changes.
+#[derive(Debug)]
+pub(crate) struct Sa {
+    pub(crate) spi: Spi,
+    pub(crate) inbound_active: bool,
+    pub(crate) outbound_active: bool,
+    pub(crate) esn: bool,
+    pub(crate) encapsulation: Encapsulation,
+    pub(crate) dscp: DscpPolicy,
+    pub(crate) replay_window: u16,
+    /// Of the clear side.
+    pub(crate) context: u32,
+    pub(crate) local: SocketAddr,
+    /// Where IKE says the peer is.
+    pub(crate) configured_peer: SocketAddr,
+    /// Where it is: learned, or as configured.
+    pub(crate) peer: SocketAddr,
+    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
+    /// The remote selectors as networks, by which packets find it.
+    pub(crate) routes: Box<[IpNet]>,
+    /// The burst that its last packet went into, and the batch in which that was.
+    pub(crate) burst: (u64, usize),
+    /// When the last packet left, and the last NAT keepalive (nanoseconds of CLOCK_MONOTONIC, as far as this process knows).
+    pub(crate) sent_ns: u64,
+    pub(crate) kept_alive_ns: u64,
+    pub(crate) inbound: Option<InboundSa>,
+    pub(crate) outbound: Option<OutboundSa>,
+}
+
+impl Sa {
+    /// From a record; takes over a learned endpoint from the hot record.
+    ///
+    /// # Errors
+    /// The algorithms are not supported, or it is in transport mode.
+    pub(crate) fn new(record: &ChildSa, hot: Option<Hot<'_>>) -> Result<Self, Error> {
+        let transform = Transform::from_algorithms(&record.algorithms)?;
+        if record.mode != sadb::Mode::Tunnel {
+            return Err(Error::TransportMode);
+        }
+        let learned = hot.and_then(|hot| hot.learned_peer());
+        Ok(Self {
+            spi: record.inbound_spi,
+            inbound_active: record.inbound_active,
+            outbound_active: record.outbound_active,
+            esn: record.esn,
+            encapsulation: record.encapsulation,
+            dscp: record.dscp,
+            replay_window: record.replay_window,
+            context: record.context,
+            local: record.local,
+            configured_peer: record.peer,
+            peer: learned.unwrap_or(record.peer),
+            limits: Limits::new(
+                transform,
+                record.encapsulation,
+                record.local,
+                record.outer_mtu,
+                record.fragment_mtu,
+                record.df,
+            ),
+            policy: Policy::new(&record.local_selectors, &record.remote_selectors),
+            routes: networks(&record.remote_selectors).into(),
+            burst: (0, 0),
+            sent_ns: 0,
+            kept_alive_ns: 0,
+            inbound: None,
+            outbound: None,
+        })
+    }
+
+    /// Prepares the keys, if that was not done yet.
+    pub(crate) fn prepare(&mut self, record: &ChildSa) -> Result<(), Error> {
+        self.inbound = Some(InboundSa::from_record(record)?);
+        self.outbound = Some(OutboundSa::from_record(record)?);
+        Ok(())
+    }
+}

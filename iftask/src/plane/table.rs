@@ -1,0 +1,240 @@
+//! The child SAs of this worker's slots, kept in step with the segments by their change logs.
+
+use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi};
+
+use super::lookup::Lookup;
+use super::sa::Sa;
+
+const SLOTS: usize = 256;
+
+/// Everything the data plane knows of SAs. Both parts can be borrowed at once: [`Slots`] for counters and sequence numbers, [`Entries`] for keys.
+pub(crate) struct Table {
+    slots: Slots,
+    entries: Entries,
+    lookup: Lookup,
+    /// Records that were being written when they were read.
+    torn: Vec<(Slot, SaIndex)>,
+}
+
+/// The mapped segments, by slot.
+pub(crate) struct Slots(Vec<Option<SlotWorker>>);
+
+/// The SAs, by slot and index.
+pub(crate) struct Entries {
+    slots: Vec<Vec<Option<Box<Sa>>>>,
+    count: usize,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Slots((0..SLOTS).map(|_| None).collect()),
+            entries: Entries {
+                slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+                count: 0,
+            },
+            lookup: Lookup::default(),
+            torn: Vec::new(),
+        }
+    }
+
+    /// Takes a slot's segments over and reads what is in them.
+    pub(crate) fn add_slot(&mut self, worker: SlotWorker) {
+        let slot = worker.slot();
+        self.drop_slot(slot);
+        if let Some(place) = self.slots.0.get_mut(usize::from(slot.number())) {
+            *place = Some(worker);
+        }
+        self.refresh_slot(slot);
+    }
+
+    /// Forgets a slot, which now belongs to somebody else.
+    pub(crate) fn drop_slot(&mut self, slot: Slot) {
+        let number = usize::from(slot.number());
+        let size = self.entries.slots.get(number).map_or(0, Vec::len);
+        for index in (0..size).filter_map(|n| SaIndex::new(n as u16)) {
+            self.forget(slot, index);
+        }
+        if let Some(place) = self.slots.0.get_mut(number) {
+            *place = None;
+        }
+        self.torn.retain(|(torn, _)| *torn != slot);
+    }
+
+    /// Looks at the change logs of all slots.
+    pub(crate) fn refresh(&mut self) {
+        for (slot, index) in std::mem::take(&mut self.torn) {
+            self.read(slot, index);
+        }
+        for slot in Slot::all() {
+            self.refresh_slot(slot);
+        }
+    }
+
+    /// Looks at the change log of one slot. Costs next to nothing when nothing changed.
+    pub(crate) fn refresh_slot(&mut self, slot: Slot) {
+        while let Some(change) = self.slots.get_mut(slot).and_then(SlotWorker::next_change) {
+            match change {
+                Change::Record(index) => self.read(slot, index),
+                Change::Rescan => {
+                    let Some(worker) = self.slots.get(slot) else {
+                        return;
+                    };
+                    for index in worker.indices() {
+                        self.read(slot, index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether this worker has the slot of an SPI.
+    pub(crate) fn owns(&self, slot: Slot) -> bool {
+        self.slots.get(slot).is_some()
+    }
+
+    /// How many SAs there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.count
+    }
+
+    /// The SA of an SPI, known by now or found by another look at its slot.
+    pub(crate) fn knows(&mut self, spi: Spi) -> bool {
+        if self.entries.get(spi).is_some() {
+            return true;
+        }
+        self.refresh_slot(spi.slot());
+        self.entries.get(spi).is_some()
+    }
+
+    /// The SA that carries a clear packet.
+    pub(crate) fn route(&self, context: u32, packet: &esp::Packet) -> Option<Spi> {
+        self.lookup.find(context, packet, |spi| {
+            self.entries
+                .get(spi)
+                .is_some_and(|sa| sa.outbound_active && sa.policy.permits_outbound(packet))
+        })
+    }
+
+    /// Both halves, to be used at the same time.
+    pub(crate) fn split(&mut self) -> (&Slots, &mut Entries) {
+        (&self.slots, &mut self.entries)
+    }
+
+    /// The segments.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The SAs.
+    pub(crate) fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    fn read(&mut self, slot: Slot, index: SaIndex) {
+        let Some(worker) = self.slots.get(slot) else {
+            return;
+        };
+        let record = match worker.read(index) {
+            Ok(Some(record)) => record,
+            Ok(None) => return self.forget(slot, index),
+            Err(Error::Torn { .. }) => {
+                if !self.torn.contains(&(slot, index)) {
+                    self.torn.push((slot, index));
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::warn!("slot {slot}, child SA {}: {error}", index.number());
+                return self.forget(slot, index);
+            }
+        };
+        let hot = worker.hot(record.inbound_spi);
+        if let Some(old) = self.entries.get(record.inbound_spi)
+            && old.configured_peer != record.peer
+            && let Some(hot) = hot
+        {
+            // IKE knows better now where the peer is (MOBIKE, or an update that it verified).
+            hot.forget_peer();
+        }
+        let sa = match Sa::new(&record, hot) {
+            Ok(sa) => sa,
+            Err(error) => {
+                tracing::warn!("child SA {}: {error}", record.inbound_spi);
+                return self.forget(slot, index);
+            }
+        };
+        self.forget(slot, index);
+        self.lookup.insert(sa.context, &sa.routes, sa.spi);
+        self.entries.insert(sa);
+    }
+
+    fn forget(&mut self, slot: Slot, index: SaIndex) {
+        if let Some(old) = self.entries.remove(slot, index) {
+            self.lookup.remove(old.context, &old.routes, old.spi);
+        }
+    }
+}
+
+impl Slots {
+    /// The segments of a slot.
+    pub(crate) fn get(&self, slot: Slot) -> Option<&SlotWorker> {
+        self.0.get(usize::from(slot.number()))?.as_ref()
+    }
+
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut SlotWorker> {
+        self.0.get_mut(usize::from(slot.number()))?.as_mut()
+    }
+
+    /// Applies `count` to the counters of an SA, if they are still its.
+    pub(crate) fn count(&self, spi: Spi, count: impl FnOnce(sadb::CounterCells<'_>)) {
+        if let Some(cells) = self.get(spi.slot()).and_then(|worker| worker.counters(spi)) {
+            count(cells);
+        }
+    }
+}
+
+impl Entries {
+    /// The SA with this very SPI.
+    pub(crate) fn get(&self, spi: Spi) -> Option<&Sa> {
+        let slot = self.slots.get(usize::from(spi.slot().number()))?;
+        let sa = slot.get(usize::from(spi.index().number()))?.as_deref()?;
+        (sa.spi == spi).then_some(sa)
+    }
+
+    /// The SA with this very SPI.
+    pub(crate) fn get_mut(&mut self, spi: Spi) -> Option<&mut Sa> {
+        let slot = self.slots.get_mut(usize::from(spi.slot().number()))?;
+        let sa = slot.get_mut(usize::from(spi.index().number()))?.as_deref_mut()?;
+        (sa.spi == spi).then_some(sa)
+    }
+
+    /// The SAs of a slot, with holes.
+    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut [Option<Box<Sa>>] {
+        self.slots
+            .get_mut(usize::from(slot.number()))
+            .map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    fn insert(&mut self, sa: Sa) {
+        let index = usize::from(sa.spi.index().number());
+        let Some(slot) = self.slots.get_mut(usize::from(sa.spi.slot().number())) else {
+            return;
+        };
+        if slot.len() <= index {
+            slot.resize_with(index + 1, || None);
+        }
+        if let Some(place) = slot.get_mut(index)
+            && place.replace(Box::new(sa)).is_none()
+        {
+            self.count += 1;
+        }
+    }
+
+    fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Box<Sa>> {
+        let slot = self.slots.get_mut(usize::from(slot.number()))?;
+        let old = slot.get_mut(usize::from(index.number()))?.take();
+        self.count -= usize::from(old.is_some());
+        old
+    }
+}

@@ -1,0 +1,7 @@
+//! The whole pipeline in memory.
+
+mod clear;
+mod encrypted;
+mod kernel;
+mod life;
+mod world;

@@ -1,0 +1,298 @@
+//! Two data planes and the kernel: namespaces joined by a veth, with real programs at both ends. Needs root, and says so without.
+//!
+//! ```text
+//!   swe-a: TUN 10.1.0.1 ── Plane ── UDP 192.0.2.1 ══ veth ══ 192.0.2.2 UDP ── Plane ── TUN 10.2.0.7 :swe-b
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::process::{Command as Program, Stdio};
+use std::time::Duration;
+
+use netio::{DatagramSocket, Namespace, SocketOptions, Tun};
+use sadb::{ChildSa, Encapsulation, SlotOwner, SlotSegments};
+use telemetry::Counters;
+
+use super::world::{CONTEXT, gateway_sa, mirrored};
+use crate::counters::Count;
+use crate::plane::{Command, Plane};
+
+/// Inner MTU that exactly fills 1500 outside.
+const INNER_MTU: u16 = 1438;
+
+/// One end: a namespace with a TUN, and the data plane between it and the veth.
+struct End {
+    path: PathBuf,
+    plane: Option<Plane>,
+    owner: SlotOwner,
+    namespace: Namespace,
+}
+
+impl End {
+    fn new(name: &str, slot: u8) -> Self {
+        let path = PathBuf::from(format!("/run/netns/{name}"));
+        std::fs::create_dir_all("/run/netns").unwrap();
+        let _ = Namespace::remove(&path);
+        let namespace = Namespace::create().unwrap();
+        namespace.persist(&path).unwrap();
+        let segments = SlotSegments::create(sadb::Slot::new(slot).unwrap()).unwrap();
+        let owner = SlotOwner::map(&segments.owner_fds().unwrap()).unwrap();
+        let plane = Plane::start(1, Counters::in_memory()).unwrap();
+        plane
+            .handle()
+            .tell(Command::AddSlot(segments.worker_fds().unwrap()));
+        Self {
+            path,
+            plane: Some(plane),
+            owner,
+            namespace,
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.path.file_name().unwrap().to_str().unwrap()
+    }
+
+    /// Runs `ip` in the namespace.
+    fn ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.name()));
+    }
+
+    /// A program in the namespace.
+    fn program(&self, name: &str, arguments: &str) -> Program {
+        let mut program = Program::new("ip");
+        program.args(["netns", "exec", self.name(), name]);
+        program.args(arguments.split_whitespace());
+        program
+    }
+
+    fn run(&self, name: &str, arguments: &str) -> String {
+        let output = self.program(name, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} {arguments}: {text}{errors}");
+        text
+    }
+
+    /// Opens sockets and TUN and gives them to the data plane.
+    fn open(&self, sa: &ChildSa, inner: &[&str], routes: &[&str]) {
+        let (udp, esp, tun) = self
+            .namespace
+            .run(|| {
+                let gro = SocketOptions {
+                    gro: true,
+                    ..SocketOptions::default()
+                };
+                (
+                    DatagramSocket::bind_udp(sa.local, gro).unwrap(),
+                    DatagramSocket::bind_esp(sa.local, SocketOptions::default()).unwrap(),
+                    Tun::create("swe-tun", 1, INNER_MTU).unwrap(),
+                )
+            })
+            .unwrap();
+        for address in inner {
+            self.ip(&format!("addr add {address} dev swe-tun"));
+        }
+        for route in routes {
+            self.ip(&format!("route add {route} dev swe-tun"));
+        }
+        let plane = self.plane.as_ref().unwrap();
+        plane.handle().tell(Command::OpenAddress {
+            context: CONTEXT,
+            address: sa.local.ip(),
+            udp: udp.into(),
+            esp: Some(esp.into()),
+        });
+        let queue = tun.queues.into_iter().next().unwrap();
+        plane.handle().tell(Command::OpenTun {
+            context: CONTEXT,
+            queue,
+        });
+    }
+
+    /// For failures.
+    fn show(&self) -> String {
+        crate::show::statistics(1, &self.plane.as_ref().unwrap().statistics)
+    }
+
+    fn count(&self, count: Count) -> u64 {
+        self.plane.as_ref().unwrap().statistics.get(count)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(plane) = self.plane.take() {
+            plane.stop();
+        }
+        let _ = Namespace::remove(&self.path);
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = Program::new("ip")
+        .args(arguments.split_whitespace())
+        .status()
+        .unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// Both ends with one SA, changed by `change`; `None` without root.
+fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, End)> {
+    let may = Path::new("/dev/net/tun").exists() && Namespace::create().is_ok();
+    if !may {
+        eprintln!("skipped: needs root");
+        return None;
+    }
+    let id = std::process::id();
+    let mut a = End::new(&format!("swe-a{number}-{id}"), 1);
+    let mut b = End::new(&format!("swe-b{number}-{id}"), 9);
+    let [one, two] = [&a, &b].map(|end| end.name().to_owned());
+    ip(&format!(
+        "link add name swe-veth netns {one} type veth peer name swe-veth netns {two}"
+    ));
+    for (end, address) in [(&a, 1), (&b, 2)] {
+        end.ip(&format!("addr add 192.0.2.{address}/24 dev swe-veth"));
+        end.ip(&format!("addr add 2001:db8::{address}/64 dev swe-veth nodad"));
+        end.ip("link set swe-veth up");
+    }
+    let (inbound, outbound) = (a.owner.allocate().unwrap(), b.owner.allocate().unwrap());
+    let mut sa = gateway_sa(inbound, outbound.to_u32(), 7);
+    sa.local = "192.0.2.1:4500".parse().unwrap();
+    sa.peer = "192.0.2.2:4500".parse().unwrap();
+    sa.replay_window = 512;
+    change(&mut sa);
+    let other = mirrored(&sa, outbound);
+    a.owner.install(&sa).unwrap();
+    b.owner.install(&other).unwrap();
+    a.open(
+        &sa,
+        &["10.1.0.1/32", "fd01::1/128"],
+        &["10.2.0.0/16", "fd02::/16"],
+    );
+    b.open(
+        &other,
+        &["10.2.0.7/32", "fd02::7/128"],
+        &["10.1.0.0/16", "fd01::/16"],
+    );
+    Some((a, b))
+}
+
+fn has(program: &str) -> bool {
+    let found = Program::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if found.is_err() {
+        eprintln!("skipped: needs {program}");
+    }
+    found.is_ok()
+}
+
+#[test]
+fn pings_of_every_size_cross_in_every_encapsulation() {
+    type Change = fn(&mut ChildSa);
+    let changes: [Change; 4] = [
+        |_| {},
+        |sa| sa.encapsulation = Encapsulation::Esp,
+        |sa| {
+            sa.local = "[2001:db8::1]:4500".parse().unwrap();
+            sa.peer = "[2001:db8::2]:4500".parse().unwrap();
+        },
+        |sa| {
+            sa.local = "[2001:db8::1]:4500".parse().unwrap();
+            sa.peer = "[2001:db8::2]:4500".parse().unwrap();
+            sa.encapsulation = Encapsulation::Esp;
+        },
+    ];
+    for (number, change) in (0..).zip(changes) {
+        let Some((a, b)) = ends(number, change) else {
+            return;
+        };
+        for size in [0, 56, 1300, 4000] {
+            for target in ["10.2.0.7", "fd02::7"] {
+                let arguments = format!("-c 3 -i 0.02 -W 2 -M dont -s {size} {target}");
+                let ping = a.program("ping", &arguments).output().unwrap();
+                let text = String::from_utf8_lossy(&ping.stdout);
+                assert!(ping.status.success(), "{number}: {text}{}{}", a.show(), b.show());
+            }
+        }
+        assert!(b.count(Count::EspReceived) >= 24);
+        assert_eq!(b.count(Count::Delivered), b.count(Count::EspReceived));
+        assert_eq!((a.count(Count::BadIcv), b.count(Count::NotDelivered)), (0, 0));
+    }
+}
+
+#[test]
+fn streams_cross_complete_and_in_super_packets() {
+    let (Some((a, b)), true) = (ends(10, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let mut server = b
+        .program("iperf3", "-s -1")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    a.run("iperf3", "-c 10.2.0.7 -n 20M");
+    server.wait().unwrap();
+    let per_write = b.count(Count::Delivered) / b.count(Count::Writes).max(1);
+    assert!(per_write >= 4, "{per_write} packets a write");
+    let sent = a.count(Count::EspSent);
+    assert!(sent >= 10_000, "{sent}");
+    assert_eq!(b.count(Count::EspReceived) + b.count(Count::Replayed), sent);
+}
+
+/// Figures for the log: `cargo test --release -p iftask speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let (Some((a, b)), true) = (ends(20, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let seconds = 5;
+    let mut server = b.program("iperf3", "-s").stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let rate = |arguments: &str| {
+        let json = a.run("iperf3", &format!("-c 10.2.0.7 -t {seconds} -J {arguments}"));
+        let end = json.split("\"end\"").nth(1).unwrap().to_owned();
+        let field = |section: &str, name: &str| -> f64 {
+            let rest = end.split(&format!("\"{section}\"")).nth(1).unwrap();
+            let value = rest.split(&format!("\"{name}\":")).nth(1).unwrap();
+            value
+                .split([',', '}', '\n'])
+                .next()
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap()
+        };
+        (
+            field("sum_received", "bits_per_second") / 1e9,
+            arguments
+                .contains("-u")
+                .then(|| (field("sum", "packets"), field("sum", "lost_percent"))),
+        )
+    };
+    for _ in 0..3 {
+        println!("TCP, one stream: {:.2} Gbit/s", rate("").0);
+    }
+    println!("TCP, 4 streams: {:.2} Gbit/s", rate("-P 4").0);
+    for target in [100, 150, 200, 250, 300] {
+        let bits = target * 1000 * 64 * 8;
+        if let (_, Some((packets, lost))) = rate(&format!("-u -l 64 -b {bits}")) {
+            println!(
+                "UDP, 64 bytes, {target} kpps wanted: {:.0} kpps sent, {lost:.2} % lost",
+                packets / f64::from(seconds) / 1e3
+            );
+        }
+    }
+    for (name, end) in [("a", &a), ("b", &b)] {
+        println!(
+            "{name}: {}",
+            crate::show::statistics(1, &end.plane.as_ref().unwrap().statistics)
+        );
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
