@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crypto::Random;
 
-use crate::env::{Core, Env};
+use crate::env::{Core, Env, stated_length};
 use crate::event::{Count, DropCause, Event};
 use crate::message::{Builder, DecodeError, Exchange, HEADER_LEN, Header, NotifyKind};
 use crate::output::{Action, Answer, IkeSaId, Output, Path, Ticket};
@@ -237,6 +237,21 @@ impl Engine {
         self.core.table.get(ike).map(|sa| sa.view(now))
     }
 
+    /// What the peer of an IKE SA would send: for fuzzing.
+    pub(crate) fn forge(
+        &self,
+        ike: IkeSaId,
+        exchange: Exchange,
+        response: bool,
+        first: u8,
+        plaintext: &[u8],
+    ) -> Option<Vec<u8>> {
+        self.core
+            .table
+            .get(ike)?
+            .forge(exchange, response, first, plaintext)
+    }
+
     /// How many there are.
     pub fn totals(&self) -> Totals {
         Totals {
@@ -274,12 +289,12 @@ fn on_bad_header(env: &mut Env<'_>, path: Path, datagram: &[u8], error: DecodeEr
         .profiles
         .get(&path.local.ip())
         .is_some_and(|profile| profile.notifies.invalid_major_version);
-    // The version is read from its place; that the rest means the same can only be hoped.
     let Some(front) = datagram.first_chunk::<HEADER_LEN>() else {
         return;
     };
     let is_response = front[19] & 0x20 != 0;
-    if !may || is_response {
+    // What does not even state its length is no IKE of any version, and is not answered.
+    if !may || is_response || stated_length(datagram) != Some(datagram.len()) {
         return;
     }
     let field = |at: usize| {

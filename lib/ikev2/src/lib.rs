@@ -22,6 +22,7 @@ mod cookie;
 mod engine;
 mod env;
 mod event;
+pub mod fuzz;
 mod identity;
 mod keys;
 mod message;

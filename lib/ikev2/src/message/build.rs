@@ -48,6 +48,12 @@ impl Builder {
         self.writer.patch_u16(start + 2, self.writer.len() - start);
     }
 
+    /// Takes a chain that is written already, as the only content.
+    pub fn chain(&mut self, first: u8, octets: &[u8]) {
+        self.first = first;
+        self.writer.bytes(octets);
+    }
+
     pub fn sa(&mut self, proposals: &[Proposal]) {
         self.payload(payload::SA, |w| proposal::encode(proposals, w));
     }

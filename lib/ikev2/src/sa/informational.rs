@@ -52,6 +52,7 @@ impl IkeSa {
         self.send_response(env, Exchange::Informational, builder);
         env.count(Count::IkeDeleteReplied);
         self.concede_ike_rekey(env);
+        self.yield_to_contester(env);
         let successor = self.successor();
         self.close(env, RemoveReason::Peer, true);
         if let Some(successor) = successor {

@@ -97,6 +97,8 @@ pub(crate) struct IkeSa {
     integrity_failures: u16,
     /// TEMPORARY_FAILUREs in a row.
     temporary_failures: u8,
+    /// The one that this replaces, while our own rekey of that is under way and may still win.
+    contested_by: Option<IkeSaId>,
 }
 
 /// Who is behind a NAT.
@@ -190,6 +192,7 @@ impl IkeSa {
             last_heard: env.now,
             integrity_failures: 0,
             temporary_failures: 0,
+            contested_by: None,
         };
         bump(&mut env.core.totals, sa.state.class(), initiator, 1);
         sa

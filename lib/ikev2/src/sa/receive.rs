@@ -97,8 +97,9 @@ impl IkeSa {
             };
         }
         if header.message_id == self.expected {
-            return match self.state {
-                State::Lingering | State::Dead => Place::Outside(DropCause::UnexpectedExchange),
+            return match (&self.state, header.exchange) {
+                (State::Lingering, Exchange::Informational) => Place::Next,
+                (State::Lingering | State::Dead, _) => Place::Outside(DropCause::UnexpectedExchange),
                 _ => Place::Next,
             };
         }
@@ -207,6 +208,11 @@ impl IkeSa {
             }
             (State::Established | State::Replaced { .. } | State::Closing(_), Exchange::Informational) => {
                 self.on_informational_request(env, payloads);
+            }
+            (State::Lingering, Exchange::Informational) => {
+                // The peer takes leave of what is gone already; it need not do so again and again.
+                let builder = self.builder();
+                self.send_response(env, exchange, builder);
             }
             _ => env.drop(path.remote, DropCause::UnexpectedExchange),
         }

@@ -117,6 +117,8 @@ impl IkeSa {
             Some(Pending::RekeyIke(offer)) => {
                 // Ours is under way too; its response decides which of the two stays (RFC 7296 2.8.1).
                 offer.collision = Some(Collision::new(id, peer_nonce, &nonce));
+                let contested_by = self.id;
+                env.with(id, |rival, _| rival.contested_by = Some(contested_by));
                 env.count(Count::Collision(ChildExchange::RekeyIke));
             }
             _ => self.step_back(env, id),
@@ -356,6 +358,7 @@ impl IkeSa {
 
     /// This IKE SA is replaced, and the peer is to delete it.
     fn step_back(&mut self, env: &mut Env<'_>, by: IkeSaId) {
+        env.with(by, |by, _| by.contested_by = None);
         self.set_state(env, State::Replaced { by });
         self.tasks.clear();
         self.wait_for_delete(env);
@@ -377,6 +380,32 @@ impl IkeSa {
         if let (State::Established, Some(rival)) = (&self.state, self.successor()) {
             self.step_back(env, rival);
         }
+    }
+
+    /// The peer deletes this one, which it made in a collision, so it knows that ours wins, before we do: what we got with it
+    /// goes back to the one that awaits the response to our rekey.
+    pub(super) fn yield_to_contester(&mut self, env: &mut Env<'_>) {
+        let Some(contester) = self.contested_by.take() else {
+            return;
+        };
+        let old = self.id;
+        let returned = env.with(contester, |contester, _| {
+            contester.inherit(self);
+            if let Some(outstanding) = &mut contester.outstanding
+                && let Pending::RekeyIke(offer) = &mut outstanding.pending
+            {
+                offer.collision = None;
+            }
+        });
+        if !returned {
+            return;
+        }
+        env.event(Event::IkeRekeyed {
+            old,
+            new: contester,
+            initiator: false,
+        });
+        self.set_state(env, State::Replaced { by: contester });
     }
 
     pub(super) fn is_rekeying_ike(&self) -> bool {

@@ -167,6 +167,30 @@ impl IkeSa {
         Ok(datagrams)
     }
 
+    /// A message as the peer would send it next, with these payloads: for fuzzing what lies behind the integrity check.
+    pub fn forge(&self, exchange: Exchange, response: bool, first: u8, plaintext: &[u8]) -> Option<Vec<u8>> {
+        let (initiator_spi, responder_spi) = self.spis();
+        let message_id = match response {
+            true => self.outstanding.as_ref()?.message_id,
+            false => self.expected,
+        };
+        let header = Header {
+            initiator_spi,
+            responder_spi,
+            next_payload: 0,
+            exchange,
+            from_initiator: !self.initiator,
+            response,
+            message_id,
+        };
+        let protection = self.keys.as_ref()?.protection(!self.initiator);
+        let mut builder = Builder::new(protection.prefix_len());
+        builder.chain(first, plaintext);
+        let mut random = crypto::TestRandom::new(u64::from(message_id));
+        let sealed = seal(&protection, header, builder, usize::MAX, &mut 0, &mut random);
+        Some(sealed.ok()?.0)
+    }
+
     fn datagram_limit(&self) -> usize {
         let (mtu, overhead) = match self.path.remote.is_ipv4() {
             true => (self.profile.fragment_mtu.ipv4, IPV4_OVERHEAD),

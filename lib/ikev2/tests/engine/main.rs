@@ -6,5 +6,11 @@
     reason = "the harness of tests fails by panic"
 )]
 
+mod auth;
+mod bad_input;
+mod collisions;
+mod informational;
+mod loss;
+mod rekey;
 mod setup;
 mod world;

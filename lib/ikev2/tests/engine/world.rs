@@ -352,10 +352,15 @@ impl World {
     }
 
     pub fn action(&mut self, side: Side, action: Action) {
+        self.try_action(side, action).unwrap();
+    }
+
+    pub fn try_action(&mut self, side: Side, action: Action) -> Result<(), ikev2::Error> {
         let (now, ike) = (self.now, self.ike(side));
         let host = self.host(side);
-        host.engine.action(now, ike, action, &mut host.sad).unwrap();
+        let result = host.engine.action(now, ike, action, &mut host.sad);
         self.collect(side);
+        result
     }
 
     /// Puts what an engine wants to say on the wire, and does the shell's part.

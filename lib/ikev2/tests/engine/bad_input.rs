@@ -1,0 +1,229 @@
+//! Damaged, forged and senseless messages: counted, and without effect.
+
+use std::time::Duration;
+
+use ikev2::{Action, DecodeError, DropCause, Event, IkeSaView};
+
+use crate::world::Side::{A, B};
+use crate::world::{Datagram, World, profile};
+
+/// All that can be seen of B.
+fn look(world: &World) -> (Vec<IkeSaView>, String) {
+    let views = world.b.views(world.now);
+    let text = format!("{views:?} {:?} {:x?}", world.b.engine.totals(), world.b.sending);
+    (views, text)
+}
+
+/// The messages of a set-up and of a rekey, as B gets them.
+fn recorded() -> Vec<Datagram> {
+    let mut world = World::new();
+    world.initiate(profile(A));
+    let mut recorded = Vec::new();
+    for _ in 0..2 {
+        let datagram = world.intercept(B);
+        world.deliver(&datagram);
+        recorded.push(datagram);
+        world.deliver_next(A);
+    }
+    let spi = world.child(A);
+    world.action(A, Action::RekeyChild(spi));
+    recorded.push(world.intercept(B));
+    recorded
+}
+
+#[test]
+fn every_flipped_bit_and_every_truncation_of_an_encrypted_message_is_dropped() {
+    let mut world = World::connected();
+    let spi = world.child(A);
+    world.action(A, Action::RekeyChild(spi));
+    let request = world.intercept(B);
+    let before = look(&world);
+    let mut drops = 0;
+    for bit in 0..request.bytes.len() * 8 {
+        let mut damaged = request.clone();
+        damaged.bytes[bit / 8] ^= 1 << (bit % 8);
+        world.deliver(&damaged);
+        drops += 1;
+    }
+    for length in 0..request.bytes.len() {
+        let mut damaged = request.clone();
+        damaged.bytes.truncate(length);
+        world.deliver(&damaged);
+        drops += 1;
+    }
+    assert_eq!(look(&world).1, before.1);
+    let counted = world
+        .b
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Dropped { .. }))
+        .count();
+    // A flipped response bit makes it a response, a flipped version another version: all are drops.
+    assert_eq!(counted, drops, "each has a cause");
+    world.deliver(&request);
+    world.settle();
+    world.check_pairs(1);
+}
+
+#[test]
+fn every_damaged_ike_sa_init_leaves_the_true_one_a_way() {
+    let recorded = recorded();
+    let request = &recorded[0];
+    for bit in 0..request.bytes.len() * 8 {
+        let mut world = World::new();
+        let mut damaged = request.clone();
+        damaged.bytes[bit / 8] ^= 1 << (bit % 8);
+        world.deliver(&damaged);
+        assert!(world.b.engine.totals().ike_sas <= 1);
+        world.advance(Duration::from_secs(61));
+        world.wire.clear();
+        world.check_nothing_left();
+    }
+}
+
+#[test]
+fn messages_of_another_ike_sa_are_dropped() {
+    let mut world = World::connected();
+    let before = look(&world);
+    for datagram in recorded() {
+        // As the random numbers are the same, so are the SPIs; another one's keys and SPIs differ.
+        let mut foreign = datagram.clone();
+        foreign.bytes[0] ^= 0x40;
+        world.deliver(&foreign);
+    }
+    world.wire.clear();
+    let after = look(&world);
+    assert_eq!(
+        before.0.len() + 1,
+        after.0.len(),
+        "only the IKE_SA_INIT made something: a half-open one"
+    );
+    assert_eq!(world.b.engine.totals().half_open, 1);
+    assert_eq!(world.b.drops(DropCause::RequestNoSa), 2);
+}
+
+#[test]
+fn a_foreign_slot_is_told_apart() {
+    let mut world = World::connected();
+    world.action(A, Action::CheckLiveness);
+    let mut request = world.intercept(B);
+    request.bytes[8] = 0x77;
+    world.deliver(&request);
+    assert_eq!(world.b.drops(DropCause::ForeignSlot), 1);
+}
+
+#[test]
+fn unreadable_ike_sa_inits_have_their_cause() {
+    let recorded = recorded();
+    let request = &recorded[0];
+    let cause = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut world = World::new();
+        let mut damaged = request.clone();
+        change(&mut damaged.bytes);
+        let length = u32::try_from(damaged.bytes.len()).unwrap();
+        if damaged.bytes.len() >= 28 {
+            damaged.bytes[24..28].copy_from_slice(&length.to_be_bytes());
+        }
+        world.deliver(&damaged);
+        let error = world.b.events.iter().find_map(|event| match event {
+            Event::Undecodable { error, .. } => Some(*error),
+            _ => None,
+        });
+        assert_eq!(world.b.engine.totals().ike_sas, 0);
+        error
+    };
+    assert_eq!(cause(&|bytes| bytes.truncate(27)), Some(DecodeError::Header));
+    assert_eq!(
+        cause(&|bytes| bytes[..8].fill(0)),
+        Some(DecodeError::HeaderInitiatorSpi)
+    );
+    assert_eq!(
+        cause(&|bytes| bytes[15] = 1),
+        Some(DecodeError::HeaderResponderSpi)
+    );
+    assert_eq!(
+        cause(&|bytes| bytes[18] = 38),
+        Some(DecodeError::HeaderExchangeType(38))
+    );
+    assert_eq!(cause(&|bytes| bytes[19] = 0), Some(DecodeError::HeaderFlags));
+    // The first payload, at 28, is SA; its proposal begins at 32.
+    assert_eq!(cause(&|bytes| bytes[31] = 3), Some(DecodeError::PayloadLength));
+    assert_eq!(cause(&|bytes| bytes[37] = 9), Some(DecodeError::ProposalProtocol));
+    assert_eq!(
+        cause(&|bytes| bytes[39] = 9),
+        Some(DecodeError::TooManyTransforms)
+    );
+    assert_eq!(cause(&|bytes| bytes[32] = 1), Some(DecodeError::ProposalHeader));
+    assert_eq!(cause(&|bytes| bytes[16] = 0), Some(DecodeError::PayloadLength));
+    assert_eq!(
+        cause(&|bytes| bytes.truncate(60)),
+        Some(DecodeError::PayloadLength)
+    );
+    assert_eq!(
+        cause(&|bytes| {
+            bytes[16] = 99;
+            bytes[29] = 0x80;
+        }),
+        Some(DecodeError::CriticalPayload(99))
+    );
+    assert_eq!(
+        cause(&|bytes| bytes[16] = 99),
+        Some(DecodeError::Syntax),
+        "unknown, so SA is missing"
+    );
+}
+
+#[test]
+fn noise_is_dropped() {
+    let mut world = World::connected();
+    let before = look(&world);
+    let mut state = 7u32;
+    for length in 0..600 {
+        let bytes = (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        let path = ikev2::Path {
+            local: world.b.address,
+            remote: world.a.address,
+        };
+        world.deliver(&Datagram { to: B, path, bytes });
+    }
+    assert_eq!(look(&world).1, before.1);
+    assert!(world.wire.is_empty(), "nobody answers noise: {:?}", world.wire);
+}
+
+#[test]
+fn a_keepalive_is_nothing() {
+    let mut world = World::connected();
+    let path = ikev2::Path {
+        local: world.b.address,
+        remote: world.a.address,
+    };
+    world.deliver(&Datagram {
+        to: B,
+        path,
+        bytes: vec![0xff],
+    });
+    assert_eq!(world.b.drops(DropCause::Keepalive), 1);
+}
+
+#[test]
+fn the_limit_of_half_open_ike_sas_holds() {
+    let mut world = World::new();
+    let config = ikev2::EngineConfig {
+        slots: vec![0x22],
+        max_half_open: 3,
+        ..ikev2::EngineConfig::default()
+    };
+    world.b.engine = ikev2::Engine::new(config, Box::new(crypto::TestRandom::new(5)));
+    world.serve(profile(B));
+    for _ in 0..5 {
+        world.initiate(profile(A));
+        world.deliver_next(B);
+    }
+    assert_eq!(world.b.engine.totals().half_open, 3);
+    assert_eq!(world.b.drops(DropCause::Congestion), 2);
+}
