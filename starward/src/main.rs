@@ -89,9 +89,14 @@ fn live(facility: Facility, instance: u32) -> ExitCode {
         Facility::Rmctrl => task::main(facility, instance, rmctrl::run),
         Facility::Sct => task::main(facility, instance, sct::run),
         Facility::Vpnmgr => task::main(facility, instance, vpnmgr::run),
+        Facility::Ipsecmgr => task::main(facility, instance, ipsecmgr::run),
+        Facility::Iftask => task::main(facility, instance, iftask::run),
         Facility::Sessmgr => task::main(facility, instance, sessmgr::run),
         Facility::Aaamgr => task::main(facility, instance, aaamgr::run),
-        other => fail(format!("{other} is not a process of its own")),
+        Facility::Certmgr => task::main(facility, instance, certmgr::run),
+        Facility::Bulkstat => task::main(facility, instance, bulkstats::run),
+        Facility::Snmp => task::main(facility, instance, snmp::run),
+        Facility::Sit | Facility::Cli => fail(format!("{facility} is not started like this")),
     }
 }
 
