@@ -264,12 +264,10 @@ impl Shell {
                 Ok(map) => map,
                 Err(error) => return tracing::warn!("traffic cannot be read yet: {error}"),
             };
-            let ours = map
-                .workers
-                .iter()
-                .zip(1u8..)
-                .filter(|(owner, _)| **owner == worker);
-            let slots: Vec<Slot> = ours.filter_map(|(_, number)| Slot::new(number)).collect();
+            let ours = Slot::all()
+                .zip(&map.workers)
+                .filter(|(_, owner)| **owner == worker);
+            let slots: Vec<Slot> = ours.map(|(slot, _)| slot).collect();
             match sit.open_slot_counters(&slots).await {
                 Ok(descriptors) => drop(bring.send(Brought::Segments(Segments::map(descriptors))).await),
                 Err(error) => tracing::warn!("traffic cannot be read: {error}"),
