@@ -85,6 +85,6 @@ fn errors_point_at_the_token_and_abbreviations_work() {
         node.cli("show task table | grep -i IPSECMGR")
             .contains("ipsecmgr")
     );
-    let (ok, text) = node.try_cli(&["configure", "context isp", "crypto map old ipsec-ikev1"]);
+    let (ok, text) = node.try_cli(&["configure", "context local", "crypto map old ipsec-ikev1"]);
     assert!(!ok && text.contains("not supported"), "{text}");
 }

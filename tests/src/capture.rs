@@ -66,7 +66,7 @@ impl Recorded {
     /// Fails the scenario when anything but IKE, ESP and neighbour discovery was seen, or nothing at all.
     pub fn only_ike_and_esp(&self) {
         let strange = self.lines(
-            "(ip or ip6) and not (udp port 500 or udp port 4500 or ip proto 50 or ip6 proto 50 or icmp6)",
+            "(ip or ip6) and not (udp port 500 or udp port 4500 or ip proto 50 or ip6 proto 50 or icmp6) and not (ip6 and dst net ff00::/8)",
         );
         assert!(
             strange.is_empty(),

@@ -118,7 +118,7 @@ impl Connection {
             &self.our_service
         };
         format!(
-            "config\nsystem hostname gw\n{global}\ncontext isp\n\
+            "config\nsystem hostname gw\n{global}\ncontext local\n\
              interface ran\nip address 10.10.0.2 255.255.255.0\nipv6 address fd10::2/64 secondary\n#exit\n\
              interface core\nip address 10.20.2.254 255.255.255.0\nipv6 address fd20:2::fe/64 secondary\n#exit\n\
              {context}\n\
@@ -135,8 +135,8 @@ impl Connection {
              #exit\n\
              wsg-service wsg\n{service}bind address {our_outer} crypto-template t\n#exit\n\
              #exit\n\
-             port ethernet 1/10\ndevice vran\nno shutdown\nbind interface ran isp\n#exit\n\
-             port ethernet 1/11\ndevice vcore\nno shutdown\nbind interface core isp\n#exit\n\
+             port ethernet 1/10\ndevice vran\nno shutdown\nbind interface ran local\n#exit\n\
+             port ethernet 1/11\ndevice vcore\nno shutdown\nbind interface core local\n#exit\n\
              end\n",
             global = self.our_global,
             context = self.our_context,

@@ -88,14 +88,10 @@ impl Node {
         pairs
     }
 
-    /// Value of a line `label: value` of a `show` output.
-    pub fn value(&self, command: &str, label: &str) -> String {
+    /// The number behind a label of a `show` output (which may print two counters a line).
+    pub fn number(&self, command: &str, label: &str) -> u64 {
         let text = self.cli(command);
-        text.lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.trim() == label)
-            .map(|(_, value)| value.trim().to_owned())
-            .unwrap_or_else(|| panic!("'{command}' has no line '{label}':\n{text}"))
+        number(&text, label).unwrap_or_else(|| panic!("'{command}' has no number '{label}':\n{text}"))
     }
 
     /// What the node logged so far.
@@ -170,4 +166,10 @@ impl Node {
 pub fn binary() -> String {
     std::env::var("STARWARD")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/starward").to_owned())
+}
+
+/// The number behind `label:` in a text.
+pub fn number(text: &str, label: &str) -> Option<u64> {
+    let rest = text.split_once(&format!(" {label}:"))?.1;
+    rest.split_whitespace().next()?.parse().ok()
 }

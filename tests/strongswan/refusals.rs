@@ -46,7 +46,7 @@ fn no_common_ike_proposal_is_refused_and_the_difference_is_named() {
     );
     scene
         .node
-        .logged(&["10.10.0.1", "no proposal chosen", "encryption"]);
+        .logged(&["10.10.0.1", "NO_PROPOSAL_CHOSEN", "encryption"]);
     scene.no_sa();
 }
 
@@ -70,7 +70,7 @@ fn no_common_esp_proposal_is_refused_and_the_difference_is_named() {
     );
     scene
         .node
-        .logged(&["10.10.0.1", "no proposal chosen", "encryption"]);
+        .logged(&["10.10.0.1", "NO_PROPOSAL_CHOSEN", "encryption"]);
     assert!(scene.node.spis().is_empty(), "we have a child SA");
 }
 
