@@ -91,17 +91,12 @@ impl Tasks {
         gathered: &mut Gathered,
         output: &mut Output,
     ) -> Result<(), String> {
-        let words = args.words().map(|word| Parameter {
-            name: word.to_owned(),
-            value: String::new(),
-        });
-        let values = args.values().map(|(name, value)| Parameter {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        });
+        let parameters = Exec::parameters(args)
+            .into_iter()
+            .map(|(name, value)| Parameter { name, value });
         let mut request = Execute {
             command: exec.id().to_owned(),
-            parameters: words.chain(values).collect(),
+            parameters: parameters.collect(),
             cursor: Vec::new(),
             context: context.to_owned(),
             user: self.user.clone(),

@@ -101,7 +101,8 @@ impl<A> Grammar<A> {
             let mut seen = Vec::new();
             for word in syntax::words(&entry.node) {
                 if word.class == Class::Plain
-                    && self.help_of_word(word, None).is_empty()
+                    && word.help.is_empty()
+                    && !self.glossary.contains_key(&word.text)
                     && !seen.contains(&&word.text)
                 {
                     seen.push(&word.text);
@@ -155,22 +156,18 @@ impl<A> Grammar<A> {
         let (before, partial, _) = split_partial(line)?;
         let threads = self.run(&before)?;
         let mut found: BTreeMap<String, String> = BTreeMap::new();
+        let mut keywords: BTreeMap<&str, Vec<(&Word, &str, bool)>> = BTreeMap::new();
         for thread in threads.iter().filter(|thread| self.is_visible(thread)) {
             let next = thread.state.next();
-            let command_help = self.entries.get(thread.entry).map(|entry| entry.help.as_str());
+            let command = self
+                .entries
+                .get(thread.entry)
+                .map_or("", |entry| entry.help.as_str());
             for (leaf, rest) in &next.leaves {
                 match leaf {
                     Leaf::Word(word) if word.class == Class::Plain && fits(&word.text, &partial) => {
-                        let own = if rest.is_end_or_value() {
-                            command_help
-                        } else {
-                            None
-                        };
-                        let help = self.help_of_word(word, own);
-                        let known = found.entry(word.text.clone()).or_default();
-                        if known.is_empty() {
-                            *known = help;
-                        }
+                        let known = keywords.entry(&word.text).or_default();
+                        known.push((word, command, rest.is_end_or_value()));
                     }
                     Leaf::Parameter(parameter)
                         if partial.is_empty()
@@ -187,6 +184,9 @@ impl<A> Grammar<A> {
             if next.end && partial.is_empty() {
                 found.insert(END_OF_LINE.to_owned(), "Ends the command".to_owned());
             }
+        }
+        for (word, uses) in keywords {
+            found.insert(word.to_owned(), self.help_of_keyword(word, &uses));
         }
         Ok(found
             .into_iter()
@@ -376,15 +376,24 @@ impl<A> Grammar<A> {
             .is_some_and(|entry| syntax::is_visible(&entry.node))
     }
 
-    fn help_of_word(&self, word: &Word, command_help: Option<&str>) -> String {
-        if !word.help.is_empty() {
-            return word.help.clone();
-        }
-        command_help
-            .map(str::to_owned)
-            .filter(|help| !help.is_empty())
-            .or_else(|| self.glossary.get(&word.text).cloned())
-            .unwrap_or_default()
+    /// What a keyword says about itself; else, if one command goes on with it, what that command does, and if several do, what the glossary
+    /// says. Each use: the keyword, its command's help, and whether the command's name ends with it.
+    fn help_of_keyword(&self, word: &str, uses: &[(&Word, &str, bool)]) -> String {
+        let own = uses
+            .iter()
+            .map(|(word, _, _)| word.help.as_str())
+            .find(|help| !help.is_empty());
+        let glossary = self.glossary.get(word).map(String::as_str);
+        let command = uses
+            .first()
+            .map(|(_, help, _)| *help)
+            .filter(|help| !help.is_empty());
+        let names_the_command = matches!(uses, [(_, _, true)]);
+        let help = match names_the_command {
+            true => own.or(command).or(glossary),
+            false => own.or(glossary).or(command),
+        };
+        help.unwrap_or_default().to_owned()
     }
 }
 

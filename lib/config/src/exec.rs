@@ -1,7 +1,7 @@
 //! Commands of exec mode: what the shell runs at its top level, and who answers.
 //!
-//! A task that answers gets the request `Execute` with the identifier of the command ([`Exec::id`]), the words that were there as
-//! parameters without a value, and the values by name. It matches on the enumeration, so that nothing is spelled twice:
+//! A task that answers gets the request `Execute` with the identifier of the command ([`Exec::id`]) and what [`Exec::parameters`] makes of
+//! the line. It matches on the enumeration, so that nothing is spelled twice:
 //! `Exec::from_id(&request.command)`.
 
 use std::sync::OnceLock;
@@ -263,6 +263,18 @@ impl Exec {
         })
     }
 
+    /// What a line said, as it travels to the tasks that answer: each value under its name, and each keyword that names no value with an empty
+    /// one. (`facility sct` is one parameter: `facility` with the value `sct`.)
+    pub fn parameters(args: &Args<'_>) -> Vec<(String, String)> {
+        let values = args
+            .values()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let bare = args.words().filter(|word| args.text(word).is_none());
+        values
+            .chain(bare.map(|word| (word.to_owned(), String::new())))
+            .collect()
+    }
+
     /// Finds the command a line means.
     ///
     /// # Errors
@@ -317,6 +329,38 @@ mod tests {
         assert_eq!(error.to_string(), "not supported: show crypto map");
         let error = Exec::parse("ping 10.0.0.1", Privilege::Administrator).unwrap_err();
         assert_eq!(error.to_string(), "not supported: ping");
+    }
+
+    #[test]
+    fn a_value_and_its_keyword_are_one_parameter() {
+        let (_, args) = Exec::parse("show task resources facility sct all", Privilege::Operator).unwrap();
+        let parameters = Exec::parameters(&args);
+        assert_eq!(
+            parameters.iter().filter(|(name, _)| name == "facility").count(),
+            1
+        );
+        assert!(parameters.contains(&("facility".to_owned(), "sct".to_owned())));
+        assert!(parameters.contains(&("all".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn every_word_is_explained() {
+        let grammar = Exec::grammar();
+        for command in Exec::ALL {
+            let mut line = String::new();
+            for _ in command.id().split(' ') {
+                for item in grammar.help(&line).unwrap() {
+                    assert!(!item.help.is_empty(), "'{line}{}' has no help", item.word);
+                }
+                let next = command
+                    .id()
+                    .split(' ')
+                    .nth(line.split_whitespace().count())
+                    .unwrap();
+                line.push_str(next);
+                line.push(' ');
+            }
+        }
     }
 
     #[test]

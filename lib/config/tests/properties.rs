@@ -36,6 +36,14 @@ fn line(path: &Path, choices: &mut impl Iterator<Item = usize>) -> Option<String
     let mut line = String::new();
     for _ in 0..24 {
         let items = tree().help(path, &line).ok()?;
+        for item in &items {
+            assert!(
+                !item.help.is_empty(),
+                "'{line}{}' is not explained at {:?}",
+                item.word,
+                path.lines()
+            );
+        }
         let item = items.get(choices.next()? % items.len())?;
         if item.word == "<cr>" {
             return Some(line);
