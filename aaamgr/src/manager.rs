@@ -70,11 +70,12 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 retry = None;
                 ask_secrets(&links, &wanted, &secrets, &reveal);
             }
-            incoming = server.next() => match incoming {
+            // Without a configuration there is nobody to ask.
+            incoming = server.next(), if serving => match incoming {
                 Some(incoming) => bus_api::answer(&mut state, incoming),
                 None => return Ok(()),
             },
-            Some(incoming) = link_server.next() => bus_api::answer_link(&mut state, incoming),
+            Some(incoming) = link_server.next(), if serving => bus_api::answer_link(&mut state, incoming),
             Some(datagram) = received.recv() => {
                 state.receive(&datagram.channel, datagram.port, datagram.from, &datagram.bytes, Instant::now());
             }

@@ -68,7 +68,8 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 }
                 Err(error) => tracing::error!("the running configuration cannot be read: {error}"),
             },
-            incoming = server.next() => match incoming {
+            // Without a configuration there is no pool to give from.
+            incoming = server.next(), if serving => match incoming {
                 Some(incoming) => bus_api::answer(&mut state, incoming),
                 None => return Ok(()),
             },
