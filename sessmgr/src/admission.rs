@@ -225,6 +225,7 @@ impl Draft {
             spis: Vec::new(),
             past: Usage::default(),
             usage: Usage::default(),
+            restored: false,
             active: now,
             accounted: None,
             service,

@@ -72,6 +72,12 @@ impl ServicePage {
         gauges(ipv4, ipv6).for_each(|gauge| self.0.inc(gauge));
     }
 
+    /// A session is up, as it was in an earlier life of this task.
+    pub fn restored(&self, ipv4: bool, ipv6: bool) {
+        self.0.inc(wsg::CURRENT_ACTIVE);
+        gauges(ipv4, ipv6).for_each(|gauge| self.0.inc(gauge));
+    }
+
     /// A session is gone.
     pub fn released(&self, connected: bool, ipv4: bool, ipv6: bool, reason: DisconnectReason) {
         self.0.dec(wsg::CURRENT_SESSIONS);

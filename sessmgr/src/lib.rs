@@ -5,7 +5,7 @@
 //!              <─ Admitted ┘  │                     ├───── Blocks (addresses leased from vpnmgr)
 //!                             │ Need                ├───── Outbox ──> aaamgr (Account)
 //!   vpnmgr <── Lease… ────────┘                     └───── Errand ──> vpnmgr, ipsecmgr, other sessmgrs
-//!   ipsecmgr ── Connected, Release ──> State
+//!   ipsecmgr ── Connected, Release ──> State ──> Journal (what a restart goes on with)
 //!   counter segments (written by iftask) ──> Meter ──> sweep: traffic, time limits, interim records
 //! ```
 //!
@@ -20,6 +20,7 @@ mod bus_api;
 mod counters;
 mod desk;
 mod error;
+mod journal;
 mod manager;
 mod policy;
 mod reason;

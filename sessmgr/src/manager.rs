@@ -21,6 +21,7 @@ use crate::blocks::Lease;
 use crate::bus_api;
 use crate::desk::Desk;
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::policy::PoolKey;
 use crate::state::{Errand, SWEEP_STEP, State};
 use crate::usage::Segments;
@@ -46,8 +47,12 @@ pub async fn run(task: Task) -> Result<(), Error> {
         shutdown,
         workers,
         run_dir,
+        lives,
         ..
     } = task;
+    let (mut journal, past) = Journal::open(&run_dir, worker, lives).map_err(Error::Journal)?;
+    // Until there is a configuration nobody is served: sessions cannot be restored without their services.
+    let mut past = Some(past);
     let mut state = State::new(
         worker,
         run_dir.join("counters"),
@@ -65,14 +70,16 @@ pub async fn run(task: Task) -> Result<(), Error> {
     let mut sweep = interval(SWEEP_STEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut desk = Desk::default();
-    let mut serving = false;
     loop {
         tokio::select! {
             text = configuration.next() => match Config::parse(&text.text) {
                 Ok(config) => {
                     state.configure(config);
-                    if !serving {
-                        serving = true;
+                    if let Some(past) = past.take() {
+                        if past.len() > 0 {
+                            tracing::info!("{} sessions go on", past.len());
+                        }
+                        state.restore(&past, Instant::now());
                         if let Err(error) = shell.sit.ready().await {
                             tracing::warn!("{error}");
                         }
@@ -80,7 +87,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 }
                 Err(error) => tracing::error!("the running configuration cannot be read: {error}"),
             },
-            incoming = server.next() => match incoming {
+            incoming = server.next(), if past.is_none() => match incoming {
                 Some(incoming) => {
                     let needs = bus_api::answer(&mut state, &mut desk, incoming);
                     shell.ask(needs);
@@ -112,6 +119,8 @@ pub async fn run(task: Task) -> Result<(), Error> {
             }
             _ = shutdown.requested() => return Ok(()),
         }
+        // Before anybody hears of it.
+        journal.write(&mut state);
         shell.run(std::mem::take(&mut state.errands));
         if let Some(records) = state.outbox.next() {
             shell.account(records);

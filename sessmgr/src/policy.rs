@@ -188,6 +188,27 @@ impl Policy {
     }
 }
 
+impl Service {
+    /// A service that is no longer configured.
+    pub fn gone(context: &str, name: &str) -> Self {
+        Self {
+            context: context.into(),
+            name: name.into(),
+            clear_context: 0,
+            bound: false,
+            remote_access: true,
+            ipv4_pools: Vec::new(),
+            ipv6_pools: Vec::new(),
+            dns: Vec::new(),
+            duplicate_session_detection: false,
+            absolute_timeout: None,
+            idle_timeout: None,
+            accounting: false,
+            interim_interval: None,
+        }
+    }
+}
+
 /// The pools of a context in order of preference.
 fn pools(context: &Context) -> Vec<Pool> {
     let key = |name: &String| PoolKey {

@@ -102,6 +102,8 @@ pub struct Session {
     pub past: Usage,
     /// All traffic, as last seen.
     pub usage: Usage,
+    /// It comes from an earlier life of this task and its traffic has not been looked at since.
+    pub restored: bool,
     /// When the traffic last grew.
     pub active: Instant,
     /// When the last accounting record was made.

@@ -1,6 +1,6 @@
 //! Everything a `sessmgr` knows, and what happens to it. No I/O: what has to leave is put into queues for the loop.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::accounting::{Outbox, record};
 use crate::admission::octets;
 use crate::blocks::{Blocks, Lease};
 use crate::counters::ServiceCounters;
+use crate::journal::Past;
 use crate::policy::{Policy, PoolKey, Service};
 use crate::session::{Assigned, Phase, Session, Sessions, Source, Usage};
 use crate::usage::Meter;
@@ -38,6 +39,15 @@ pub enum Errand {
     End(Vec<u64>, Reason),
     /// A session of an identity was admitted then: other workers are to end older ones.
     Newer(Arc<Service>, Identity, u64),
+}
+
+/// What has to be written down.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// IKE SPIs of sessions that have changed or are gone.
+    pub sessions: BTreeSet<u64>,
+    /// Blocks came or went.
+    pub blocks: bool,
 }
 
 /// The state of one worker's sessions.
@@ -65,6 +75,7 @@ pub struct State {
     counters: Counters,
     services: ServiceCounters,
     dry: HashMap<PoolKey, Instant>,
+    changed: Changed,
     next_call: u64,
     sweep: Option<u64>,
 }
@@ -91,6 +102,7 @@ impl State {
             services: ServiceCounters::new(counters.clone()),
             counters,
             dry: HashMap::new(),
+            changed: Changed::default(),
             next_call: born << 32 | u64::from(worker & 0xff) << 24,
             sweep: None,
         }
@@ -103,6 +115,56 @@ impl State {
             .keep(|context, service| self.policy.find(context, service).is_some());
         self.config = config;
         self.return_spare_blocks();
+    }
+
+    /// Goes on where an earlier life ended.
+    pub fn restore(&mut self, past: &Past, now: Instant) {
+        for (key, lease) in past.blocks() {
+            self.blocks.add(&key, lease);
+        }
+        let sessions: Vec<(u64, Session)> = past.sessions(&self.policy, now).collect();
+        for (ike_spi, session) in sessions {
+            for given in [&session.ipv4, &session.ipv6].into_iter().flatten() {
+                match &given.source {
+                    Source::Block(key) => {
+                        let taken = self
+                            .blocks
+                            .take_exactly(key.context, given.address, &session.identity);
+                        if !matches!(taken, Some(Ok(_))) {
+                            tracing::error!(
+                                "address {} of {} is in no block of ours",
+                                given.address,
+                                session.user
+                            );
+                        }
+                    }
+                    Source::Single(context) => drop(self.singles.insert((*context, given.address))),
+                }
+            }
+            self.counters.inc(counted::CURRENT_CALLS);
+            self.counters.inc(counted::WSG_CURRENT);
+            let page = self.services.of(&session.service);
+            page.inspect(|page| page.inc(wsg::CURRENT_SESSIONS));
+            if session.phase == Phase::Arrived {
+                self.counters.inc(counted::CURRENT_ARRIVED);
+            } else {
+                for gauge in [
+                    counted::CURRENT_ACTIVE,
+                    counted::CURRENT_SIMPLE_IP,
+                    counted::WSG_ACTIVE,
+                ] {
+                    self.counters.inc(gauge);
+                }
+                let (ipv4, ipv6) = (session.ipv4.is_some(), session.ipv6.is_some());
+                page.inspect(|page| page.restored(ipv4, ipv6));
+            }
+            self.sessions.add(ike_spi, session);
+        }
+    }
+
+    /// What has changed since this was asked last.
+    pub fn take_changed(&mut self) -> Changed {
+        std::mem::take(&mut self.changed)
     }
 
     /// An attempt to set up a session has begun.
@@ -143,6 +205,7 @@ impl State {
                 .push(Errand::Newer(service.clone(), session.identity.clone(), began));
         }
         let older = self.sessions.add(ike_spi, session);
+        self.changed.sessions.insert(ike_spi);
         older.filter(|_| service.duplicate_session_detection)
     }
 
@@ -152,6 +215,7 @@ impl State {
             return None;
         }
         let older = self.sessions.of(&service.context, &service.name, identity)?;
+        self.changed.sessions.insert(older);
         let session = self.sessions.get_mut(older)?;
         let slot = [&mut session.ipv4, &mut session.ipv6]
             .into_iter()
@@ -177,6 +241,7 @@ impl State {
     pub fn connected(&mut self, connected: &ConnectedSession, now: Instant) {
         if connected.was != 0 && connected.was != connected.ike_spi {
             self.sessions.rename(connected.was, connected.ike_spi);
+            self.changed.sessions.insert(connected.was);
         }
         let time = self.unix_seconds();
         let Some(session) = self.sessions.get_mut(connected.ike_spi) else {
@@ -187,6 +252,7 @@ impl State {
             .filter_map(|spi| self.meter.read(*spi))
             .fold(session.past, Usage::plus);
         session.past = past;
+        self.changed.sessions.insert(connected.ike_spi);
         session.spis = connected.spis.clone();
         if session.phase != Phase::Arrived {
             return;
@@ -228,6 +294,7 @@ impl State {
         let Some(session) = self.sessions.remove(released.ike_spi) else {
             return;
         };
+        self.changed.sessions.insert(released.ike_spi);
         // When it was us who wanted the end, we know best why.
         let told = Reason::from_number(released.reason).unwrap_or(Reason::Local);
         let reason = session.ending.unwrap_or(told);
@@ -356,6 +423,7 @@ impl State {
     /// A block came from `vpnmgr`.
     pub fn add_block(&mut self, key: &PoolKey, lease: Lease) {
         self.blocks.add(key, lease);
+        self.changed.blocks = true;
     }
 
     /// Pools of services that will soon run out here.
@@ -459,6 +527,15 @@ impl State {
         let present = session.spis.iter().filter_map(|spi| self.meter.read(*spi));
         let seen = present.fold(session.past, Usage::plus).max(session.usage);
         let total = reported.map_or(seen, |reported| seen.max(reported));
+        if session.restored {
+            let known = reported.is_some() || session.spis.iter().all(|spi| self.meter.read(*spi).is_some());
+            if known {
+                // What was carried until now has been counted by an earlier life.
+                session.restored = false;
+                session.usage = total;
+            }
+            return;
+        }
         let new = total.since(session.usage);
         if new == Usage::default() {
             return;
@@ -501,6 +578,7 @@ impl State {
 
     fn return_spare_blocks(&mut self) {
         while let Some((key, lease)) = self.blocks.spare(|key| !self.policy.is_dynamic(key)) {
+            self.changed.blocks = true;
             let pool = key.name.to_string();
             self.errands.push(Errand::GiveBack {
                 context: key.context,

@@ -7,6 +7,8 @@
 )]
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,7 +63,17 @@ struct World {
     bus: Bus,
     asked: Asked,
     shutdowns: Vec<task::Shutdown>,
+    folder: PathBuf,
 }
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Tests run at the same time in one process.
+static WORLDS: AtomicU32 = AtomicU32::new(0);
 
 fn sessmgr(worker: u32) -> Address {
     Address::new(Facility::Sessmgr, worker)
@@ -72,15 +84,11 @@ async fn world(workers: u32) -> World {
     let asked = Asked::default();
     tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
     play_others(&hub, workers, &asked);
+    let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("sessmgr-manager-{}-{number}", std::process::id()));
     let mut shutdowns = Vec::new();
     for worker in 1..=workers {
-        let (task, channel) = testing::task(
-            &hub,
-            sessmgr(worker),
-            workers,
-            std::path::Path::new("/nonexistent"),
-        )
-        .unwrap();
+        let (task, channel) = testing::task(&hub, sessmgr(worker), workers, &folder).unwrap();
         shutdowns.push(task.shutdown.clone());
         let segments = SlotSegments::with_capacity(Slot::new(7).unwrap(), 16).unwrap();
         tokio::spawn(testing::play_sit(channel, move |packet| {
@@ -101,6 +109,7 @@ async fn world(workers: u32) -> World {
         bus,
         asked,
         shutdowns,
+        folder,
     }
 }
 
