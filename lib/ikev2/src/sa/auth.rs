@@ -88,9 +88,9 @@ pub(super) fn method_of(number: u8) -> Option<AuthMethod> {
     }
 }
 
-/// Is this the AUTH data that the key gives?
+/// Is this the AUTH data that the key gives? An empty key proves nothing.
 pub(super) fn verify_shared_key(prf: Prf, key: &[u8], octets: &[u8], data: &[u8]) -> bool {
-    constant_time_eq(shared_key_auth(prf, key, octets).as_bytes(), data)
+    !key.is_empty() && constant_time_eq(shared_key_auth(prf, key, octets).as_bytes(), data)
 }
 
 /// X.509 certificates of a message, the sender's own first. Other encodings are counted out.

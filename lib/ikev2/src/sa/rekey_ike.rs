@@ -350,7 +350,14 @@ impl IkeSa {
         let tasks = std::mem::take(&mut from.tasks);
         for task in tasks {
             // What was wanted of the old IKE SA itself has been done, or does not concern the new one.
-            if !matches!(task, Task::RekeyIke | Task::Liveness | Task::InvalidMessageId(_)) {
+            let personal = matches!(
+                task,
+                Task::RekeyIke
+                    | Task::Liveness
+                    | Task::InvalidMessageId(_)
+                    | Task::DeleteIke(RemoveReason::Lifetime | RemoveReason::Rekeyed)
+            );
+            if !personal {
                 self.add_task(task);
             }
         }

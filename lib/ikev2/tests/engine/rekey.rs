@@ -162,6 +162,26 @@ fn the_ike_sa_is_rekeyed_before_its_lifetime_ends() {
 }
 
 #[test]
+fn a_lifetime_that_ends_during_the_rekey_does_not_end_the_new_one() {
+    let mut ours = profile(A);
+    ours.lifetime = IkeLifetime {
+        time: Some(Duration::from_secs(100)),
+        rekey: true,
+    };
+    ours.retransmission.timeout = Duration::from_secs(60);
+    let mut world = World::connected_with(ours, profile(B));
+    world.run(Duration::from_secs(84), SECOND);
+    while world.wire.is_empty() {
+        world.advance(SECOND);
+    }
+    world.advance(Duration::from_secs(20));
+    assert_eq!(world.a.count(Count::IkeHardLifetime), 1);
+    world.run(Duration::from_secs(30), SECOND);
+    world.check_pairs(1);
+    assert_eq!((world.a.established(), world.b.established()), (1, 1));
+}
+
+#[test]
 fn another_ike_group_is_asked_for() {
     let mut theirs = profile(B);
     theirs.proposals[0].groups = vec![DhGroup::Ecp256, DhGroup::Curve25519];

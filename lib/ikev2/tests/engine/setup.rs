@@ -74,6 +74,31 @@ fn a_responder_with_the_wrong_psk_is_told_so() {
 }
 
 #[test]
+fn an_empty_psk_proves_nothing() {
+    let mut world = World::new();
+    world.a.answers.local_psk = Some(b"");
+    world.b.answers.remote_psk = Some(b"");
+    world.initiate(profile(A));
+    world.settle();
+    assert_eq!(world.b.count(Count::AuthFailed(AuthMethod::Psk)), 1);
+    assert_eq!(world.b.established(), 0);
+}
+
+#[test]
+fn ipv6_outside() {
+    let mut world = World::new();
+    world.a.address = "[2001:db8::1]:500".parse().unwrap();
+    world.b.address = "[2001:db8::2]:500".parse().unwrap();
+    world.serve(profile(B));
+    world.initiate(profile(A));
+    world.settle();
+    world.check_pairs(1);
+    let child = &world.b.installed[&world.child(B)];
+    assert_eq!(child.path.remote, world.a.address);
+    assert!(!child.udp_encapsulation, "no NAT was seen");
+}
+
+#[test]
 fn no_proposal_names_the_transform() {
     let mut world = World::new();
     let mut ours = profile(A);
