@@ -78,10 +78,9 @@ exec! {
         One("sct"), Inspector, "Shows the contexts";
     ShowServiceAll, "show service all": Every("sessmgr"), Inspector, "Shows every service with its sessions";
     ShowConfiguration, "show configuration",
-        "[context'One context' <context:name(79)'Context name'> | bulkstats'Bulk statistics'] [verbose'Defaults too']":
+        "[context'One context' <context:name(79)'Context name'> | bulkstats'Bulk statistics']":
         One("sct"), Operator, "Shows the running configuration";
-    ShowConfigurationErrors, "show configuration errors", "[verbose'Every section']":
-        One("sct"), Operator, "Shows what is inconsistent in the running configuration";
+    ShowConfigurationErrors, "show configuration errors": One("sct"), Operator, "Shows what is inconsistent in the running configuration";
     ShowBoot, "show boot": One("sct"), Operator, "Shows the boot configuration file";
     ShowAdministrators, "show administrators": One("sct"), Operator, "Shows the accounts of the shell";
     ShowLogging, "show logging": One("sct"), Operator, "Shows the log filters and servers";
@@ -116,7 +115,7 @@ exec! {
         One("sct"), Inspector, "Shows the IPv4 access lists of this context";
     ShowIpv6AccessList, "show ipv6 access-list", "[<list:name(47)'Access list name'>]":
         One("sct"), Inspector, "Shows the IPv6 access lists of this context";
-    ShowPortTable, "show port table", "[all'Every port']": Every("vpnmgr"), Inspector, "Shows the ports";
+    ShowPortTable, "show port table": Every("vpnmgr"), Inspector, "Shows the ports";
     ShowWsgService, "show wsg-service", "{all'Every service' | name'One service' <name:name(63)'Service name'>}":
         One("sct"), Operator, "Shows wsg-services";
     ShowWsgServiceStatistics, "show wsg-service statistics", "[all'Every service' | name'One service' <name:name(63)'Service name'>]":
@@ -126,7 +125,7 @@ exec! {
         Every("sessmgr"), Operator, "Shows sessions";
     ShowRadiusCounters, "show radius counters", "{all'Every server' | server'One server' <server:ip'Server address'> [port'Its port' <port:1-65535>]}":
         One("aaamgr"), Operator, "Shows counters of RADIUS servers";
-    ShowRadiusServers, "show radius servers", "[detail'State changes too']": One("aaamgr"), Operator, "Shows the state of RADIUS servers";
+    ShowRadiusServers, "show radius servers": One("aaamgr"), Operator, "Shows the state of RADIUS servers";
     ShowAaaStatistics, "show aaa statistics": One("aaamgr"), Operator, "Shows counters of authentication and accounting";
     ShowCertificate, "show certificate", "{all'Every certificate' | name'One certificate' <name:name(129)'Certificate name'>}":
         One("certmgr"), Operator, "Shows our certificates";

@@ -304,6 +304,31 @@ end
 }
 
 #[test]
+fn a_setting_without_effect_says_so() {
+    let text = "context c
+wsg-service s
+ip access-group a
+#exit
+crypto template t
+natt include-header
+";
+    let findings = load(text, &Visible).config.findings();
+    let found = |is_error: bool, part: &str| {
+        let matches =
+            |finding: &&config::Finding| finding.is_error == is_error && finding.message.contains(part);
+        assert!(
+            findings.iter().any(|finding| matches(&finding)),
+            "{part}: {findings:#?}"
+        );
+    };
+    found(
+        true,
+        "ip access-group has no effect in this version: every packet passes",
+    );
+    found(false, "natt include-header has no effect in this version");
+}
+
+#[test]
 fn remarks_pipes_and_abbreviations() {
     let loaded = load(
         "# a remark\nconf\nsys host gw | grep x\n\ncont c\n  inter i lo\n ip add 10.0.0.1/32\n",

@@ -1,5 +1,7 @@
 //! What does not fit together in a configuration: references that lead nowhere, settings that exclude each other.
 
+mod effect;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -36,6 +38,7 @@ impl Config {
             self.context(context, &mut scope);
         }
         self.ports_fit(&mut findings);
+        effect::missing(self, &mut findings);
         if self.bulkstats.collection && self.bulkstats.files.values().all(|file| file.schemas.is_empty()) {
             findings.add(false, "bulkstats collection", "there is no schema to collect");
         }

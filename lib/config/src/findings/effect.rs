@@ -1,0 +1,98 @@
+//! Settings that are kept and printed, but that nothing in this version acts on. Whoever gives one its effect removes it here.
+
+use crate::{Config, Context, CryptoTemplate, TaskCount};
+
+use super::{Findings, Scope};
+
+/// Says so for each that is configured. Where somebody could believe to be protected, it is an error.
+pub(super) fn missing(config: &Config, findings: &mut Findings) {
+    if config.tasks.ipsecmgr != TaskCount::Normal {
+        without(
+            &mut findings.scope("task facility ipsecmgr".to_owned()),
+            "task-count (the option --workers of \"starward run\" has one)",
+        );
+    }
+    for (number, file) in &config.bulkstats.files {
+        if !file.receivers.is_empty() {
+            let mut bulkstats = findings.scope("bulkstats mode".to_owned());
+            without(&mut bulkstats.scope(format!("file {number}")), "receiver");
+        }
+    }
+    for (name, context) in config.contexts_by_id() {
+        let mut scope = findings.scope(format!("context {name}"));
+        context_settings(context, &mut scope);
+    }
+}
+
+fn context_settings(context: &Context, findings: &mut Scope<'_>) {
+    for server in &context.syslog {
+        without(
+            &mut findings.scope(format!("logging syslog {}", server.address)),
+            "logging syslog",
+        );
+    }
+    let pools = context
+        .ipv4_pools
+        .iter()
+        .map(|(name, pool)| (format!("ip pool {name}"), pool.allow_static));
+    let pools = pools.chain(
+        context
+            .ipv6_pools
+            .iter()
+            .map(|(name, pool)| (format!("ipv6 pool {name}"), pool.allow_static)),
+    );
+    for (subject, allow_static) in pools {
+        if allow_static {
+            without(&mut findings.scope(subject), "policy allow-static-allocation");
+        }
+    }
+    for (name, template) in &context.crypto_templates {
+        template_settings(template, &mut findings.scope(format!("crypto template {name}")));
+    }
+    for (name, service) in &context.wsg_services {
+        let mut scope = findings.scope(format!("wsg-service {name}"));
+        for (list, word) in [
+            (&service.ip_access_group, "ip"),
+            (&service.ipv6_access_group, "ipv6"),
+        ] {
+            if list.is_some() {
+                scope.here(
+                    true,
+                    &format!("{word} access-group has no effect in this version: every packet passes"),
+                );
+            }
+        }
+    }
+}
+
+fn template_settings(template: &CryptoTemplate, findings: &mut Scope<'_>) {
+    let policy = &template.ikesa;
+    let settings = [
+        (
+            template.natt.is_some_and(|natt| natt.include_header),
+            "natt include-header",
+        ),
+        (
+            policy.keepalive_user_activity,
+            "ikev2-ikesa keepalive-user-activity",
+        ),
+        (
+            policy.rekey.is_some_and(|rekey| rekey.disallow_param_change),
+            "ikev2-ikesa rekey disallow-param-change",
+        ),
+    ];
+    for (is_set, name) in settings {
+        if is_set {
+            without(findings, name);
+        }
+    }
+    for (name, payload) in &template.payloads {
+        if payload.maximum_child_sa != crate::Payload::default().maximum_child_sa {
+            without(&mut findings.scope(format!("payload {name}")), "maximum-child-sa");
+        }
+    }
+}
+
+fn without(findings: &mut Scope<'_>, setting: &str) {
+    findings.here(false, &format!("{setting} has no effect in this version"));
+}
