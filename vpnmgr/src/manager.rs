@@ -73,7 +73,8 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 Some(incoming) => bus_api::answer(&mut state, incoming),
                 None => return Ok(()),
             },
-            Some(answer) = answered.recv() => match answer {
+            // What is held is noted in the pools of the configuration.
+            Some(answer) = answered.recv(), if serving => match answer {
                 Answer::Held(worker, held) => state.hear(worker, &held),
                 Answer::Slots(map) => state.set_slots(map),
             },

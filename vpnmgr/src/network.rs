@@ -38,11 +38,13 @@ impl Network {
     /// Brings devices, addresses, routes and settings to what the plan wants. Returns what could not be done; the rest is done.
     pub fn apply(&mut self, plan: &Plan, tunnels: &TunnelRoutes) -> Result<Vec<Error>, Error> {
         self.refresh()?;
-        let mut failures = self.devices(plan);
+        let mut failures = if plan.forwards {
+            self.settings()
+        } else {
+            Vec::new()
+        };
+        failures.extend(self.devices(plan));
         failures.extend(self.addresses(plan)?);
-        if plan.forwards {
-            failures.extend(self.settings());
-        }
         failures.extend(self.routes(plan)?);
         failures.extend(self.tunnel_routes(tunnels)?);
         self.refresh()?;
@@ -214,6 +216,7 @@ impl Network {
         }
         if let Some(tun) = self.tun.as_ref().filter(|tun| self.links.contains_key(*tun)) {
             // The data plane has checked source addresses against the SA; packets from peer to peer come in and go out here.
+            settings.push((format!("ipv6/conf/{tun}/addr_gen_mode"), NO_LINK_LOCAL));
             settings.push((format!("ipv4/conf/{tun}/rp_filter"), "0"));
             settings.push((format!("ipv4/conf/{tun}/send_redirects"), "0"));
         }
@@ -227,6 +230,9 @@ impl Network {
         self.links.get(self.tun.as_ref()?).map(|link| link.index)
     }
 }
+
+/// The device gets no link-local address: nobody behind it would answer its router solicitations.
+const NO_LINK_LOCAL: &str = "1";
 
 /// Whether an address is one of the context's own.
 pub fn is_own(plan: &Plan, address: IpAddr) -> bool {

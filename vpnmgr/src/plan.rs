@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use config::{Config, Context, Ipv4Pool, Ipv6Pool, PEER_PREFIX_LENGTH, PoolAccess, Port, PortDevice, PortId};
+use config::{
+    Config, Context, Ipv4Pool, Ipv4Range, Ipv6Pool, PEER_PREFIX_LENGTH, PoolAccess, Port, PortDevice, PortId,
+};
 use ipnet::IpNet;
 
 use crate::pool::Units;
@@ -84,7 +86,7 @@ impl Plan {
         plan.static_routes(context);
         plan.pools = pools(context);
         if let Some(tun) = tun {
-            plan.pool_routes(tun);
+            plan.pool_routes(context, tun);
         }
         plan
     }
@@ -146,22 +148,32 @@ impl Plan {
         }
     }
 
-    fn pool_routes(&mut self, tun: &str) {
-        for pool in &self.pools {
-            for (address, length) in pool.units.networks() {
-                let Ok(destination) = IpNet::new(address, length) else {
-                    continue;
-                };
-                self.routes.insert(PlannedRoute {
-                    destination,
-                    gateway: None,
-                    device: Some(tun.to_owned()),
-                    metric: POOL_METRIC,
-                    pool: true,
-                });
-            }
-        }
+    fn pool_routes(&mut self, context: &Context, tun: &str) {
+        let route = |destination| PlannedRoute {
+            destination,
+            gateway: None,
+            device: Some(tun.to_owned()),
+            metric: POOL_METRIC,
+            pool: true,
+        };
+        let ipv4 = context.ipv4_pools.values().flat_map(|pool| match pool.addresses {
+            Ipv4Range::Network(network) => vec![IpNet::V4(network.trunc())],
+            Ipv4Range::Range(first, last) => networks(&Units::range(first, last)),
+        });
+        let ipv6 = context
+            .ipv6_pools
+            .values()
+            .map(|pool| IpNet::V6(pool.prefix.trunc()));
+        self.routes.extend(ipv4.chain(ipv6).map(route));
     }
+}
+
+fn networks(units: &Units) -> Vec<IpNet> {
+    units
+        .networks()
+        .into_iter()
+        .filter_map(|(address, length)| IpNet::new(address, length).ok())
+        .collect()
 }
 
 /// Whether a context needs a TUN: it has a service, or pools whose addresses are routed to peers, or a port that is one.

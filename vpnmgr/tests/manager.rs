@@ -376,6 +376,11 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             }
         };
         assert_ne!(next.first, block.first, "given twice");
+        let pools = show(&bus, "show ip pool", &[]).await;
+        assert!(
+            pools.contains("      62      192"),
+            "both blocks are in use:\n{pools}"
+        );
         // The tunnels of the worker are gone with its ipsecmgr; the slot map says that the found route is one of them.
         loop {
             let all = RemoveRoutes {
