@@ -29,20 +29,16 @@ impl ServiceCounters {
         }
     }
 
-    /// The page of a service, made when it is first needed. None when it cannot be made, which is told once.
-    pub fn of(&mut self, service: &Service) -> Option<&ServicePage> {
+    /// The page of a service, made when it is first needed. When it cannot be made the service counts in memory, which is told once.
+    pub fn of(&mut self, service: &Service) -> &ServicePage {
         let key = (service.context.clone(), service.name.clone());
-        if !self.services.contains_key(&key) {
-            let page = self
-                .all
-                .scoped(&Scope::wsg(&service.context, &service.name))
-                .unwrap_or_else(|error| {
-                    tracing::error!("counters of wsg-service {} are lost: {error}", service.name);
-                    Counters::in_memory()
-                });
-            self.services.insert(key.clone(), ServicePage(page));
-        }
-        self.services.get(&key)
+        self.services.entry(key).or_insert_with(|| {
+            let page = self.all.scoped(&Scope::wsg(&service.context, &service.name));
+            ServicePage(page.unwrap_or_else(|error| {
+                tracing::error!("counters of wsg-service {} are lost: {error}", service.name);
+                Counters::in_memory()
+            }))
+        })
     }
 
     /// Forgets the pages of services that are no longer configured.

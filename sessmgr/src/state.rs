@@ -113,6 +113,10 @@ impl State {
         self.policy = Policy::new(&config);
         self.services
             .keep(|context, service| self.policy.find(context, service).is_some());
+        // A service has counters from the moment it is configured.
+        for service in self.policy.services() {
+            self.services.of(service);
+        }
         self.config = config;
         self.return_spare_blocks();
     }
@@ -144,7 +148,7 @@ impl State {
             self.counters.inc(counted::CURRENT_CALLS);
             self.counters.inc(counted::WSG_CURRENT);
             let page = self.services.of(&session.service);
-            page.inspect(|page| page.inc(wsg::CURRENT_SESSIONS));
+            page.inc(wsg::CURRENT_SESSIONS);
             if session.phase == Phase::Arrived {
                 self.counters.inc(counted::CURRENT_ARRIVED);
             } else {
@@ -156,7 +160,7 @@ impl State {
                     self.counters.inc(gauge);
                 }
                 let (ipv4, ipv6) = (session.ipv4.is_some(), session.ipv6.is_some());
-                page.inspect(|page| page.restored(ipv4, ipv6));
+                page.restored(ipv4, ipv6);
             }
             self.sessions.add(ike_spi, session);
         }
@@ -170,7 +174,7 @@ impl State {
     /// An attempt to set up a session has begun.
     pub fn attempted(&mut self, service: Option<&Service>) {
         self.counters.inc(counted::ARRIVED);
-        if let Some(counters) = service.and_then(|service| self.services.of(service)) {
+        if let Some(counters) = service.map(|service| self.services.of(service)) {
             counters.inc(wsg::SETUP_ATTEMPTS);
             counters.inc(wsg::SIMPLE_IP_ATTEMPTS);
         }
@@ -180,7 +184,7 @@ impl State {
     pub fn refused(&mut self, context: &str, service: &str, found: Vec<Assigned>, now: Instant) {
         self.counters.inc(counted::REJECTED);
         let service = self.policy.find(context, service).cloned();
-        if let Some(counters) = service.as_ref().and_then(|service| self.services.of(service)) {
+        if let Some(counters) = service.map(|service| self.services.of(&service)) {
             counters.inc(wsg::ATTEMPTS_FAILED);
             counters.inc(wsg::SIMPLE_IP_FAILURES);
         }
@@ -195,9 +199,7 @@ impl State {
         self.counters.inc(counted::CURRENT_CALLS);
         self.counters.inc(counted::CURRENT_ARRIVED);
         self.counters.inc(counted::WSG_CURRENT);
-        if let Some(counters) = self.services.of(&session.service) {
-            counters.inc(wsg::CURRENT_SESSIONS);
-        }
+        self.services.of(&session.service).inc(wsg::CURRENT_SESSIONS);
         let service = session.service.clone();
         if service.duplicate_session_detection {
             let began = session.call;
@@ -276,9 +278,7 @@ impl State {
         self.counters.inc(counted::CONNECTED);
         self.counters.inc(counted::WSG_SETUP);
         let (ipv4, ipv6) = (session.ipv4.is_some(), session.ipv6.is_some());
-        if let Some(counters) = self.services.of(&session.service) {
-            counters.connected(ipv4, ipv6);
-        }
+        self.services.of(&session.service).connected(ipv4, ipv6);
     }
 
     /// A session ended.
@@ -319,9 +319,12 @@ impl State {
                 self.counters.dec(gauge);
             }
         }
-        if let Some(counters) = self.services.of(&session.service) {
-            counters.released(connected, session.ipv4.is_some(), session.ipv6.is_some(), reason);
-        }
+        self.services.of(&session.service).released(
+            connected,
+            session.ipv4.is_some(),
+            session.ipv6.is_some(),
+            reason,
+        );
         if let Some(begin) = session.connected.filter(|_| session.service.accounting) {
             let seconds = u32::try_from(now.saturating_duration_since(begin).as_secs()).unwrap_or(u32::MAX);
             self.outbox.push(record(
@@ -550,9 +553,7 @@ impl State {
         ] {
             self.counters.add(counter, amount);
         }
-        if let Some(counters) = self.services.of(&session.service) {
-            counters.carried(new);
-        }
+        self.services.of(&session.service).carried(new);
     }
 
     fn release_address(&mut self, assigned: &Assigned, user: Option<&Identity>, now: Instant) {
