@@ -26,6 +26,8 @@ const HISTORY: usize = 1_000;
 pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> ExitCode {
     let configuration = Config::builder()
         .completion_type(CompletionType::List)
+        // A pasted configuration is many lines, each to be run, and not one line with breaks in it.
+        .bracketed_paste(false)
         .max_history_size(HISTORY);
     let configuration = match configuration {
         Ok(configuration) => configuration.build(),
