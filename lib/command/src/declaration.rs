@@ -81,7 +81,7 @@ macro_rules! lens {
 }
 
 impl<T: Any> Command<T> {
-    /// A command with its syntax (see [`crate::syntax`](index.html)) and the sentence that explains it.
+    /// A command with its syntax (see the [crate]) and the sentence that explains it.
     pub fn new(syntax: impl Into<String>, help: &'static str) -> Self {
         Self {
             syntax: syntax.into(),

@@ -2,7 +2,7 @@
 //!
 //! A command is declared once, as data: its syntax with help texts ([`Grammar`] for exec commands, [`Command`] in a [`Tree`] of modes
 //! for configuration), its `no` and `default` forms, what it sets and how it is printed. Parsing with unique abbreviations, errors that
-//! point at a word, `?`, Tab, `show configuration` and the manual ([`reference`]) follow from that. No input or output happens here.
+//! point at a word, `?`, Tab, `show configuration` and the manual ([`mod@reference`]) follow from that. No input or output happens here.
 //!
 //! # Syntax
 //! ```text

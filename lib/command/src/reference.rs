@@ -42,7 +42,7 @@ impl ManualEntry {
         }
     }
 
-    /// The entry of a command with this syntax (see the [crate](crate)); `None` when nobody may see it.
+    /// The entry of a command with this syntax (see the [crate]); `None` when nobody may see it.
     pub fn of(declaration: &str, help: &str) -> Option<Self> {
         let node = syntax::parse(declaration).ok()?;
         syntax::is_visible(&node).then(|| Self::new(&node, help))

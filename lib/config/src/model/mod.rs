@@ -1,7 +1,7 @@
 //! Plain types of everything that can be configured.
 //!
 //! Every type is `PartialEq`, so that a manager can compare the piece it cares about with what it runs, and apply the difference.
-//! References between objects are names; [`crate::check`] says which of them lead nowhere.
+//! References between objects are names; [`crate::Config::findings`] says which of them lead nowhere.
 
 mod aaa;
 mod access_list;
