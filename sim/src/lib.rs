@@ -10,13 +10,15 @@
 //!     └─ namespace "core"   starward sim host       an ordinary kernel socket: counts what arrives, echoes it
 //! ```
 //!
-//! `enodebs` works against any IKEv2 gateway, so peers are measured with it under the same rules. Nothing here is part of the node.
+//! `enodebs` and `tunnel` work against any IKEv2 gateway, so peers are measured with them under the same rules. Nothing here is part of the node.
 
 mod demo;
+mod device;
 mod enodebs;
 mod host;
 mod initiator;
 mod packets;
+mod plane;
 mod progress;
 mod screen;
 mod sockets;
@@ -32,6 +34,8 @@ pub use demo::Demo;
 pub enum Simulate {
     /// Simulated eNodeBs: set tunnels up, send numbered packets through them, count the echoes
     Enodebs(enodebs::Enodebs),
+    /// One tunnel with a TUN device at its end, for ordinary programs to send through
+    Tunnel(device::Device),
     /// A host behind the gateway: counts the packets it gets and sends them back
     Host(host::Host),
 }
@@ -41,6 +45,7 @@ impl Simulate {
     pub fn run(self) -> ExitCode {
         let result = match self {
             Simulate::Enodebs(enodebs) => enodebs.run(),
+            Simulate::Tunnel(device) => device.run(),
             Simulate::Host(host) => host.run(),
         };
         match result {

@@ -138,7 +138,8 @@ impl Tunnel {
     }
 }
 
-fn halves(child: &ChildSa) -> Result<(OutboundSa, InboundSa), String> {
+/// Both directions of a child SA.
+pub(crate) fn halves(child: &ChildSa) -> Result<(OutboundSa, InboundSa), String> {
     let transform = Transform::new(child.cipher, child.integrity).map_err(|error| error.to_string())?;
     let outbound = OutboundSa::new(
         transform,

@@ -105,17 +105,18 @@ async fn configure(
     Ok(())
 }
 
-fn text(error: rtnetlink::Error) -> String {
+/// An error as text.
+pub(crate) fn text(error: rtnetlink::Error) -> String {
     error.to_string()
 }
 
 /// The number of a device in the namespace of this thread.
-fn index(name: &str) -> Result<u32, String> {
+pub(crate) fn index(name: &str) -> Result<u32, String> {
     nix::net::if_::if_nametoindex(name).map_err(|error| format!("device {name}: {error}"))
 }
 
 /// Does netlink work inside a namespace.
-fn inside(
+pub(crate) fn inside(
     namespace: &Namespace,
     work: impl AsyncFnOnce(rtnetlink::Handle) -> Result<(), String> + Send,
 ) -> Result<(), String> {
@@ -129,7 +130,7 @@ fn inside(
             tokio::spawn(connection);
             work(handle)
                 .await
-                .map_err(|error| format!("network of the demo: {error}"))
+                .map_err(|error| format!("network set-up: {error}"))
         })
     };
     namespace.run(run).map_err(|error| error.to_string())?

@@ -1,0 +1,313 @@
+//! `starward sim tunnel`: one tunnel with a TUN device at its end, for ordinary programs to send through.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crypto::{DhGroup, Secret, SystemRandom};
+use ikev2::{Action, Engine, EngineConfig, Event, IkeSaId, Output, Path};
+use ipnet::IpNet;
+use netio::{
+    Datagram, DatagramSocket, GRO_BUFFER_BYTES, Poller, ReceiveBatch, SendBatch, SocketOptions, Tun, TunQueue,
+};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rtnetlink::RouteMessageBuilder;
+
+use crate::initiator::{Common, Memory, answer, profile};
+use crate::plane::Plane;
+use crate::world::{index, inside, text};
+
+const IKE_PORT: u16 = 500;
+const NATT_PORT: u16 = 4500;
+const MARKER: [u8; 4] = [0; 4];
+/// What the poller says.
+const IKE: u64 = 0;
+const NATT: u64 = 1;
+const DEVICE: u64 = 2;
+const STOP: u64 = 3;
+/// Datagrams (coalesced or not) read in one go.
+const BATCH: usize = 16;
+const SETUP: Duration = Duration::from_secs(15);
+/// The delete is answered within this time, or not at all.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// One tunnel with a TUN device.
+#[derive(Debug, clap::Args)]
+pub struct Device {
+    /// Address of the gateway
+    #[arg(long)]
+    pub gateway: IpAddr,
+    /// Local outer address
+    #[arg(long)]
+    pub local: IpAddr,
+    /// Pre-shared key
+    #[arg(long)]
+    pub psk: String,
+    /// Diffie-Hellman group: 2, 5, 14, 15, 16, 19, 20, 21 or 31
+    #[arg(long, default_value_t = 31)]
+    pub group: u16,
+    /// The identity is PREFIX0.sim.test
+    #[arg(long, default_value = "enb")]
+    pub identity_prefix: String,
+    /// Inner address; the device gets it
+    #[arg(long, default_value = "10.64.0.1")]
+    pub inner: Ipv4Addr,
+    /// Network behind the gateway; the device gets a route to it
+    #[arg(long, default_value = "172.16.0.0/24")]
+    pub protected: IpNet,
+    /// Name of the device
+    #[arg(long, default_value = "tunnel0")]
+    pub device: String,
+    /// Size of the largest inner packet
+    #[arg(long, default_value_t = 1400)]
+    pub mtu: u16,
+}
+
+impl Device {
+    /// Runs until SIGTERM or SIGINT, or until the gateway ends the tunnel; true in the first case.
+    pub(crate) fn run(self) -> Result<bool, String> {
+        let group = DhGroup::from_transform_id(self.group)
+            .ok_or_else(|| format!("group {} is not supported", self.group))?;
+        let common = Common {
+            secret: Secret::new(self.psk.clone().into_bytes()),
+            group,
+            protected: self.protected,
+            asks_for_address: false,
+            identity_prefix: self.identity_prefix.clone(),
+        };
+        let stop = stop_signals().map_err(|error| format!("signals: {error}"))?;
+        let mut end = End::open(&self, common).map_err(|error| error.to_string())?;
+        end.poller.add(&stop, STOP).map_err(|error| error.to_string())?;
+        end.set_up(&self)?;
+        self.route()?;
+        println!("tunnel up: device {}", self.device);
+        while end.is_up() {
+            if end.step(Duration::from_secs(1))? {
+                end.farewell()?;
+                return Ok(true);
+            }
+        }
+        Err("the gateway ended the tunnel".to_owned())
+    }
+
+    /// Gives the device its address and its route.
+    fn route(&self) -> Result<(), String> {
+        let IpNet::V4(protected) = self.protected else {
+            return Err(format!("{} is no IPv4 network", self.protected));
+        };
+        let here = netio::Namespace::current().map_err(|error| error.to_string())?;
+        inside(&here, async |handle| {
+            let device = index(&self.device)?;
+            handle
+                .address()
+                .add(device, self.inner.into(), 32)
+                .execute()
+                .await
+                .map_err(text)?;
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(protected.addr(), protected.prefix_len())
+                .output_interface(device)
+                .pref_source(self.inner)
+                .build();
+            handle.route().add(route).execute().await.map_err(text)
+        })
+    }
+}
+
+/// Everything at this end of the tunnel.
+struct End {
+    common: Common,
+    engine: Engine,
+    memory: Memory,
+    ike: Option<IkeSaId>,
+    failure: Option<String>,
+    plane: Plane,
+    path: Path,
+    /// Port 500, port 4500.
+    sockets: [DatagramSocket; 2],
+    poller: Poller,
+    receive: ReceiveBatch,
+    send: SendBatch,
+}
+
+impl End {
+    fn open(device: &Device, common: Common) -> Result<Self, netio::Error> {
+        let bind = |port| {
+            let options = SocketOptions {
+                gro: port == NATT_PORT,
+                freebind: false,
+                ..SocketOptions::default()
+            };
+            DatagramSocket::bind_udp(SocketAddr::new(device.local, port), options)
+        };
+        let sockets = [bind(IKE_PORT)?, bind(NATT_PORT)?];
+        let Tun {
+            mut queues, offloads, ..
+        } = Tun::create(&device.device, 1, device.mtu)?;
+        let queue = queues.pop().map(TunQueue::adopt).ok_or(netio::Error::Invalid {
+            what: "number of TUN queues",
+            expected: "1",
+        })?;
+        let poller = Poller::new(4)?;
+        poller.add(&sockets[0], IKE)?;
+        poller.add(&sockets[1], NATT)?;
+        poller.add(&queue, DEVICE)?;
+        let config = EngineConfig {
+            slots: vec![1],
+            ..EngineConfig::default()
+        };
+        Ok(Self {
+            common,
+            engine: Engine::new(config, Box::new(SystemRandom)),
+            memory: Memory::default(),
+            ike: None,
+            failure: None,
+            plane: Plane::new(queue, offloads),
+            path: Path {
+                local: SocketAddr::new(device.local, IKE_PORT),
+                remote: SocketAddr::new(device.gateway, IKE_PORT),
+            },
+            sockets,
+            poller,
+            receive: ReceiveBatch::new(BATCH, GRO_BUFFER_BYTES),
+            send: SendBatch::new(1),
+        })
+    }
+
+    fn set_up(&mut self, device: &Device) -> Result<(), String> {
+        let start = Instant::now();
+        let profile = profile(&self.common, 0, device.inner);
+        self.engine
+            .initiate(start, profile, self.path, &mut self.memory)
+            .map_err(|error| error.to_string())?;
+        self.carry_out()?;
+        while !self.is_up() {
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if start.elapsed() > SETUP || self.step(Duration::from_millis(100))? {
+                return Err("the tunnel did not come up".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_up(&self) -> bool {
+        self.ike.is_some() && self.plane.is_up()
+    }
+
+    fn farewell(&mut self) -> Result<(), String> {
+        let start = Instant::now();
+        if let Some(ike) = self.ike {
+            // One that is gone already needs no farewell.
+            let _ = self.engine.action(start, ike, Action::Delete, &mut self.memory);
+        }
+        self.carry_out()?;
+        while self.engine.totals().ike_sas > 0 && start.elapsed() < FAREWELL {
+            self.step(Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what came and does what is due; true when a signal asks to stop.
+    fn step(&mut self, timeout: Duration) -> Result<bool, String> {
+        let timeout = self.engine.next_timeout().map_or(timeout, |at| {
+            at.saturating_duration_since(Instant::now()).min(timeout)
+        });
+        let wrong = |error: std::io::Error| error.to_string();
+        let ready: Vec<u64> = self.poller.wait(Some(timeout)).map_err(wrong)?.collect();
+        let now = Instant::now();
+        for source in &ready {
+            match *source {
+                DEVICE => {
+                    let (socket, path, send) = (&self.sockets[1], self.path, &mut self.send);
+                    self.plane.outbound(|data, segment| {
+                        let datagram = Datagram {
+                            segment: Some(segment),
+                            ..Datagram::to(path.remote, data)
+                        };
+                        // What the kernel has no room for is lost, as in any network.
+                        let _ = send.send(socket, &[datagram]);
+                    });
+                }
+                IKE | NATT => self.inbound(usize::from(*source == NATT), now),
+                _ => {}
+            }
+        }
+        self.engine.expire(Instant::now(), &mut self.memory);
+        self.carry_out()?;
+        Ok(ready.contains(&STOP))
+    }
+
+    fn inbound(&mut self, socket: usize, now: Instant) {
+        let Some(socket) = self.sockets.get(socket) else {
+            return;
+        };
+        // An error of an earlier send is reported here; retransmission takes care of it.
+        let _ = self.receive.receive(socket);
+        for mut received in self.receive.iter_mut() {
+            let path = Path {
+                local: socket.local(),
+                remote: received.source,
+            };
+            let (engine, memory) = (&mut self.engine, &mut self.memory);
+            if path.local.port() == IKE_PORT {
+                engine.receive(now, path, received.data, memory);
+                continue;
+            }
+            self.plane.inbound(received.segments_mut(), |segment| {
+                let message = segment.strip_prefix(&MARKER);
+                if let Some(message) = message {
+                    engine.receive(now, path, message, memory);
+                }
+                message.is_some()
+            });
+        }
+    }
+
+    fn carry_out(&mut self) -> Result<(), String> {
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Transmit { path, bytes } => {
+                    let socket = &self.sockets[usize::from(path.local.port() == NATT_PORT)];
+                    // What the kernel does not take is sent again, as if the network had lost it.
+                    let _ = self.send.send(socket, &[Datagram::to(path.remote, &bytes)]);
+                }
+                Output::Ask { ticket, question, .. } => {
+                    let answer = answer(&self.common, &question);
+                    self.engine
+                        .answer(Instant::now(), ticket, answer, &mut self.memory);
+                }
+                Output::Install(child) => {
+                    self.path = child.path;
+                    self.plane.install(&child)?;
+                }
+                Output::Remove { inbound_spi, .. } => {
+                    self.memory.remove(inbound_spi);
+                    self.plane.remove(inbound_spi);
+                }
+                Output::Move { path, .. } => self.path = path,
+                Output::Activate { .. } => {}
+                Output::Event(event) => self.event(event),
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Established(established) => self.ike = Some(established.ike),
+            Event::IkeRekeyed { new, .. } => self.ike = Some(new),
+            Event::SetupFailed { reason, .. } => self.failure = Some(reason.to_string()),
+            Event::Deleted { ike, .. } if self.ike == Some(ike) => self.ike = None,
+            _ => {}
+        }
+    }
+}
+
+/// Readable when the program shall stop.
+fn stop_signals() -> nix::Result<SignalFd> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}

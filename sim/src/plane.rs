@@ -1,0 +1,327 @@
+//! Packets between a TUN device and the child SAs of one tunnel, in as few system calls as can be.
+
+use std::io::IoSlice;
+
+use esp::{
+    CoalescerSpace, Delivery, InboundSa, Offload, OutboundSa, Packet, PartialChecksum, ReplayWindow,
+    SegmentKind, Segmentation, Segments,
+};
+use netio::{MAX_GSO_BYTES, MAX_GSO_SEGMENTS, Offloads, TunQueue, VnetHeader};
+
+use crate::tunnel::halves;
+
+/// Packets (or super-packets) read from the device before anything else gets its turn.
+const ROUND: usize = 32;
+const READ_BYTES: usize = VnetHeader::BYTES + 65_536;
+const REPLAY: u16 = 512;
+const IPV4: u8 = 4;
+const IPV6: u8 = 41;
+
+/// The device and the SAs.
+pub(crate) struct Plane {
+    queue: TunQueue,
+    offloads: Offloads,
+    outbound: Option<(OutboundSa, u64)>,
+    inbound: Vec<(u32, InboundSa, ReplayWindow)>,
+    read: Vec<u8>,
+    burst: Burst,
+    space: Option<CoalescerSpace<()>>,
+}
+
+impl Plane {
+    /// Without SAs, everything is discarded.
+    pub(crate) fn new(queue: TunQueue, offloads: Offloads) -> Self {
+        Self {
+            queue,
+            offloads,
+            outbound: None,
+            inbound: Vec::new(),
+            read: vec![0; READ_BYTES],
+            burst: Burst::default(),
+            space: None,
+        }
+    }
+
+    /// Sends with this child SA from now on, and receives with it too.
+    pub(crate) fn install(&mut self, child: &ikev2::ChildSa) -> Result<(), String> {
+        let (outbound, inbound) = halves(child)?;
+        self.outbound = Some((outbound, 0));
+        self.inbound
+            .push((child.inbound_spi, inbound, ReplayWindow::new(REPLAY)));
+        Ok(())
+    }
+
+    /// Receives with this child SA no longer.
+    pub(crate) fn remove(&mut self, spi: u32) {
+        self.inbound.retain(|(other, ..)| *other != spi);
+    }
+
+    /// There is a child SA.
+    pub(crate) fn is_up(&self) -> bool {
+        !self.inbound.is_empty()
+    }
+
+    /// Reads what waits on the device, a round at most, and gives `send` ESP packets: octets, octets of each but the last.
+    pub(crate) fn outbound(&mut self, mut send: impl FnMut(&[u8], u16)) {
+        for _ in 0..ROUND {
+            let Ok(length) = self.queue.read(&mut self.read) else {
+                break;
+            };
+            let Some((sa, sequence)) = &mut self.outbound else {
+                continue;
+            };
+            let read = self.read.get_mut(..length).and_then(VnetHeader::split);
+            if let Some((header, data)) = read {
+                // What cannot be sent is lost, as in any network.
+                let _ = protect(header, data, sa, sequence, &mut self.burst, &mut send);
+            }
+        }
+        self.burst.flush(&mut send);
+    }
+
+    /// Opens ESP packets and writes what is in them to the device. `other` is asked first, and says whether a datagram was something else.
+    pub(crate) fn inbound<'p>(
+        &mut self,
+        segments: impl Iterator<Item = &'p mut [u8]>,
+        mut other: impl FnMut(&[u8]) -> bool,
+    ) {
+        let (queue, sas) = (&self.queue, &mut self.inbound);
+        let mut deliver = |delivery: Delivery<'_, ()>| write(queue, &delivery);
+        let space = self.space.take().unwrap_or_default();
+        let mut coalescer = space.start(self.offloads == Offloads::TcpAndUdp);
+        for segment in segments {
+            if other(segment) {
+                continue;
+            }
+            let spi = esp::spi_of(segment);
+            let Some((_, sa, replay)) = sas.iter_mut().find(|(known, ..)| Some(*known) == spi) else {
+                continue;
+            };
+            let Ok(opened) = sa.open(segment, replay) else {
+                continue;
+            };
+            let payload: &[u8] = opened.payload;
+            if let Some(packet) = Packet::parse(payload) {
+                coalescer.push((), payload, &packet, &mut deliver);
+            }
+        }
+        self.space = Some(coalescer.finish(&mut deliver));
+    }
+}
+
+/// Cuts a super-packet, finishes checksums, and seals what comes of it into the burst.
+fn protect(
+    header: VnetHeader,
+    data: &mut [u8],
+    sa: &mut OutboundSa,
+    sequence: &mut u64,
+    burst: &mut Burst,
+    send: &mut impl FnMut(&[u8], u16),
+) -> Option<()> {
+    let packet = Packet::parse(data)?;
+    let next_header = match packet.addresses {
+        esp::Addresses::V4 { .. } => IPV4,
+        esp::Addresses::V6 { .. } => IPV6,
+    };
+    let offload = offload(header)?;
+    if let Some(segmentation) = offload.segmentation {
+        let segments = Segments::new(data, &packet, segmentation)?;
+        for n in 0..segments.count() {
+            let fill = |out: &mut [u8]| segments.write(n, out).map(|_| ());
+            burst.push(sa, sequence, next_header, segments.length(n), fill, send)?;
+        }
+        return Some(());
+    }
+    if let Some(checksum) = offload.checksum {
+        esp::finish_checksum(data, &packet, checksum)?;
+    }
+    let data = data.get(..packet.length)?;
+    let fill = |out: &mut [u8]| {
+        out.copy_from_slice(data);
+        Some(())
+    };
+    burst.push(sa, sequence, next_header, data.len(), fill, send)
+}
+
+/// ESP packets of one length (the last may be shorter), to be sent in one go.
+#[derive(Default)]
+struct Burst {
+    data: Vec<u8>,
+    stride: usize,
+    count: usize,
+}
+
+impl Burst {
+    /// Seals one more packet of `length` octets, which `fill` writes; sends the others first when it does not fit.
+    fn push(
+        &mut self,
+        sa: &mut OutboundSa,
+        sequence: &mut u64,
+        next_header: u8,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<()>,
+        send: &mut impl FnMut(&[u8], u16),
+    ) -> Option<()> {
+        let transform = sa.transform();
+        let (sealed, offset) = (transform.sealed_len(length), transform.header_len());
+        let is_full = self.count == MAX_GSO_SEGMENTS || self.data.len() + sealed > MAX_GSO_BYTES;
+        if is_full || sealed > self.stride {
+            self.flush(send);
+            self.stride = sealed;
+        }
+        let start = self.data.len();
+        self.data.resize(start + sealed, 0);
+        let packet = self.data.get_mut(start..)?;
+        *sequence += 1;
+        let written = packet
+            .get_mut(offset..offset + length)
+            .and_then(fill)
+            .and_then(|()| sa.seal(packet, length, next_header, *sequence).ok().map(|_| ()));
+        if written.is_none() {
+            self.data.truncate(start);
+            return None;
+        }
+        self.count += 1;
+        if sealed < self.stride {
+            self.flush(send);
+        }
+        Some(())
+    }
+
+    fn flush(&mut self, send: &mut impl FnMut(&[u8], u16)) {
+        if let (false, Ok(stride)) = (self.data.is_empty(), u16::try_from(self.stride)) {
+            send(&self.data, stride);
+        }
+        self.data.clear();
+        self.stride = 0;
+        self.count = 0;
+    }
+}
+
+/// What a header from the kernel leaves to us. `None` for a kind of super-packet that was not agreed to.
+fn offload(header: VnetHeader) -> Option<Offload> {
+    let kind = match header.gso_type & !VnetHeader::GSO_ECN {
+        VnetHeader::GSO_NONE => None,
+        VnetHeader::GSO_TCPV4 | VnetHeader::GSO_TCPV6 => Some(SegmentKind::Tcp),
+        VnetHeader::GSO_UDP_L4 => Some(SegmentKind::Udp),
+        _ => return None,
+    };
+    Some(Offload {
+        segmentation: kind.map(|kind| Segmentation {
+            kind,
+            size: header.gso_size,
+        }),
+        checksum: (header.flags & VnetHeader::NEEDS_CSUM != 0).then_some(PartialChecksum {
+            start: header.checksum_start,
+            offset: header.checksum_offset,
+        }),
+    })
+}
+
+/// Writes a packet or super-packet to the device; packet by packet when the kernel does not take the super-packet.
+fn write(queue: &TunQueue, delivery: &Delivery<'_, ()>) {
+    let mut header = VnetHeader::default();
+    if let Some(checksum) = delivery.offload.checksum {
+        header.flags = VnetHeader::NEEDS_CSUM;
+        header.checksum_start = checksum.start;
+        header.checksum_offset = checksum.offset;
+    }
+    if let Some(segmentation) = delivery.offload.segmentation {
+        let is_v4 = delivery
+            .parts
+            .first()
+            .and_then(|part| part.first())
+            .is_some_and(|first| first >> 4 == 4);
+        header.gso_type = match (segmentation.kind, is_v4) {
+            (SegmentKind::Tcp, true) => VnetHeader::GSO_TCPV4,
+            (SegmentKind::Tcp, false) => VnetHeader::GSO_TCPV6,
+            (SegmentKind::Udp, _) => VnetHeader::GSO_UDP_L4,
+        };
+        header.gso_size = segmentation.size;
+        header.header_length = delivery
+            .parts
+            .first()
+            .map_or(0, |part| u16::try_from(part.len()).unwrap_or(0));
+    }
+    let header = header.to_bytes();
+    let mut parts = Vec::with_capacity(delivery.parts.len() + 1);
+    parts.push(IoSlice::new(&header));
+    parts.extend(delivery.parts.iter().map(|part| IoSlice::new(part)));
+    if queue.write(&parts).is_err() && delivery.packets > 1 {
+        let header = VnetHeader::default().to_bytes();
+        for packet in delivery.originals() {
+            // What the kernel refuses is lost.
+            let _ = queue.write(&[IoSlice::new(&header), IoSlice::new(packet)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crypto::Cipher;
+    use esp::Transform;
+    use sadb::{SaKeys, SecretBytes};
+
+    fn sas() -> (OutboundSa, InboundSa) {
+        let transform = Transform::new(Cipher::AesGcm128Icv16, None).unwrap();
+        let keys = SaKeys {
+            encryption: SecretBytes::new("key", &[1; 16]).unwrap(),
+            salt: SecretBytes::new("salt", &[2; 4]).unwrap(),
+            integrity: SecretBytes::new("key", &[]).unwrap(),
+        };
+        (
+            OutboundSa::new(transform, 7, &keys, false).unwrap(),
+            InboundSa::new(transform, &keys, false).unwrap(),
+        )
+    }
+
+    /// What is sent in one go can be cut by the kernel, and everything arrives in order.
+    #[test]
+    fn packets_of_one_length_go_together_and_a_shorter_one_ends_the_burst() {
+        let (mut outbound, mut inbound) = sas();
+        let (mut burst, mut sequence, mut sent) = (Burst::default(), 0, Vec::new());
+        let mut send = |data: &[u8], stride: u16| sent.push((data.to_vec(), usize::from(stride)));
+        let lengths = [100, 100, 100, 60, 60, 200, 200, 40];
+        for length in lengths {
+            let fill = |out: &mut [u8]| {
+                out.fill(length as u8);
+                Some(())
+            };
+            burst
+                .push(&mut outbound, &mut sequence, IPV4, length, fill, &mut send)
+                .unwrap();
+        }
+        for _ in 0..=MAX_GSO_SEGMENTS {
+            let nothing = |_: &mut [u8]| Some(());
+            burst
+                .push(&mut outbound, &mut sequence, IPV4, 64, nothing, &mut send)
+                .unwrap();
+        }
+        burst.flush(&mut send);
+        let counts: Vec<usize> = sent
+            .iter()
+            .map(|(data, stride)| data.len().div_ceil(*stride))
+            .collect();
+        assert_eq!(counts, [4, 1, 3, MAX_GSO_SEGMENTS, 1]);
+        let mut replay = ReplayWindow::new(REPLAY);
+        let mut opened = Vec::new();
+        for (data, stride) in &mut sent {
+            for packet in data.chunks_mut(*stride) {
+                opened.push(inbound.open(packet, &mut replay).unwrap().payload.len());
+            }
+        }
+        assert_eq!(opened[..lengths.len()], lengths);
+        assert_eq!(opened.len() as u64, sequence);
+    }
+
+    #[test]
+    fn a_packet_that_cannot_be_written_leaves_no_trace_in_the_burst() {
+        let (mut outbound, _) = sas();
+        let mut burst = Burst::default();
+        let mut send = |_: &[u8], _: u16| panic!("there is nothing to send");
+        let refused = burst.push(&mut outbound, &mut 0, IPV4, 100, |_| None, &mut send);
+        assert_eq!(refused, None);
+        burst.flush(&mut send);
+    }
+}
