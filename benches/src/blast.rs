@@ -20,7 +20,8 @@ const SECONDS: u32 = 1;
 const QUIET: Duration = Duration::from_millis(300);
 /// What may be lost.
 const LOSS: f64 = 0.01;
-/// The rates tried are LOWEST * STEP^n for n below STEPS: 10 to 400 kpps, 5 % apart.
+/// The rates tried are LOWEST * STEP^n for n below STEPS: 10 to 400 kpps, 5 % apart. The source alone reaches about 270 kpps on a
+/// machine of two processors.
 const LOWEST: f64 = 10_000.0;
 const STEP: f64 = 1.05;
 const STEPS: u32 = 76;
@@ -55,7 +56,12 @@ pub fn highest_rate(world: &World) -> Result<f64, String> {
     while passes < fails {
         let middle = passes.midpoint(fails);
         let rate = LOWEST * STEP.powf(f64::from(middle));
-        match attempt(world, rate)? {
+        // Other work on the machine may spoil one attempt: a rate fails when it fails twice.
+        let arrived = match attempt(world, rate)? {
+            None => attempt(world, rate)?,
+            arrived => arrived,
+        };
+        match arrived {
             Some(arrived) => {
                 best = Some(arrived);
                 passes = middle + 1;
