@@ -34,7 +34,7 @@ impl Row {
     ];
 
     /// Name for machines, title for people, unit, whether more is better, value that ours must reach: strongSwan's best on a machine of
-    /// two processors.
+    /// two processors, for set-ups without a data plane behind them (which ours has, and the peer in this run has).
     fn facts(self) -> (&'static str, &'static str, &'static str, bool, f64) {
         match self {
             Self::SetupRateGroup31 => (
