@@ -8,8 +8,8 @@ use sadb::{Encapsulation, Spi};
 
 /// Bursts that can be under way at once.
 pub(crate) const MOST_BURSTS: usize = 64;
-/// Memory of a burst: what one send may carry.
-const BURST_BYTES: usize = 65_536;
+/// Memory of a burst: what one send may carry, and some cache lines so that the beginnings of all bursts do not compete for the same places in the cache.
+const BURST_BYTES: usize = 65_536 + 17 * 64;
 
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

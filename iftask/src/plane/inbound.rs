@@ -13,6 +13,8 @@ use super::table::Slots;
 use super::vnet;
 use crate::counters::{Count, Tally};
 
+/// Without options.
+const USUAL_IPV4_HEADER: usize = 20;
 /// RFC 3948 2.3.
 const KEEPALIVE: [u8; 1] = [0xff];
 
@@ -34,11 +36,32 @@ impl<I: Io> Engine<I> {
             return;
         };
         let mut coalescer = std::mem::take(&mut self.space).start(self.joins_datagrams);
-        for received in batch {
+        let mut batch = batch.fuse();
+        // What two packets from now will need is loaded meanwhile.
+        let mut ahead = [batch.next(), batch.next()];
+        ahead
+            .iter()
+            .flatten()
+            .for_each(|received| self.expect(socket, received));
+        while let Some(received) = ahead[0].take() {
+            ahead = [ahead[1].take(), batch.next()];
+            if let Some(next) = &ahead[1] {
+                self.expect(socket, next);
+            }
             self.tally.one(Count::GroBuffers, 0);
             self.received(socket, received, &mut coalescer);
         }
         self.finish(coalescer);
+    }
+
+    /// Begins to load what the first packet of a read will need.
+    fn expect(&self, socket: Socket, received: &Received<'_>) {
+        let raw_v4 = socket.encapsulation == Encapsulation::Esp && socket.local.is_ipv4();
+        let start = if raw_v4 { USUAL_IPV4_HEADER } else { 0 };
+        let number = received.data.get(start..).and_then(esp::spi_of);
+        if let Some(spi) = number.and_then(Spi::from_u32) {
+            self.table.touch(spi);
+        }
     }
 
     /// An ESP packet that another worker passed on.

@@ -107,6 +107,19 @@ impl Table {
         self.entries.get(spi).is_some()
     }
 
+    /// Begins to load an SA and its records into the cache.
+    pub(crate) fn touch(&self, spi: Spi) {
+        if let Some(worker) = self.slots.get(spi.slot()) {
+            if let Some(hot) = worker.hot(spi) {
+                hot.prefetch();
+            }
+            std::hint::black_box(worker.counters(spi).is_some());
+        }
+        if let Some(inbound) = self.entries.get(spi).and_then(|sa| sa.inbound.as_ref()) {
+            inbound.touch();
+        }
+    }
+
     /// The SA that carries a clear packet.
     pub(crate) fn route(&self, context: u32, packet: &esp::Packet) -> Option<Spi> {
         self.lookup.find(context, packet, |spi| {

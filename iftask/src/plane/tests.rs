@@ -4,4 +4,5 @@ mod clear;
 mod encrypted;
 mod kernel;
 mod life;
+mod speed;
 mod world;

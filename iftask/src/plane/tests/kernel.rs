@@ -20,7 +20,7 @@ use crate::plane::{Command, Plane};
 const INNER_MTU: u16 = 1438;
 
 /// One end: a namespace with a TUN, and the data plane between it and the veth.
-struct End {
+pub(super) struct End {
     path: PathBuf,
     plane: Option<Plane>,
     owner: SlotOwner,
@@ -58,7 +58,7 @@ impl End {
     }
 
     /// A program in the namespace.
-    fn program(&self, name: &str, arguments: &str) -> Program {
+    pub(super) fn program(&self, name: &str, arguments: &str) -> Program {
         let mut program = Program::new("ip");
         program.args(["netns", "exec", self.name(), name]);
         program.args(arguments.split_whitespace());
@@ -71,6 +71,11 @@ impl End {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name} {arguments}: {text}{errors}");
         text
+    }
+
+    /// Runs `work` in the namespace.
+    pub(super) fn run_inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.namespace.run(work).unwrap()
     }
 
     /// Opens sockets and TUN and gives them to the data plane.
@@ -110,11 +115,11 @@ impl End {
     }
 
     /// For failures.
-    fn show(&self) -> String {
+    pub(super) fn show(&self) -> String {
         crate::show::statistics(1, &self.plane.as_ref().unwrap().statistics)
     }
 
-    fn count(&self, count: Count) -> u64 {
+    pub(super) fn count(&self, count: Count) -> u64 {
         self.plane.as_ref().unwrap().statistics.get(count)
     }
 }
@@ -137,7 +142,7 @@ fn ip(arguments: &str) {
 }
 
 /// Both ends with one SA, changed by `change`; `None` without root.
-fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, End)> {
+pub(super) fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, End)> {
     let may = Path::new("/dev/net/tun").exists() && Namespace::create().is_ok();
     if !may {
         eprintln!("skipped: needs root");
@@ -177,7 +182,27 @@ fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, End)> {
     Some((a, b))
 }
 
-fn has(program: &str) -> bool {
+/// An iperf3 server, ended with the test.
+pub(super) struct Server(std::process::Child);
+
+impl Server {
+    pub(super) fn start(end: &End) -> Self {
+        let mut program = end.program("iperf3", "-s");
+        let program = program.stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Self(program.spawn().unwrap());
+        std::thread::sleep(Duration::from_millis(300));
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(super) fn has(program: &str) -> bool {
     let found = Program::new(program)
         .arg("--version")
         .stdout(Stdio::null())
@@ -241,58 +266,4 @@ fn streams_cross_complete_and_in_super_packets() {
     let sent = a.count(Count::EspSent);
     assert!(sent >= 10_000, "{sent}");
     assert_eq!(b.count(Count::EspReceived) + b.count(Count::Replayed), sent);
-}
-
-/// Figures for the log: `cargo test --release -p iftask speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let (Some((a, b)), true) = (ends(20, |_| {}), has("iperf3")) else {
-        return;
-    };
-    let seconds = 5;
-    let mut server = b.program("iperf3", "-s").stdout(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let rate = |arguments: &str| {
-        let json = a.run("iperf3", &format!("-c 10.2.0.7 -t {seconds} -J {arguments}"));
-        let end = json.split("\"end\"").nth(1).unwrap().to_owned();
-        let field = |section: &str, name: &str| -> f64 {
-            let rest = end.split(&format!("\"{section}\"")).nth(1).unwrap();
-            let value = rest.split(&format!("\"{name}\":")).nth(1).unwrap();
-            value
-                .split([',', '}', '\n'])
-                .next()
-                .unwrap()
-                .trim()
-                .parse()
-                .unwrap()
-        };
-        (
-            field("sum_received", "bits_per_second") / 1e9,
-            arguments
-                .contains("-u")
-                .then(|| (field("sum", "packets"), field("sum", "lost_percent"))),
-        )
-    };
-    for _ in 0..3 {
-        println!("TCP, one stream: {:.2} Gbit/s", rate("").0);
-    }
-    println!("TCP, 4 streams: {:.2} Gbit/s", rate("-P 4").0);
-    for target in [100, 150, 200, 250, 300] {
-        let bits = target * 1000 * 64 * 8;
-        if let (_, Some((packets, lost))) = rate(&format!("-u -l 64 -b {bits}")) {
-            println!(
-                "UDP, 64 bytes, {target} kpps wanted: {:.0} kpps sent, {lost:.2} % lost",
-                packets / f64::from(seconds) / 1e3
-            );
-        }
-    }
-    for (name, end) in [("a", &a), ("b", &b)] {
-        println!(
-            "{name}: {}",
-            crate::show::statistics(1, &end.plane.as_ref().unwrap().statistics)
-        );
-    }
-    server.kill().unwrap();
-    server.wait().unwrap();
 }

@@ -1,0 +1,269 @@
+//! Measurements, for the log: `cargo test --release -p iftask speed -- --ignored --nocapture --test-threads 1`.
+//!
+//! Rates depend on who else uses the machine; processor time per packet does not.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use esp::OutboundSa;
+use netio::{Datagram, DatagramSocket, Poller, ReceiveBatch, Received, SendBatch, SendError, SocketOptions};
+use sadb::{Encapsulation, Slot, SlotOwner, SlotSegments, SlotWorker};
+use telemetry::Counters;
+
+use super::kernel::{End, Server, ends, has};
+use super::world::{CONTEXT, GATEWAY, PEER, gateway_sa, selectors, udp};
+use crate::counters::{Count, Statistics, Tally};
+use crate::plane::engine::Engine;
+use crate::plane::io::{Io, Socket};
+
+const SECONDS: u64 = 4;
+const INNER: [&str; 2] = ["10.1.0.1:0", "10.2.0.7:7000"];
+
+/// Processor time of the threads of both data planes, in nanoseconds, in the order they were started.
+fn plane_times() -> Vec<u64> {
+    let mut threads: Vec<(u64, u64)> = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let name = std::fs::read_to_string(path.join("comm")).ok()?;
+            let schedstat = std::fs::read_to_string(path.join("schedstat")).ok()?;
+            let id = path.file_name()?.to_str()?.parse().ok()?;
+            let time = schedstat.split_whitespace().next()?.parse().ok()?;
+            (name == "plane-1\n").then_some((id, time))
+        })
+        .collect();
+    threads.sort_unstable();
+    threads.into_iter().map(|(_, time)| time).collect()
+}
+
+/// Runs `work` and says what it cost: processor time of either data plane per packet that crossed from a to b.
+fn costs<T>(a: &End, b: &End, work: impl FnOnce() -> T) -> (T, String) {
+    let (before, packets) = (plane_times(), b.count(Count::EspReceived));
+    let sent = a.count(Count::EspSent);
+    let result = work();
+    std::thread::sleep(Duration::from_millis(200));
+    let packets = (b.count(Count::EspReceived) - packets).max(1);
+    let times: Vec<String> = plane_times()
+        .iter()
+        .zip(&before)
+        .map(|(after, before)| format!("{} ns", (after - before) / packets))
+        .collect();
+    let lost = a.count(Count::EspSent) - sent - packets;
+    let text = format!(
+        "{packets} crossed, {lost} lost between, send {} and receive {} each",
+        times[0], times[1]
+    );
+    (result, text)
+}
+
+/// Sends 64-byte datagrams from a to b over `flows` flows at `rate` a second, or as super-packets of 32. Returns how many were sent and received.
+fn datagrams(a: &End, b: &End, flows: usize, rate: u64, segment: bool) -> (u64, u64) {
+    let options = SocketOptions::default();
+    let bind = |address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        a.run_inside(|| DatagramSocket::bind_udp(address, options).unwrap())
+    };
+    let receiver = b.run_inside(|| {
+        let gro = SocketOptions {
+            gro: segment,
+            ..options
+        };
+        DatagramSocket::bind_udp(INNER[1].parse().unwrap(), gro).unwrap()
+    });
+    let senders: Vec<DatagramSocket> = (0..flows).map(|_| bind(INNER[0])).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let counted = scope.spawn(|| {
+            let mut poller = Poller::new(1).unwrap();
+            poller.add(&receiver, 0).unwrap();
+            let mut batch = ReceiveBatch::new(64, netio::GRO_BUFFER_BYTES);
+            let mut count = 0;
+            loop {
+                let waited = poller.wait(Some(Duration::from_millis(300))).unwrap().count();
+                match batch.receive(&receiver) {
+                    Ok(_) => {
+                        count += batch
+                            .iter_mut()
+                            .map(|r| r.data.len().div_ceil(r.segment) as u64)
+                            .sum::<u64>()
+                    }
+                    Err(_) if waited == 0 && done.load(Ordering::Relaxed) => return count,
+                    Err(_) => {}
+                }
+            }
+        });
+        let payload = [7; 64 * 32];
+        let datagram = Datagram {
+            segment: segment.then_some(64),
+            ..Datagram::to(
+                INNER[1].parse().unwrap(),
+                if segment { &payload } else { &payload[..64] },
+            )
+        };
+        let per_call = if segment { 32 } else { 16 };
+        let list = vec![datagram; if segment { 1 } else { per_call as usize }];
+        let mut batch = SendBatch::new(64);
+        let (start, mut sent) = (Instant::now(), 0u64);
+        for sender in senders.iter().cycle() {
+            let elapsed = start.elapsed();
+            if elapsed >= Duration::from_secs(SECONDS) {
+                break;
+            }
+            if sent * 1_000_000 > elapsed.as_micros() as u64 * rate {
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
+            }
+            if batch.send(sender, &list).is_ok() {
+                sent += per_call;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        (sent, counted.join().unwrap())
+    })
+}
+
+/// A world that forgets.
+struct Nowhere;
+
+impl Io for Nowhere {
+    fn send(&mut self, _: usize, _: bool, _: &[Datagram<'_>]) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: usize, _: &[IoSlice<'_>]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The logic alone: `count` SAs at random, batches of 64.
+#[test]
+#[ignore = "a measurement"]
+fn speed_in_memory() {
+    for (count, length) in [(1u32, 64usize), (1, 1400), (16_000, 64), (16_000, 1400)] {
+        let segments = SlotSegments::create(Slot::MIN).unwrap();
+        let mut owner = SlotOwner::map(&segments.owner_fds().unwrap()).unwrap();
+        let tally = Tally::new(Counters::in_memory(), Statistics::new());
+        let mut engine = Engine::new(Nowhere, 1, tally);
+        let local: SocketAddr = GATEWAY.parse().unwrap();
+        engine.ports.add_socket(Socket {
+            context: CONTEXT,
+            local,
+            encapsulation: Encapsulation::Udp,
+        });
+        engine.ports.add_tun(CONTEXT);
+        let mut senders = Vec::new();
+        for number in 0..count {
+            let spi = owner.allocate().unwrap();
+            let [high, low] = (number as u16).to_be_bytes();
+            let host = format!("10.2.{high}.{low}");
+            let mut sa = gateway_sa(spi, 7, 1);
+            sa.remote_selectors = selectors(&[(&host, &host)]);
+            sa.inbound_keys = sa.outbound_keys.clone();
+            owner.install(&sa).unwrap();
+            let transform = esp::Transform::from_algorithms(&sa.algorithms).unwrap();
+            let sender = OutboundSa::new(transform, spi.to_u32(), &sa.outbound_keys, false).unwrap();
+            let (_, packet) = udp(&host, "10.1.0.1", &vec![7; length - 28], None);
+            senders.push((sender, packet, 0u64));
+        }
+        engine.add_slot(SlotWorker::map(&segments.worker_fds().unwrap()).unwrap());
+        let mut random = 12345u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % u64::from(count)) as usize
+        };
+        let (mut inbound_ns, mut outbound_ns, mut packets) = (0, 0, 0);
+        let rounds = if count == 1 { 3000 } else { 6000 };
+        for round in 0..rounds {
+            // Outbound needs no preparation: clear packets of the other direction.
+            let mut sealed: Vec<Vec<u8>> = Vec::new();
+            let mut clear: Vec<Vec<u8>> = Vec::new();
+            for _ in 0..64 {
+                let (sender, packet, sequence) = &mut senders[next()];
+                *sequence += 1;
+                let transform = sender.transform();
+                let mut buffer = vec![0; transform.sealed_len(packet.len())];
+                buffer[transform.header_len()..][..packet.len()].copy_from_slice(packet);
+                sender.seal(&mut buffer, packet.len(), 4, *sequence).unwrap();
+                sealed.push(buffer);
+                let mut back = [&[0; 12][..], packet].concat();
+                for n in 0..4 {
+                    back.swap(12 + 12 + n, 12 + 16 + n);
+                }
+                clear.push(back);
+            }
+            engine.begin(1);
+            let start = Instant::now();
+            let batch = sealed.iter_mut().map(|data| Received {
+                segment: data.len(),
+                data,
+                source: PEER.parse().unwrap(),
+                destination: None,
+                traffic_class: 0,
+                truncated: false,
+            });
+            engine.inbound(0, batch);
+            let middle = Instant::now();
+            for read in &mut clear {
+                engine.outbound(CONTEXT, read);
+            }
+            engine.flush();
+            // The first rounds prepare keys.
+            if round > rounds / 2 {
+                inbound_ns += (middle - start).as_nanos();
+                outbound_ns += middle.elapsed().as_nanos();
+                packets += 64;
+            }
+            engine.end();
+        }
+        println!(
+            "{count} SAs, {length} bytes: open {} ns, seal {} ns",
+            inbound_ns / packets,
+            outbound_ns / packets
+        );
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let (Some((a, b)), true) = (ends(20, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let server = Server::start(&b);
+    for streams in [1, 1, 1, 4] {
+        let run = || {
+            let arguments = format!("-c 10.2.0.7 -t {SECONDS} -J -P {streams}");
+            let output = a
+                .program("iperf3", &arguments)
+                .stderr(Stdio::null())
+                .output()
+                .unwrap();
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
+        };
+        let (bits, costs) = costs(&a, &b, run);
+        println!("TCP, {streams} streams: {:.2} Gbit/s; {costs}", bits / 1e9);
+    }
+    drop(server);
+    for (flows, segment, rates) in [
+        (1, false, [150, 250, 350]),
+        (60, false, [150, 200, 300]),
+        (1, true, [500, 800, 1000]),
+    ] {
+        for rate in rates {
+            let ((sent, received), costs) = costs(&a, &b, || datagrams(&a, &b, flows, rate * 1000, segment));
+            let lost = 100.0 - received as f64 * 100.0 / sent.max(1) as f64;
+            let kind = if segment { "super-packets" } else { "plain" };
+            println!(
+                "UDP, 64 bytes, {flows} flows, {kind}, {rate} kpps wanted: {} kpps sent, {lost:.2} % lost; {costs}",
+                sent / SECONDS / 1000
+            );
+        }
+    }
+    println!("a: {}b: {}", a.show(), b.show());
+}
