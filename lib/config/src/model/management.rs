@@ -45,7 +45,7 @@ command::keywords! {
 }
 
 /// Level of facilities without a filter.
-pub const DEFAULT_LOG_LEVEL: LogLevel = LogLevel::Error;
+pub const DEFAULT_LOG_LEVEL: LogLevel = LogLevel::Info;
 
 impl Logging {
     /// The level of a facility.
