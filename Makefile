@@ -32,4 +32,4 @@ fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (60) a target
 	./fuzz/run
 
 docs: ## Regenerate docs/reference
-	STARWARD_REFRESH=1 $(CARGO) test --locked -p telemetry -p config reference
+	UPDATE_REFERENCE=1 $(CARGO) test --locked -p telemetry -p mibs -p config
