@@ -1,0 +1,5 @@
+//! See `pki::fuzz::certificate`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pki::fuzz::certificate(data));

@@ -1,0 +1,5 @@
+//! See `pki::fuzz::file`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pki::fuzz::file(data));
