@@ -33,7 +33,9 @@ fn we_answer_the_peers_liveness_checks() {
         },
     );
     scene.same_spis();
-    let received = scene.node.number("show crypto statistics ikev2", "Total DPD Requests Received");
+    let received = scene
+        .node
+        .number("show crypto statistics ikev2", "Total DPD Requests Received");
     assert!(received >= 2, "DPD requests counted: {received}");
 }
 
@@ -48,14 +50,18 @@ fn a_dead_peer_is_noticed_and_its_tunnel_removed() {
     };
     scene.peer.initiate("net");
     scene.same_spis();
-    scene.node.eventually("show crypto statistics ikev2", "a liveness check sent and answered", |text| {
-        number(text, "Total DPD Replies Received").is_some_and(|count| count > 0)
-    });
+    scene.node.eventually(
+        "show crypto statistics ikev2",
+        "a liveness check sent and answered",
+        |text| number(text, "Total DPD Replies Received").is_some_and(|count| count > 0),
+    );
     scene.peer.process().signal(Signal::SIGKILL);
     scene.node.eventually(
         "show crypto ikev2-ikesa security-associations",
         "no IKE SA",
         |text| !text.contains("peer.test"),
     );
-    scene.node.logged(&["10.10.0.1", "does not answer, tunnel removed"]);
+    scene
+        .node
+        .logged(&["10.10.0.1", "does not answer, tunnel removed"]);
 }

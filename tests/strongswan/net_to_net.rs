@@ -21,7 +21,12 @@ fn a_tunnel_carries_packets_both_ways_and_nothing_leaks() {
         sas.contains("peer.test") && sas.contains("10.10.0.1"),
         "the peer is not shown:\n{sas}"
     );
-    assert_eq!(scene.node.number("show crypto statistics ikev2", "Current Established IKE_SA"), 1);
+    assert_eq!(
+        scene
+            .node
+            .number("show crypto statistics ikev2", "Current Established IKE_SA"),
+        1
+    );
 }
 
 #[test]
