@@ -150,15 +150,18 @@ mod tests {
     #[test]
     fn segments_count_without_being_mapped() {
         use std::io::Write as _;
-        let before = Cost::of(std::process::id()).unwrap();
         let memfd = nix::sys::memfd::memfd_create(c"bench-test", nix::sys::memfd::MFdFlags::empty()).unwrap();
         let mut file = std::fs::File::from(memfd);
-        let page = vec![1; 1 << 16];
+        let inode = file.metadata().unwrap().ino();
         for _ in 0..512 {
-            file.write_all(&page).unwrap();
+            file.write_all(&[1; 1 << 16]).unwrap();
         }
-        let after = Cost::of(std::process::id()).unwrap();
-        let grown = after.memory_kib - before.memory_kib;
-        assert!((32_000.0..40_000.0).contains(&grown), "{grown} KiB");
+        let mut allocated = Segments::new();
+        segments(std::process::id(), &mut allocated);
+        assert_eq!(allocated.get(&inode), Some(&32_768.0));
+        let mut mapped = Segments::new();
+        pss_kib(std::process::id(), &mut mapped).unwrap();
+        assert_eq!(mapped.get(&inode), None, "nobody has mapped it");
+        assert!(Cost::of(std::process::id()).unwrap().memory_kib > 32_768.0);
     }
 }
