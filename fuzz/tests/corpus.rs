@@ -1,7 +1,5 @@
 //! Replays the committed corpus of the fuzz targets, and what the network may make of it, on the stable toolchain.
 
-#![expect(clippy::expect_used, reason = "tests")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -18,6 +18,7 @@ bob Cleartext-Password := \"builder\"
 fn connection(
     certificate: &system_tests::pki::Issued,
     authority: &system_tests::pki::Authority,
+    shared_secret: &str,
 ) -> Connection {
     let mut connection = Connection::remote_access("0.0.0.0");
     connection.our_global = format!(
@@ -28,7 +29,7 @@ fn connection(
     );
     connection.our_context.push_str(&format!(
         "eap-profile relay\nmode authentication-pass-through\n#exit\n\
-         radius server 127.0.0.1 key {SECRET} port 1812\nradius accounting server 127.0.0.1 key {SECRET} port 1813\n"
+         radius server 127.0.0.1 key {shared_secret} port 1812\nradius accounting server 127.0.0.1 key {shared_secret} port 1813\n"
     ));
     connection.our_template =
         "authentication local certificate\nauthentication remote eap-profile relay\ncertificate gw\n"
@@ -55,7 +56,7 @@ struct Scene {
     world: World,
 }
 
-fn scene(scenario: &str, user: &str, password: &str) -> Option<Scene> {
+fn scene(scenario: &str, user: &str, password: &str, shared_secret: &str) -> Option<Scene> {
     let programs: Vec<&str> = [strongswan::PROGRAMS, freeradius::PROGRAMS].concat();
     if !real_peer(scenario, &programs) {
         return None;
@@ -64,7 +65,7 @@ fn scene(scenario: &str, user: &str, password: &str) -> Option<Scene> {
     run_in(&world.node(), &["ip", "link", "set", "lo", "up"]);
     let radius = Freeradius::start(&world, USERS);
     let authority = system_tests::pki::Authority::new(&world.folder().join("pki"), "rsa:2048");
-    let connection = connection(&authority.issue("gw.test"), &authority);
+    let connection = connection(&authority.issue("gw.test"), &authority, shared_secret);
     let node = Node::start(&world, &connection.configuration());
     let peer = Strongswan::start(&world, &swanctl(&connection, user, password), "");
     peer.copy(authority.certificate(), "x509ca/root.pem");
@@ -79,7 +80,7 @@ fn scene(scenario: &str, user: &str, password: &str) -> Option<Scene> {
 
 #[test]
 fn a_remote_access_peer_authenticates_with_eap_and_is_accounted() {
-    let Some(scene) = scene("eap-mschapv2", "alice", "wonderland") else {
+    let Some(scene) = scene("eap-mschapv2", "alice", "wonderland", SECRET) else {
         return;
     };
     scene.peer.initiate("net");
@@ -139,7 +140,7 @@ fn a_remote_access_peer_authenticates_with_eap_and_is_accounted() {
 
 #[test]
 fn a_wrong_password_is_refused() {
-    let Some(scene) = scene("eap-wrong-password", "alice", "looking-glass") else {
+    let Some(scene) = scene("eap-wrong-password", "alice", "looking-glass", SECRET) else {
         return;
     };
     let (ok, text) = scene
@@ -152,4 +153,30 @@ fn a_wrong_password_is_refused() {
         "FreeRADIUS saw nothing"
     );
     scene.node.logged(&["alice", "authentication"]);
+}
+
+#[test]
+fn a_server_with_another_shared_secret_is_not_believed() {
+    let Some(scene) = scene("radius-wrong-secret", "alice", "wonderland", "not-the-secret") else {
+        return;
+    };
+    let (ok, text) = scene
+        .peer
+        .swanctl(&["--initiate", "--child", "net", "--timeout", "30"]);
+    assert!(!ok, "a peer got in without a word from RADIUS: {text}");
+    assert!(scene.node.spis().is_empty(), "we have a child SA");
+    let counters = scene.node.cli("show radius counters all");
+    let of = |label: &str| {
+        counters
+            .lines()
+            .filter(|line| line.contains(label))
+            .filter_map(|line| line.split_whitespace().next_back()?.parse::<u64>().ok())
+            .sum::<u64>()
+    };
+    assert!(
+        of("Access-Request Sent") > 0
+            && of("Access-Accept Received") == 0
+            && of("Access-Challenge Received") == 0,
+        "{counters}"
+    );
 }
