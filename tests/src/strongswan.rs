@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::process::{Running, eventually, try_run_in};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::process::{Running, eventually, run_in, try_run_in};
 use crate::world::World;
 
 /// The programs a strongSwan scenario needs.
@@ -56,6 +59,8 @@ impl Strongswan {
         eventually("charon's control socket", Duration::from_secs(10), || {
             peer.swanctl(&["--stats"]).0.then_some(())
         });
+        run_in(namespace, &["ip", "link", "set", "ipsec0", "txqueuelen", "5000"]);
+        enlarge_buffers(peer.process.pid()).expect("larger buffers for charon's sockets");
         peer
     }
 
@@ -128,4 +133,23 @@ impl Strongswan {
     pub fn process(&mut self) -> &mut Running {
         &mut self.process
     }
+}
+
+/// Gives a process larger receive buffers than it asked for: charon keeps the system's default, which a busy machine overflows in a few
+/// milliseconds, and a loss there would not be ours.
+fn enlarge_buffers(pid: u32) -> std::io::Result<()> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    let process = pidfd_open(raw, PidfdFlags::empty())?;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let is_socket = std::fs::read_link(entry.path())
+            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
+        if let (true, Some(number)) = (
+            is_socket,
+            entry.file_name().to_str().and_then(|name| name.parse().ok()),
+        ) {
+            let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
+            set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
+        }
+    }
+    Ok(())
 }

@@ -17,13 +17,14 @@ pub struct Report {
 }
 
 /// A numbered stream that is running in both directions.
-pub struct Stream {
+pub struct Stream<'w> {
+    world: &'w World,
     ends: [Running; 2],
 }
 
-impl Stream {
+impl<'w> Stream<'w> {
     /// Starts a stream between an address in the peer's namespace and one in the host's: `rate` packets a second each way, `seconds` long.
-    pub fn start(world: &World, peer: &str, host: &str, port: u16, rate: u32, seconds: u32) -> Self {
+    pub fn start(world: &'w World, peer: &str, host: &str, port: u16, rate: u32, seconds: u32) -> Self {
         let end = |namespace: &str, own: &str, other: &str| {
             Running::start(
                 namespace,
@@ -39,14 +40,19 @@ impl Stream {
             )
         };
         Self {
+            world,
             ends: [end(&world.peer(), peer, host), end(&world.host(), host, peer)],
         }
     }
 
-    /// Waits for the end and returns what the peer's and the host's end counted.
+    /// Waits for the end and returns what the peer's and the host's end counted. After a loss it prints what the kernel dropped where.
     pub fn finish(mut self, limit: Duration) -> [Report; 2] {
         let [peer, host] = &mut self.ends;
-        [report(peer, limit), report(host, limit)]
+        let reports = [report(peer, limit), report(host, limit)];
+        if reports[0].sent != reports[1].received || reports[1].sent != reports[0].received {
+            self.world.print_drops();
+        }
+        reports
     }
 }
 

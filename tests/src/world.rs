@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::process::{run, run_in};
+use crate::process::{run, run_in, try_run_in};
 
 /// Namespaces and a scratch folder of one scenario; taken down when dropped.
 pub struct World {
@@ -53,6 +53,27 @@ impl World {
         }
         std::fs::write(&path, text).expect("scratch file");
         path
+    }
+
+    /// Prints what the kernel dropped in each namespace, to tell a loss of ours from one of the peer's sockets.
+    pub fn print_drops(&self) {
+        for (name, namespace) in [
+            ("peer", self.peer()),
+            ("node", self.node()),
+            ("host", self.host()),
+        ] {
+            for command in [
+                &["grep", "^Udp:", "/proc/net/snmp"][..],
+                &["grep", "^Udp6.*Errors", "/proc/net/snmp6"],
+                &["ip", "-s", "link"],
+            ] {
+                eprintln!(
+                    "---- {name}: {}\n{}",
+                    command.join(" "),
+                    try_run_in(&namespace, command, &[]).1
+                );
+            }
+        }
     }
 
     fn build(&self) {
