@@ -47,7 +47,7 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
         EventHandler::Conditional(Box::new(Question { asked: asked.clone() })),
     );
     let mut draft = String::new();
-    loop {
+    let status = loop {
         let prompt = session.borrow().prompt();
         let line = editor.readline_with_initial(&prompt, (&std::mem::take(&mut draft), ""));
         if let Some(line) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -68,14 +68,19 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
                 )]
                 runtime.block_on(async { session.borrow_mut().run(&line).await });
                 if session.borrow().ended() {
-                    return ExitCode::SUCCESS;
+                    break ExitCode::SUCCESS;
                 }
             }
             Err(ReadlineError::Interrupted) => {}
-            Err(ReadlineError::Eof) => return ExitCode::SUCCESS,
-            Err(error) => return crate::fail(&error.to_string()),
+            Err(ReadlineError::Eof) => break ExitCode::SUCCESS,
+            Err(error) => break crate::fail(&error.to_string()),
         }
+    };
+    drop(editor);
+    if let Some(session) = Rc::into_inner(session) {
+        runtime.block_on(session.into_inner().close());
     }
+    status
 }
 
 fn print_help(session: &Session, line: &str) {

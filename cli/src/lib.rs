@@ -72,6 +72,7 @@ fn batch(
             break;
         }
     }
+    runtime.block_on(session.close());
     if fine {
         ExitCode::SUCCESS
     } else {

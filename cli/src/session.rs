@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bus::messages::sct::{Authenticate, SaveConfig};
+use bus::messages::sct::{CloseSession, OpenSession, SaveConfig};
 use bus::{Address, Bus, Facility};
 use command::{Args, Completion, Keyword as _, Suggestion};
 use config::{Answer, Exec, LOCAL, Privilege};
@@ -16,6 +16,9 @@ use crate::tasks::Tasks;
 /// A task that is alive answers at once; one that is being restarted gets this long.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// Nobody who leaves wants to wait.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What belongs to one shell.
 pub(crate) struct Session {
     pub(crate) run_dir: std::path::PathBuf,
@@ -23,6 +26,8 @@ pub(crate) struct Session {
     tasks: Tasks,
     user: String,
     level: Privilege,
+    /// Number of this session at `sct`; 0 if it is not listed.
+    number: u32,
     hostname: String,
     context: String,
     /// In configuration mode.
@@ -57,6 +62,7 @@ impl Session {
             user,
             // Who may open the bus directory owns the node; an account of the configuration can only take rights away.
             level: Privilege::Administrator,
+            number: 0,
             hostname: "starward".to_owned(),
             context: LOCAL.to_owned(),
             configuration: None,
@@ -70,16 +76,29 @@ impl Session {
 
     async fn meet_sct(&mut self) {
         let sct = Address::only(Facility::Sct);
-        let request = Authenticate {
+        let request = OpenSession {
             user: self.user.clone(),
+            tty: crate::terminal::name().unwrap_or_default(),
+            pid: std::process::id(),
         };
-        if let Ok(answer) = self.bus.request(sct, &request, DEADLINE).await
-            && let Some(level) = Privilege::from_keyword(&answer.level)
-        {
-            self.level = level;
+        if let Ok(answer) = self.bus.request(sct, &request, DEADLINE).await {
+            self.number = answer.session;
+            self.level = Privilege::from_keyword(&answer.level).unwrap_or(self.level);
         }
         if let Ok(config) = Configuration::running(&self.bus, DEADLINE).await {
             self.hostname = config.system.hostname;
+        }
+    }
+
+    /// Takes leave of the node.
+    pub(crate) async fn close(&self) {
+        if self.number != 0 {
+            let request = CloseSession { session: self.number };
+            // Without an answer the session ends with this process.
+            let _ = self
+                .bus
+                .request(Address::only(Facility::Sct), &request, FAREWELL)
+                .await;
         }
     }
 

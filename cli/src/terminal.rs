@@ -9,6 +9,16 @@ pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
+/// The terminal that a person types at (`pts/3`); `None` for a script.
+pub(crate) fn name() -> Option<String> {
+    if !is_interactive() {
+        return None;
+    }
+    let path = nix::unistd::ttyname(std::io::stdin()).ok()?;
+    let path = path.to_string_lossy();
+    Some(path.strip_prefix("/dev/").unwrap_or(&path).to_owned())
+}
+
 /// Lines and columns, as far as the environment tells (`LINES`, `COLUMNS`), otherwise what every terminal has.
 pub(crate) fn size() -> Option<(usize, usize)> {
     if !is_interactive() {

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bus::messages::sct::{Authenticate, Authenticated, ConfigText, Configure, Configured, GetConfig};
+use bus::messages::sct::{ConfigText, Configure, Configured, GetConfig, OpenSession, SessionOpened};
 use bus::{Address, Bus, Facility, Server};
 use config::Config;
 
@@ -269,7 +269,7 @@ async fn answer(mut server: Server, config: &Mutex<Config>) {
     while let Some(incoming) = server.next().await {
         bus::dispatch!(incoming, {
             GetConfig => |_, responder| responder.reply(ConfigText { version, text: config.lock().unwrap().to_text() }),
-            Authenticate => |_, responder| responder.reply(Authenticated { level: "administrator".to_owned() }),
+            OpenSession => |_, responder| responder.reply(SessionOpened { level: "administrator".to_owned(), session: 0 }),
             Configure => |request, responder| {
                 version += 1;
                 responder.reply(configure(&mut config.lock().unwrap(), &request));

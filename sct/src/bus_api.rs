@@ -1,7 +1,10 @@
 //! What this process answers on the bus.
 
 use bus::messages::common::{Execute, Output};
-use bus::messages::sct::{Authenticate, Authenticated, ConfigText, Configure, GetConfig, SaveConfig, Saved};
+use bus::messages::sct::{
+    CloseSession, ConfigText, Configure, GetConfig, OpenSession, SaveConfig, Saved, SessionClosed,
+    SessionOpened,
+};
 use bus::{Incoming, dispatch};
 use config::{LOCAL, Privilege};
 use telemetry::events::{ConfigurationSaved, ConfigurationUpdate, emit};
@@ -28,7 +31,11 @@ impl Manager {
                 responder.reply(configured);
             },
             SaveConfig => |request, responder| responder.reply(self.save(&request)),
-            Authenticate => |request, responder| responder.reply(self.authenticate(&request)),
+            OpenSession => |request, responder| responder.reply(self.open_session(request)),
+            CloseSession => |request, responder| {
+                self.sessions.close(request.session);
+                responder.reply(SessionClosed {});
+            },
             Execute => |execute, responder| responder.reply(match show::execute(self, &execute) {
                 Ok(text) => Output { text, ..Output::default() },
                 Err(failure) => Output { failure, ..Output::default() },
@@ -65,7 +72,7 @@ impl Manager {
 
     /// The level of an account of context local. Without any account everybody who may reach the bus may do everything: the run directory
     /// keeps others out.
-    fn authenticate(&self, request: &Authenticate) -> Authenticated {
+    fn open_session(&mut self, request: OpenSession) -> SessionOpened {
         let accounts = self
             .running
             .config
@@ -78,8 +85,10 @@ impl Manager {
             }
             _ => Some(Privilege::Administrator),
         };
-        Authenticated {
-            level: level.map(|level| level.to_string()).unwrap_or_default(),
+        let level = level.map(|level| level.to_string()).unwrap_or_default();
+        SessionOpened {
+            session: self.sessions.open(request, &level),
+            level,
         }
     }
 }

@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod manager;
 mod secrets;
+mod sessions;
 mod show;
 mod state;
 

@@ -1,16 +1,22 @@
 //! The loop.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bus::link::LinkServer;
-use bus::messages::sct::{ConfigChanged, RevealSecret};
+use bus::messages::sct::{ConfigChanged, RevealSecret, Revealed};
 use bus::{Bus, Server};
 use task::{Shutdown, Sit, Task};
+use telemetry::events::{SecretUnreadable, emit};
 
 use crate::boot::Places;
 use crate::error::Error;
 use crate::secrets::Secrets;
+use crate::sessions::Sessions;
 use crate::state::Running;
+
+/// How often shells are looked for that ended without a word.
+const SESSION_CHECK: Duration = Duration::from_secs(5);
 
 /// Everything of this process.
 pub(crate) struct Manager {
@@ -23,6 +29,7 @@ pub(crate) struct Manager {
     pub(crate) places: Places,
     pub(crate) secrets: Secrets,
     pub(crate) running: Running,
+    pub(crate) sessions: Sessions,
 }
 
 impl Manager {
@@ -44,6 +51,7 @@ impl Manager {
             places,
             secrets,
             running,
+            sessions: Sessions::default(),
         })
     }
 
@@ -55,8 +63,10 @@ impl Manager {
             version: self.running.version,
         });
         let shutdown = self.shutdown.clone();
+        let mut rounds = tokio::time::interval(SESSION_CHECK);
         loop {
             tokio::select! {
+                _ = rounds.tick() => self.sessions.end_dead(),
                 _ = shutdown.requested() => return Ok(()),
                 incoming = self.server.next() => match incoming {
                     Some(incoming) => {
@@ -70,12 +80,22 @@ impl Manager {
                 },
                 incoming = self.link_server.next() => match incoming {
                     Some(incoming) => bus::dispatch!(incoming, {
-                        RevealSecret => |request, responder| responder.reply(self.secrets.reveal(&request)),
+                        RevealSecret => |request, responder| responder.reply(self.reveal(&request)),
                     }),
                     None => return Err(Error::Closed),
                 },
             }
         }
+    }
+
+    fn reveal(&mut self, request: &RevealSecret) -> Revealed {
+        let revealed = self.secrets.reveal(request);
+        if !revealed.failure.is_empty()
+            && let Some(place) = self.running.place_of(&request.sealed)
+        {
+            emit(&SecretUnreadable { place: &place });
+        }
+        revealed
     }
 
     fn changed(&mut self) {

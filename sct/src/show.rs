@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use bus::messages::common::Execute;
 use config::{AccessList, Context, Exec, WsgService};
+use telemetry::time::{Civil, Zone};
 
 use crate::manager::Manager;
 
@@ -105,6 +106,22 @@ fn administrators(manager: &Manager) -> String {
                 account.level.to_string()
             );
         }
+    }
+    let zone = Zone::local();
+    let _ = writeln!(
+        text,
+        "\n{:<9} {:<32} {:<18} {:<12} Start Time",
+        "Session", "Administrator", "Level", "TTY"
+    );
+    for (number, session) in manager.sessions.iter() {
+        let _ = writeln!(
+            text,
+            "{number:<9} {:<32} {:<18} {:<12} {}",
+            session.user,
+            session.level,
+            session.tty,
+            Civil::local(session.since, &zone).asctime()
+        );
     }
     text
 }

@@ -98,6 +98,24 @@ impl Running {
         self.text.get_or_insert_with(|| self.config.to_text()).clone()
     }
 
+    /// The line with this sealed secret and the lines it stands under, without the secret.
+    pub(crate) fn place_of(&mut self, sealed: &str) -> Option<String> {
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let text = self.text();
+        let lines: Vec<&str> = text.lines().collect();
+        let at = lines.iter().position(|line| line.contains(sealed))?;
+        let mut place = vec![lines.get(at)?.trim().replace(sealed, "...")];
+        let mut depth = indent(lines.get(at)?);
+        for line in lines.get(..at)?.iter().rev() {
+            if indent(line) < depth && depth > 0 {
+                depth = indent(line);
+                place.push(line.trim().to_owned());
+            }
+        }
+        place.reverse();
+        Some(place.join(" / "))
+    }
+
     fn apply(&mut self, path: &mut Path, line: &str, secrets: &Secrets) -> Result<Outcome, command::Error> {
         let before = self.config.clone();
         let outcome =

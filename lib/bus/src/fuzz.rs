@@ -25,7 +25,7 @@ macro_rules! known {
 known! {
     common: Ping Execute Notice;
     sit: OpenIke OpenEsp OpenTun OpenSlots OpenRings OpenUdp Close Ready Welcome LinkOpened Shutdown TaskStarted;
-    sct: GetConfig Configure SaveConfig Authenticate RevealSecret ConfigChanged;
+    sct: GetConfig Configure SaveConfig OpenSession CloseSession RevealSecret ConfigChanged;
     rmctrl: GetSlotMap SlotMapChanged;
     vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes;
     ipsecmgr: DeleteTunnels Drain;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use telemetry::{Counter, events};
 
 #[test]
-#[ignore = "not every manager moves its counters yet"]
 fn every_counter_is_moved_by_its_facility() {
     let sources = sources();
     let unmoved: Vec<_> = Counter::all()
@@ -28,7 +27,6 @@ fn every_counter_is_moved_by_its_facility() {
 }
 
 #[test]
-#[ignore = "not every manager tells its events yet"]
 fn every_event_is_told() {
     let sources = sources();
     let untold: Vec<_> = events::all()

@@ -6,7 +6,8 @@ requests! {
     0x0201 idempotent GetConfig => ConfigText;
     0x0202 once Configure => Configured;
     0x0203 once SaveConfig => Saved;
-    0x0204 idempotent Authenticate => Authenticated;
+    0x0204 once OpenSession => SessionOpened;
+    0x0205 idempotent CloseSession => SessionClosed;
 }
 
 link_messages! {
@@ -99,21 +100,42 @@ pub struct Saved {
     pub file: String,
 }
 
-/// May this administrator log in? The password never leaves the shell: it sends the proof that its stored form asks for.
+/// A shell begins: what may this administrator do?
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Authenticate {
+pub struct OpenSession {
     /// Administrator name.
     #[prost(string, tag = "1")]
     pub user: String,
+    /// Terminal of a person; empty for a script, whose sessions are not listed.
+    #[prost(string, tag = "2")]
+    pub tty: String,
+    /// Process of the shell: the session ends with it at the latest.
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
 }
 
 /// The level of an administrator.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Authenticated {
+pub struct SessionOpened {
     /// `inspector`, `operator`, `administrator`, `security-administrator`; empty when unknown.
     #[prost(string, tag = "1")]
     pub level: String,
+    /// Number of the session; 0 if it is not listed.
+    #[prost(uint32, tag = "2")]
+    pub session: u32,
 }
+
+/// A shell ends.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CloseSession {
+    /// Number of the session.
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
+}
+
+/// It is no longer listed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SessionClosed {}
 
 /// What does this sealed text of the configuration say? (over a link)
 #[derive(Clone, PartialEq, prost::Message)]

@@ -4,7 +4,7 @@ use super::events;
 
 events! {
     /// An operator opened a shell.
-    CliSessionStart<'a> = cli 12001 Info {
+    CliSessionStart<'a> = sct 12001 Info {
         /// Administrator.
         user: &'a str,
         /// Privilege level, in words.
@@ -17,7 +17,7 @@ events! {
       trap 52 CLISessionStart [starCLIUsername = user, starCLIPrivs = level, starCLITtyname = tty];
 
     /// An operator left a shell.
-    CliSessionEnd<'a> = cli 12002 Info {
+    CliSessionEnd<'a> = sct 12002 Info {
         /// Administrator.
         user: &'a str,
         /// Privilege level, in words.
@@ -28,19 +28,6 @@ events! {
         session: u32,
     } says "CLI session ended: user {user} privilege level {level} ttyname {tty}"
       trap 53 CLISessionEnd [starCLIUsername = user, starCLIPrivs = level, starCLITtyname = tty];
-
-    /// Somebody was refused a shell.
-    LoginFailure<'a> = cli 12003 Warning {
-        /// The name given.
-        user: &'a str,
-        /// Terminal.
-        tty: &'a str,
-        /// Number of the session: index of the CLI table.
-        session: u32,
-    } says "login refused: user {user} ttyname {tty}"
-      trap 143 LoginFailure [
-          starCLITtyname = tty, starCLIRemoteIpAddrType = 0, starCLIRemoteIpAddr = 0, starCLIType = 1
-      ];
 
     /// An SNMP request carried a community that is not configured.
     SnmpAuthenticationFailure = snmp 11001 Warning {

@@ -37,11 +37,9 @@ events! {
     StrayRingFull = iftask 6001 Warning {
         /// The worker that lost them.
         worker: u32,
-        /// The worker that they belong to.
-        owner: u32,
-        /// How many.
+        /// How many since the last report.
         count: u64,
-    } says "worker {worker}: {count} packets for worker {owner} lost, stray ring full";
+    } says "worker {worker}: {count} packets for other workers lost, their stray rings are full";
 
     /// A session was refused.
     SessionRejected<'a> = sessmgr 7001 Unusual {

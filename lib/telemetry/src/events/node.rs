@@ -121,16 +121,6 @@ events! {
         place: &'a str,
     } says "secret of {place} cannot be opened: it was sealed with another master key, enter it again";
 
-    /// A configured algorithm is weak by the judgement of today.
-    WeakAlgorithm<'a> = sct 2005 Warning {
-        /// Where it is configured.
-        place: &'a str,
-        /// The algorithm.
-        algorithm: &'a str,
-        /// What to use instead.
-        better: &'a str,
-    } says "weak algorithm {algorithm} in {place}: use {better}";
-
     /// A bulk statistics file cannot be written or transferred.
     BulkstatFileFailed<'a> = bulkstat 10001 Error {
         /// The file.
