@@ -7,9 +7,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use clap::value_parser;
 use netio::Namespace;
 use serde_json::{Value, json};
 
+use crate::packets::LENGTHS;
 use crate::progress::{Counted, Tally};
 use crate::screen::Screen;
 use crate::world::{GATEWAY, HOST, PROTECTED, World};
@@ -22,6 +24,8 @@ const READY: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 /// Outer addresses of eNodeBs; more tunnels share them.
 const MOST_ADDRESSES: usize = 100;
+/// Inner addresses that the configuration of the demo leads to.
+const MOST_TUNNELS: i64 = 100_000;
 /// What the demo shows of the gateway at its end.
 const SHOWN: [&str; 5] = [
     "show version",
@@ -35,16 +39,16 @@ const SHOWN: [&str; 5] = [
 #[derive(Debug, clap::Args)]
 pub struct Demo {
     /// Number of tunnels
-    #[arg(long, default_value_t = 10)]
-    pub tunnels: usize,
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=MOST_TUNNELS))]
+    pub tunnels: u32,
     /// Seconds of traffic
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..))]
     pub duration: u64,
-    /// Octets of an inner packet
-    #[arg(long, default_value_t = 1400)]
-    pub length: usize,
+    /// Octets of an inner packet, with its headers
+    #[arg(long, default_value_t = 1400, value_parser = value_parser!(u16).range(LENGTHS))]
+    pub length: u16,
     /// Packets a second in all; without it as many as the windows allow
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
     /// Print nothing but one JSON object at the end
     #[arg(long)]
@@ -69,12 +73,13 @@ impl Demo {
 
     fn play(&self) -> Result<bool, String> {
         let mut screen = Screen::new(!self.json);
-        if !nix::unistd::geteuid().is_root() {
+        if !netio::task::is_privileged() {
             netio::enter_user_namespace().map_err(|error| error.to_string())?;
-            screen.say("ordinary user: the demo runs in a user namespace");
+            screen.say("no privilege: the demo runs in a user namespace");
         }
+        netio::check_tun().map_err(|error| error.to_string())?;
         let folder = Folder::new(self.run_dir.clone())?;
-        let world = World::build(self.tunnels.min(MOST_ADDRESSES))?;
+        let world = World::build((self.tunnels as usize).min(MOST_ADDRESSES))?;
         screen.say("starting the gateway: one process for each job, in a network namespace of its own");
         let mut node = Node::start(&world.gateway, &folder)?;
         let result = self.traffic(&world, &mut screen);
@@ -159,7 +164,7 @@ impl Demo {
         let mut enodebs = Part::start(&world.ran, Name::Enodebs, &all, &lines)?;
         drop(lines);
         let mut tally = Tally {
-            tunnels_requested: self.tunnels as u64,
+            tunnels_requested: u64::from(self.tunnels),
             ..Tally::default()
         };
         let mut counted = Counted::default();
@@ -298,7 +303,7 @@ impl Node {
                 return Ok(node);
             }
             if matches!(node.child.try_wait(), Ok(Some(_))) {
-                return Err(format!("the gateway ended while starting\n{}", folder.log_tail()));
+                return Err(folder.last_words());
             }
             if Instant::now() > deadline {
                 return Err(format!(
@@ -366,6 +371,13 @@ impl Folder {
 
     fn log(&self) -> PathBuf {
         self.path.join("node.log")
+    }
+
+    /// Why the node ended: its last line.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let line = log.lines().rev().find(|line| !line.trim().is_empty());
+        format!("the gateway did not start: {}", line.unwrap_or("it said nothing"))
     }
 
     /// The last lines of the node's log.

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use clap::value_parser;
 use crypto::{DhGroup, Secret, SystemRandom};
 use ikev2::{Action, Engine, EngineConfig, Event, IkeSaId, Output};
 use ipnet::IpNet;
 
 use crate::initiator::{Common, Memory, answer, profile};
+use crate::packets::LENGTHS;
 use crate::progress::{Reporter, Tally, print};
 use crate::sockets::{Arrived, Sockets};
 use crate::tunnel::{Flow, Tunnel};
@@ -62,15 +64,18 @@ pub struct Enodebs {
     /// Seconds of traffic, or to hold the tunnels
     #[arg(long, default_value_t = 5)]
     pub duration: u64,
-    /// Octets of an inner packet
-    #[arg(long, default_value_t = 1400)]
-    pub length: usize,
+    /// Octets of an inner packet, with its headers
+    #[arg(long, default_value_t = 1400, value_parser = value_parser!(u16).range(LENGTHS))]
+    pub length: u16,
     /// Packets a second in all; without it as many as the windows allow
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
     /// Packets of a tunnel that may await their echo
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u64).range(1..))]
     pub window: u64,
+    /// Packets of all tunnels together that may await their echo: what queues on the way have room for
+    #[arg(long, default_value_t = 1024, value_parser = value_parser!(u64).range(1..))]
+    pub total_window: u64,
     /// Leave the tunnels up at the end
     #[arg(long)]
     pub keep: bool,
@@ -108,6 +113,7 @@ impl Enodebs {
             memory: Memory::default(),
             sockets,
             tunnels: Vec::new(),
+            turn: 0,
             by_spi: HashMap::new(),
             by_ike: HashMap::new(),
             tally: Tally {
@@ -138,6 +144,8 @@ struct World {
     memory: Memory,
     sockets: Sockets,
     tunnels: Vec<Tunnel>,
+    /// The tunnel that sends first in the next round, so that all get their share.
+    turn: usize,
     /// Inbound SPI to tunnel.
     by_spi: HashMap<u32, usize>,
     /// IKE SA to the number of the eNodeB, while it is set up and afterwards.
@@ -218,6 +226,12 @@ impl World {
                 quiet = Instant::now();
             }
         }
+        let idle = self.tunnels.iter().filter(|tunnel| tunnel.sent == 0).count();
+        if idle > 0 {
+            self.error(format!(
+                "{idle} tunnels carried nothing: the time or the rate was too small"
+            ));
+        }
         Ok(())
     }
 
@@ -231,22 +245,30 @@ impl World {
                 due.saturating_sub(self.tally.packets_sent)
             }
         };
+        let outstanding = self.tunnels.iter().map(Tunnel::outstanding).sum();
+        allowance = allowance.min(self.options.total_window.saturating_sub(outstanding));
         let mut busy = false;
-        for tunnel in &mut self.tunnels {
-            let (path, inner) = (tunnel.path, tunnel.inner_len() as u64);
-            let Some((data, segment)) = tunnel.burst(self.options.window, allowance, now) else {
-                continue;
+        for _ in 0..self.tunnels.len() {
+            let Some(tunnel) = self.tunnels.get_mut(self.turn) else {
+                break;
             };
-            match self.sockets.send(path, data, Some(segment)) {
-                Ok(true) => {
-                    let count = tunnel.confirm();
-                    allowance -= count;
-                    busy = true;
-                    self.tally.packets_sent += count;
-                    self.tally.bytes += count * inner;
+            let path = tunnel.path;
+            if let Some((data, segment)) = tunnel.burst(self.options.window, allowance, now) {
+                match self.sockets.send(path, data, Some(segment)) {
+                    Ok(true) => {
+                        let count = tunnel.confirm();
+                        allowance = allowance.saturating_sub(count);
+                        busy = true;
+                        self.tally.packets_sent += count;
+                    }
+                    // No room in the kernel: this tunnel is the first in the next round.
+                    Ok(false) => break,
+                    Err(error) => return Err(format!("send: {error}")),
                 }
-                Ok(false) => break,
-                Err(error) => return Err(format!("send: {error}")),
+            }
+            self.turn = (self.turn + 1) % self.tunnels.len();
+            if allowance == 0 {
+                break;
             }
         }
         Ok(busy)
@@ -276,7 +298,8 @@ impl World {
                     let length = tunnel.inner_len() as u64;
                     if tunnel.receive(spi, packet, now) {
                         tally.packets_echoed += 1;
-                        tally.bytes += length;
+                        // It was delivered to the host and came back.
+                        tally.bytes += 2 * length;
                         if let Some(usage) = memory.usage_mut(spi) {
                             usage.last_inbound = Some(now);
                             usage.inbound_packets += 1;
@@ -346,7 +369,7 @@ impl World {
         let flow = Flow {
             source: SocketAddrV4::new(assigned.unwrap_or_else(|| self.inner(number)), INNER_PORT),
             destination: SocketAddrV4::new(self.options.host.unwrap_or(Ipv4Addr::UNSPECIFIED), ECHO_PORT),
-            length: self.options.length,
+            length: usize::from(self.options.length),
         };
         let index = self.tunnels.len();
         match Tunnel::new(

@@ -1,6 +1,7 @@
 //! The numbered packets inside the tunnels: IPv4, UDP, `tunnel (4) | number (8) | padding`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 
 const IPV4_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
@@ -9,6 +10,8 @@ const MARK: usize = 12;
 pub(crate) const HEADERS: usize = IPV4_HEADER + UDP_HEADER;
 /// The smallest inner packet.
 pub(crate) const SMALLEST: usize = HEADERS + MARK;
+/// Lengths of inner packets that can be asked for: they must fit into the path's 1500 octets when sealed.
+pub(crate) const LENGTHS: RangeInclusive<i64> = SMALLEST as i64..=1420;
 const UDP: u8 = 17;
 const DONT_FRAGMENT: u8 = 0x40;
 const TTL: u8 = 64;

@@ -20,7 +20,7 @@ pub(crate) struct Tally {
     pub setup_seconds: f64,
     pub packets_sent: u64,
     pub packets_echoed: u64,
-    /// Inner octets, both directions.
+    /// Inner octets that arrived, both directions.
     pub bytes: u64,
     /// While packets flowed.
     pub traffic_seconds: f64,

@@ -83,6 +83,11 @@ impl Tunnel {
         self.template.len()
     }
 
+    /// Packets that await their echo.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
     /// The next packets to send, if `window` allows any: octets, octets of each. They count as sent with [`Tunnel::confirm`].
     pub(crate) fn burst(&mut self, window: u64, most: u64, now: Instant) -> Option<(&[u8], u16)> {
         if self.outstanding > 0 && now - self.last_echo > GIVE_UP {

@@ -54,7 +54,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         },
         error => Error::Kernel(error),
     })?;
-    if !is_privileged() {
+    if !netio::task::is_privileged() {
         netio::enter_user_namespace().map_err(|error| Error::NoPrivilege {
             cause: error.to_string(),
         })?;
@@ -62,11 +62,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
             "not started as root: the node runs in a user namespace with a network of its own, apart from the machine's".to_owned(),
         );
     }
-    File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")
-        .map_err(|source| Error::NoTun { source })?;
+    netio::check_tun()?;
     make_directory(&options.run_dir.join("bus"), 0o700)?;
     make_directory(&options.run_dir.join("counters"), 0o755)?;
     make_directory(&options.run_dir.join("netns"), 0o755)?;
@@ -81,15 +77,6 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         processors: netio::task::usable_cpus()?,
         missing,
     })
-}
-
-/// Root with the capabilities that matter: a container's root may lack them.
-fn is_privileged() -> bool {
-    let held = |capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false);
-    nix::unistd::geteuid().is_root()
-        && held(caps::Capability::CAP_NET_ADMIN)
-        && held(caps::Capability::CAP_NET_RAW)
-        && held(caps::Capability::CAP_SYS_ADMIN)
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {

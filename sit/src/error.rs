@@ -28,11 +28,6 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// There is no TUN device to be had.
-    NoTun {
-        /// Why.
-        source: io::Error,
-    },
     /// Neither privilege nor a user namespace.
     NoPrivilege {
         /// What the system said, and what would help.
@@ -73,11 +68,6 @@ impl fmt::Display for Error {
             Self::Directory { path, source } => {
                 write!(f, "cannot use the directory {}: {source}", path.display())
             }
-            Self::NoTun { source } => write!(
-                f,
-                "cannot open /dev/net/tun ({source}); load the module with 'modprobe tun', or give the container the device with \
-                 '--device /dev/net/tun'"
-            ),
             Self::NoPrivilege { cause } => write!(f, "no privilege to open sockets and devices: {cause}"),
             Self::Workers { asked, most } => {
                 write!(f, "{asked} workers are not possible, 1 to {most} are")
@@ -92,9 +82,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Configuration { source, .. } | Self::Directory { source, .. } | Self::NoTun { source } => {
-                Some(source)
-            }
+            Self::Configuration { source, .. } | Self::Directory { source, .. } => Some(source),
             Self::Kernel(error) => Some(error),
             Self::Bus(error) => Some(error),
             Self::Runtime(error) => Some(error),

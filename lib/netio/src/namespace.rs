@@ -174,7 +174,7 @@ pub fn enter_user_namespace() -> Result<(), Error> {
 fn forbidden() -> Error {
     Error::Unavailable {
         what: "a user namespace".into(),
-        remedy: "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, \
+        remedy: "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW (a container: --cap-add), or allow them: sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, \
                  kernel.apparmor_restrict_unprivileged_userns=0",
     }
 }

@@ -20,6 +20,15 @@ pub fn monotonic_ns() -> u64 {
     })
 }
 
+/// Root with the capabilities that a node needs: the root of a container may lack them.
+pub fn is_privileged() -> bool {
+    let held = |capability| caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false);
+    nix::unistd::geteuid().is_root()
+        && held(caps::Capability::CAP_NET_ADMIN)
+        && held(caps::Capability::CAP_NET_RAW)
+        && held(caps::Capability::CAP_SYS_ADMIN)
+}
+
 /// Keeps this process out of core dumps and away from other processes' debuggers.
 pub fn forbid_core_dumps() -> Result<(), Error> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| Error::system("set the core dump limit", e))?;

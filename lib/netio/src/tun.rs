@@ -170,26 +170,38 @@ impl AsRawFd for TunQueue {
     }
 }
 
-fn open_queue(name: &str, many: bool) -> Result<OwnedFd, Error> {
+/// Whether TUN devices can be made at all.
+///
+/// # Errors
+/// [`Error::Unavailable`] with what to do, when there is no `/dev/net/tun` or this process may not open it.
+pub fn check_tun() -> Result<(), Error> {
+    open_device().map(drop)
+}
+
+fn open_device() -> Result<OwnedFd, Error> {
     let device = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open("/dev/net/tun");
-    let device: OwnedFd = match device {
-        Ok(device) => device.into(),
-        Err(e) => {
-            let remedy = match e.kind() {
-                io::ErrorKind::NotFound => "load the tun module, or give the container /dev/net/tun",
-                io::ErrorKind::PermissionDenied => "let this user open /dev/net/tun, or run as root",
-                _ => return Err(Error::system("open /dev/net/tun", e)),
-            };
-            return Err(Error::Unavailable {
-                what: "/dev/net/tun".into(),
-                remedy,
-            });
+    device.map(OwnedFd::from).map_err(|e| {
+        let remedy = match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+                "load the module with 'modprobe tun', or give the container the device with '--device /dev/net/tun'"
+            }
+            Some(libc::EACCES) => "let this user open it: chmod 0666 /dev/net/tun",
+            Some(libc::EPERM) => "the container may not use the device: start it with '--device /dev/net/tun'",
+            _ => return Error::system("open /dev/net/tun", e),
+        };
+        Error::Unavailable {
+            what: "/dev/net/tun".into(),
+            remedy,
         }
-    };
+    })
+}
+
+fn open_queue(name: &str, many: bool) -> Result<OwnedFd, Error> {
+    let device = open_device()?;
     let mut request = interface::request(name)?;
     let flags =
         libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | if many { libc::IFF_MULTI_QUEUE } else { 0 };
