@@ -26,6 +26,7 @@ impl State {
         let now = Instant::now();
         match found {
             Found::Answer(ticket, answer) => self.answered(now, ticket, answer),
+            Found::Routed(spis) => self.routed(&spis),
             Found::Prefetched(sealed, plain) => self.secrets.insert(sealed, plain),
             Found::Secrets(ticket, wanted, revealed) => {
                 let mut failure = None;

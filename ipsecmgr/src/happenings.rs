@@ -1,5 +1,7 @@
 //! What the engine does to child SAs and tells of IKE SAs, and what follows from it elsewhere.
 
+use std::time::Instant;
+
 use ikev2::{Event, IkeSaId, RemoveReason};
 use services::DisconnectReason;
 use telemetry::counters::ikev2 as counter;
@@ -10,15 +12,20 @@ use crate::{child, counters, report};
 
 impl State {
     /// Writes a child SA and has its networks routed to it.
-    pub(crate) fn install(&mut self, child: &ikev2::ChildSa) {
+    pub(crate) fn install(&mut self, now: Instant, child: &ikev2::ChildSa) {
         let Some(wsg) = self.services.get(&child.profile.tag) else {
             return;
         };
         let record = child::record(child, &wsg.data_path);
         let result = record.and_then(|record| self.slots.install(&record, child.replaces));
         if wsg.routes_selectors && result.is_ok() {
-            self.routes
+            let routed = self
+                .routes
                 .add(wsg.data_path.context, child.inbound_spi, &child.remote_selectors);
+            // What a new child SA replaces has had the routes before.
+            if routed && child.replaces.is_none() {
+                self.held.wait_for(now, child.path, child.inbound_spi);
+            }
         }
         self.flow(result, "install", child.inbound_spi);
         self.sessions.add_child(child.ike, child.inbound_spi);

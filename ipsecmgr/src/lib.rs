@@ -23,6 +23,7 @@ mod configurator;
 mod counters;
 mod error;
 mod happenings;
+mod held;
 mod manager;
 mod notify;
 mod questions;

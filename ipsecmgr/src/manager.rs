@@ -17,6 +17,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::Error;
 use crate::bus_api::Desk;
 use crate::configurator::Configurator;
+use crate::held::Held;
 use crate::questions::Asker;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
@@ -69,10 +70,11 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         asker: Asker {
             bus: task.bus.clone(),
             links: task.links.clone(),
-            found,
+            found: found.clone(),
         },
         desk,
-        routes: RouteDesk::new(&task.bus, worker),
+        routes: RouteDesk::new(&task.bus, worker, found),
+        held: Held::default(),
         counters: task.counters.clone(),
         draining: false,
         cookies: false,
@@ -83,7 +85,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let mut ready = false;
     let mut end: Option<Instant> = None;
     loop {
-        let timeout = [state.engine.next_timeout(), desk.next_timeout(), end]
+        let timeout = [state.next_timeout(), desk.next_timeout(), end]
             .into_iter()
             .flatten()
             .min();

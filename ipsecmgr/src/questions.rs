@@ -36,6 +36,8 @@ pub(crate) enum Found {
         authorization: Option<Authorization>,
         method: u32,
     },
+    /// The routes of these child SAs stand.
+    Routed(Vec<u32>),
     /// What `sessmgr` decided, or why it did not.
     Verdict(Ticket, Result<Verdict, String>),
 }

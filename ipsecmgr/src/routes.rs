@@ -9,6 +9,7 @@ use bus::{Address, Bus, Facility, Heard};
 use ikev2::TrafficSelector;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::questions::Found;
 use crate::session_desk::insist;
 
 /// Routes in one request.
@@ -20,6 +21,7 @@ const MOST_PREFIXES: usize = 64;
 pub(crate) struct RouteDesk {
     bus: Bus,
     worker: u32,
+    found: UnboundedSender<Found>,
     contexts: HashMap<u32, UnboundedSender<Wish>>,
     /// Child SAs with routes, and where.
     by_spi: HashMap<u32, u32>,
@@ -36,17 +38,19 @@ enum Wish {
 
 impl RouteDesk {
     /// No routes yet.
-    pub(crate) fn new(bus: &Bus, worker: u32) -> Self {
+    pub(crate) fn new(bus: &Bus, worker: u32, found: UnboundedSender<Found>) -> Self {
         Self {
             bus: bus.clone(),
             worker,
+            found,
             contexts: HashMap::new(),
             by_spi: HashMap::new(),
         }
     }
 
-    /// Has `selectors` routed to the TUN of a context, for the child SA `spi`.
-    pub(crate) fn add(&mut self, context: u32, spi: u32, selectors: &[TrafficSelector]) {
+    /// Has `selectors` routed to the TUN of a context, for the child SA `spi`. True if there is anything to route: [`Found::Routed`] will
+    /// tell when it is done.
+    pub(crate) fn add(&mut self, context: u32, spi: u32, selectors: &[TrafficSelector]) -> bool {
         let routes: Vec<Route> = selectors
             .iter()
             .flat_map(|selector| prefixes(selector.start, selector.end))
@@ -66,10 +70,12 @@ impl RouteDesk {
                 spi,
             })
             .collect();
-        if !routes.is_empty() {
-            self.by_spi.insert(spi, context);
-            self.wish(context, Wish::Add(routes));
+        if routes.is_empty() {
+            return false;
         }
+        self.by_spi.insert(spi, context);
+        self.wish(context, Wish::Add(routes));
+        true
     }
 
     /// Takes back the routes of a child SA.
@@ -85,7 +91,7 @@ impl RouteDesk {
     }
 
     fn wish(&mut self, context: u32, wish: Wish) {
-        let (bus, worker) = (&self.bus, self.worker);
+        let (bus, worker, found) = (&self.bus, self.worker, &self.found);
         let desk = self.contexts.entry(context).or_insert_with(|| {
             let (wishes, incoming) = unbounded_channel();
             let vpnmgr = Address::new(Facility::Vpnmgr, context);
@@ -94,6 +100,7 @@ impl RouteDesk {
                     bus: bus.clone(),
                     worker,
                     vpnmgr,
+                    found: found.clone(),
                     wanted: HashMap::new(),
                 }
                 .run(incoming),
@@ -110,6 +117,7 @@ struct Context {
     bus: Bus,
     worker: u32,
     vpnmgr: Address,
+    found: UnboundedSender<Found>,
     /// What is wanted now, by child SA: a restarted `vpnmgr` is told again.
     wanted: HashMap<u32, Vec<Route>>,
 }
@@ -169,7 +177,12 @@ impl Context {
             }
         }
         // New before old: in a rekeying the prefix is wanted all the time. SPIs do not come back soon, so nothing is taken away by mistake.
+        let spis: Vec<u32> = added.iter().map(|route| route.spi).collect();
         self.add(added).await;
+        if !spis.is_empty() {
+            // The loop ends only with the process.
+            let _ = self.found.send(Found::Routed(spis));
+        }
         for routes in removed.chunks(BATCH) {
             insist(
                 &self.bus,
@@ -245,7 +258,8 @@ mod tests {
         let hub = Hub::new();
         let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 2)).unwrap();
         let (_vpnmgr, mut server) = Bus::in_process(&hub, Address::new(Facility::Vpnmgr, 7)).unwrap();
-        let mut desk = RouteDesk::new(&bus, 2);
+        let (found, mut told) = unbounded_channel();
+        let mut desk = RouteDesk::new(&bus, 2, found);
         let site = [
             TrafficSelector::prefix("10.1.0.0".parse().unwrap(), 16),
             TrafficSelector::ANY_IPV4,
@@ -272,13 +286,18 @@ mod tests {
             seen.unwrap()
         };
         desk.clear(7);
-        desk.add(7, 100, &site);
+        assert!(desk.add(7, 100, &site));
+        assert!(
+            !desk.add(7, 100, &[TrafficSelector::ANY_IPV4]),
+            "nothing to route"
+        );
         assert_eq!(next().await, ("remove", 2, vec![]));
         assert_eq!(
             next().await,
             ("add", 2, vec![(100, 16)]),
             "never a route to everything"
         );
+        assert!(matches!(told.recv().await, Some(Found::Routed(spis)) if spis == [100]));
         desk.remove(100);
         desk.add(7, 101, &site);
         assert_eq!(next().await, ("add", 2, vec![(101, 16)]));

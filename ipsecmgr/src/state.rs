@@ -12,6 +12,7 @@ use telemetry::Counters;
 use telemetry::counters::ikev2 as counter;
 
 use crate::configurator::Update;
+use crate::held::Held;
 use crate::questions::Asker;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) asker: Asker,
     pub(crate) desk: SessionDesk,
     pub(crate) routes: RouteDesk,
+    pub(crate) held: Held,
     pub(crate) counters: Counters,
     /// No new IKE SAs: the node stops.
     pub(crate) draining: bool,
@@ -75,7 +77,27 @@ impl State {
     pub(crate) fn expire(&mut self) {
         let now = Instant::now();
         self.engine.expire(now, &mut self.slots);
+        let sockets = &mut self.sockets;
+        for spi in self.held.expire(now, |path, bytes| sockets.transmit(path, bytes)) {
+            tracing::warn!("the routes of child SA {spi:#010x} are late: its first packets may be lost");
+        }
         self.pump(now);
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let timeouts = [self.engine.next_timeout(), self.held.next_timeout()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// The routes of these child SAs stand.
+    pub(crate) fn routed(&mut self, spis: &[u32]) {
+        let sockets = &mut self.sockets;
+        for spi in spis {
+            self.held
+                .routed(*spi, |path, bytes| sockets.transmit(path, bytes));
+        }
+        self.sockets.flush();
     }
 
     /// Takes over what the configuration wants now.
@@ -208,13 +230,17 @@ impl State {
 
     fn perform(&mut self, now: Instant, output: Output) {
         match output {
-            Output::Transmit { path, bytes } => self.sockets.transmit(path, bytes),
+            Output::Transmit { path, bytes } => {
+                if let Some(bytes) = self.held.pass(path, bytes) {
+                    self.sockets.transmit(path, bytes);
+                }
+            }
             Output::Ask {
                 ticket,
                 profile,
                 question,
             } => self.ask(now, ticket, &profile, question),
-            Output::Install(child) => self.install(&child),
+            Output::Install(child) => self.install(now, &child),
             Output::Activate {
                 inbound_spi,
                 replaces,
