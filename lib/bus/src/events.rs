@@ -1,41 +1,34 @@
-//! Events: numbered at the publisher, checked for gaps at the subscriber.
+//! The subscribing side of events: checks for gaps, and has them filled if the publisher retains such events.
 //!
-//! Every publisher sends a beacon each [`BEACON_INTERVAL`] (and a few in quick succession when a subscriber arrives) with the number of
-//! its last event of each type. So a subscriber learns that its subscription is in force, notices events it lost even if none follows,
-//! and notices a publisher that hangs.
+//! How far a follower has come is a [`Position`]: the publisher's incarnation and the number of its next event. Events that are not retained
+//! are heard as they come, and every jump is told as [`Heard::Missed`]. Events that are retained are heard in order and once: whenever a beacon
+//! or an event shows that others came before it, the follower asks for them ([`Replay`]) before it goes on. Meanwhile live events wait in
+//! the bounded queues of the back end; what is lost there is another gap, and what waited and came by the replay too is known by its number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prost::Message as _;
-use prost::bytes::Bytes;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use crate::error::BusError;
 use crate::facility::Address;
-use crate::frame::{self, Beacon, BeaconCount, Header, Kind};
+use crate::frame::{self, Beacon, Kind};
+use crate::handle::Bus;
 use crate::message::Event;
-use crate::peer::{back_off, lock};
-use crate::statistics::Counts;
-use crate::transport::Transport;
+use crate::messages::common::Replay;
+use crate::peer::{FIRST_WAIT, back_off};
+use crate::publisher::BEACON_TOPIC;
 
-/// Topic of beacons; no message has type 0.
-pub(crate) const BEACON_TOPIC: u16 = 0;
-const BEACON_INTERVAL: Duration = Duration::from_secs(1);
-/// Waits before the beacons that greet a new subscriber, whose subscription takes a moment to arrive.
-const GREETING: [Duration; 3] = [
-    Duration::from_millis(5),
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-];
 /// A publisher without a sign of life for this long is connected to anew.
 const SILENCE: Duration = Duration::from_secs(5);
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Events that may wait in a subscription; further ones are dropped and reported as missed.
+/// How long a publisher may take to replay.
+const REPLAY_DEADLINE: Duration = Duration::from_secs(5);
+/// Events that may wait in a subscription. Further ones wait in the back end if they are retained; else they are dropped and reported as
+/// missed.
 const QUEUE: usize = 10_000;
 
 /// What a subscriber hears.
@@ -43,51 +36,78 @@ const QUEUE: usize = 10_000;
 pub enum Heard<E> {
     /// An event of this publisher.
     Event(Address, E),
-    /// Events of this publisher may have been missed; those published from now on will come. Comes once at the beginning, after every
-    /// reconnection and after every gap. Whoever keeps a copy of the publisher's state asks for the state now.
+    /// Events of this publisher may have been missed; those published from now on will come. Whoever keeps a copy of the publisher's state
+    /// asks for the state now.
+    ///
+    /// Comes once at the beginning, after every reconnection and after every gap. Of events that are retained ([`Event::RETAINED`]) it comes
+    /// only when some are no longer retained, and when the publisher has restarted: its last ones may not have left.
     Missed(Address),
+}
+
+/// How far the retained events of one publisher have been heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The life of the publisher, an arbitrary number.
+    pub incarnation: u64,
+    /// The number of the next event in this life.
+    pub next: u64,
 }
 
 /// Events of one type from any number of publishers.
 pub struct Subscription<E> {
-    transport: Arc<dyn Transport>,
-    started: broadcast::Sender<Address>,
-    counts: Arc<Counts>,
-    sender: mpsc::Sender<Heard<E>>,
-    receiver: mpsc::Receiver<Heard<E>>,
+    bus: Bus,
+    sender: mpsc::Sender<Delivery<E>>,
+    receiver: mpsc::Receiver<Delivery<E>>,
     followers: HashMap<Address, AbortHandle>,
+    positions: BTreeMap<Address, Position>,
 }
 
+/// What is heard, and where that brings the subscriber if such events are retained.
+type Delivery<E> = (Heard<E>, Option<Position>);
+
 impl<E: Event> Subscription<E> {
-    pub(crate) fn new(
-        transport: Arc<dyn Transport>,
-        started: broadcast::Sender<Address>,
-        counts: Arc<Counts>,
-    ) -> Self {
+    pub(crate) fn new(bus: Bus) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         Self {
-            transport,
-            started,
-            counts,
+            bus,
             sender,
             receiver,
             followers: HashMap::new(),
+            positions: BTreeMap::new(),
         }
     }
 
-    /// Listens to `publisher` from now on, whether it is there already or not, through all its restarts.
+    /// Goes on where an earlier subscription ended: what comes before `positions` ([`Self::positions`] of that one) has been heard. For
+    /// retained events, and before [`Self::follow`]; publishers without a position, and those that have restarted, are heard from the
+    /// beginning.
+    pub fn resume(mut self, positions: BTreeMap<Address, Position>) -> Self {
+        self.positions = positions;
+        self
+    }
+
+    /// How far [`Self::next`] has come with each publisher. Only of retained events.
+    pub fn positions(&self) -> &BTreeMap<Address, Position> {
+        &self.positions
+    }
+
+    /// Listens to `publisher` from now on, whether it is there already or not, through all its restarts. Events that are retained are heard
+    /// from the beginning, or from where [`Self::positions`] says.
     pub fn follow(&mut self, publisher: Address) {
         self.followers.entry(publisher).or_insert_with(|| {
             let follower = Follower {
                 publisher,
+                bus: self.bus.clone(),
                 sender: self.sender.clone(),
-                counts: self.counts.clone(),
-                expected: None,
+                position: self
+                    .positions
+                    .get(&publisher)
+                    .copied()
+                    .filter(|_| E::RETAINED > 0),
+                greeted: false,
                 owed: false,
                 event: PhantomData,
             };
-            let started = self.started.subscribe();
-            tokio::spawn(follower.run(self.transport.clone(), started)).abort_handle()
+            tokio::spawn(follower.run()).abort_handle()
         });
     }
 
@@ -100,10 +120,21 @@ impl<E: Event> Subscription<E> {
 
     /// The next event. Waits for ever when nobody is followed. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Heard<E> {
-        match self.receiver.recv().await {
-            Some(heard) => heard,
-            // We hold a sender ourselves, so the channel does not close.
-            None => std::future::pending().await,
+        loop {
+            let Some((heard, position)) = self.receiver.recv().await else {
+                // We hold a sender ourselves, so the channel does not close.
+                return std::future::pending().await;
+            };
+            let (Heard::Event(publisher, _) | Heard::Missed(publisher)) = &heard;
+            let Some(position) = position else { return heard };
+            let before = self.positions.insert(*publisher, position);
+            // A publisher that was unfollowed and is followed again may come twice with what was waiting here.
+            let again = before
+                .filter(|before| before.incarnation == position.incarnation && before.next >= position.next);
+            match again {
+                None => return heard,
+                Some(before) => drop(self.positions.insert(*publisher, before)),
+            }
         }
     }
 }
@@ -118,151 +149,229 @@ impl<E> Drop for Subscription<E> {
 
 struct Follower<E> {
     publisher: Address,
-    sender: mpsc::Sender<Heard<E>>,
-    counts: Arc<Counts>,
-    /// The number of the next event; unknown until the first frame.
-    expected: Option<u64>,
+    bus: Bus,
+    sender: mpsc::Sender<Delivery<E>>,
+    /// How far it has come; unknown until the first frame, and of events that are not retained, until the first frame of each connection.
+    position: Option<Position>,
+    /// The present connection is known to lead to the incarnation of `position`: it has brought a beacon.
+    greeted: bool,
     /// The subscriber has to be told that it missed something.
     owed: bool,
     event: PhantomData<fn(E)>,
 }
 
+/// The connection is of no more use; the next one will show what was missed.
+struct Lost;
+
 impl<E: Event> Follower<E> {
-    async fn run(mut self, transport: Arc<dyn Transport>, mut started: broadcast::Receiver<Address>) {
+    async fn run(mut self) {
+        let mut started = self.bus.starts();
         let mut wait = FIRST_WAIT;
         loop {
-            if let Ok(mut frames) = transport.listen(self.publisher, [E::TYPE, BEACON_TOPIC]).await {
-                self.expected = None;
+            let listen = self
+                .bus
+                .transport()
+                .listen(self.publisher, [E::TYPE, BEACON_TOPIC]);
+            if let Ok(mut frames) = listen.await {
+                self.greeted = false;
+                if E::RETAINED == 0 {
+                    self.position = None;
+                }
                 while let Ok(Some(frame)) = timeout(SILENCE, frames.recv()).await {
                     wait = FIRST_WAIT;
-                    self.frame(&frame);
+                    if self.frame(&frame).await.is_err() {
+                        break;
+                    }
                 }
             }
-            back_off(wait, self.publisher, &mut started).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = back_off(wait, self.publisher, &mut started).await;
         }
     }
 
-    fn frame(&mut self, frame: &Bytes) {
+    async fn frame(&mut self, frame: &[u8]) -> Result<(), Lost> {
+        let malformed = &self.bus.counts().malformed;
         let (header, payload) = match frame::decode(frame) {
             Ok(decoded) => decoded,
-            Err(error) => return self.counts.bad_frame(error),
+            Err(error) => {
+                self.bus.counts().bad_frame(error);
+                return Ok(());
+            }
         };
         match header.kind {
             Kind::Beacon => match Beacon::decode(payload) {
-                Ok(beacon) => self.beacon(&beacon),
-                Err(_) => self.counts.malformed.add(),
+                Ok(beacon) => return self.beacon(&beacon).await,
+                Err(_) => malformed.add(),
             },
             Kind::Event if header.message == E::TYPE => match E::decode(payload) {
-                Ok(event) => self.event(header.correlation, event),
-                Err(_) => self.counts.malformed.add(),
+                Ok(event) if E::RETAINED > 0 => return self.retained(header.correlation, event).await,
+                Ok(event) => self.passing(header.correlation, event),
+                Err(_) => malformed.add(),
             },
-            _ => self.counts.malformed.add(),
+            _ => malformed.add(),
         }
+        Ok(())
     }
 
-    fn beacon(&mut self, beacon: &Beacon) {
-        let published = beacon
+    async fn beacon(&mut self, beacon: &Beacon) -> Result<(), Lost> {
+        let count = beacon
             .counts
             .iter()
-            .find(|count| count.message == u32::from(E::TYPE))
-            .map_or(0, |count| count.count);
-        if self.expected != Some(published) {
-            self.expected = Some(published);
-            self.owed = true;
+            .find(|count| count.message == u32::from(E::TYPE));
+        let published = Position {
+            incarnation: beacon.incarnation,
+            next: count.map_or(0, |count| count.count),
+        };
+        if E::RETAINED == 0 {
+            // Only the number counts: an event that came before the first beacon does not tell the incarnation.
+            self.owed |= self
+                .position
+                .is_none_or(|position| position.next != published.next);
+            self.position = Some(published);
+            self.pay();
+            return Ok(());
         }
-        self.pay();
+        let behind = self.position.is_none_or(|position| {
+            position.incarnation != published.incarnation || position.next < published.next
+        });
+        if behind {
+            self.catch_up(published).await?;
+        }
+        self.greeted = true;
+        Ok(())
     }
 
-    fn event(&mut self, number: u64, event: E) {
-        self.counts.heard.add();
-        if self.expected != Some(number) {
+    /// An event that is not retained. One that finds no room is missed.
+    fn passing(&mut self, number: u64, event: E) {
+        self.bus.counts().heard.add();
+        let position = self.position.unwrap_or_default();
+        if self.position.is_none() || position.next != number {
             self.owed = true;
         }
-        self.expected = Some(number.wrapping_add(1));
+        self.position = Some(Position {
+            next: number.wrapping_add(1),
+            ..position
+        });
         self.pay();
-        if self.sender.try_send(Heard::Event(self.publisher, event)).is_err() {
+        let heard = Heard::Event(self.publisher, event);
+        if self.sender.try_send((heard, None)).is_err() {
             self.owed = true;
         }
     }
 
     fn pay(&mut self) {
-        if self.owed && self.sender.try_send(Heard::Missed(self.publisher)).is_ok() {
+        if self.owed
+            && self
+                .sender
+                .try_send((Heard::Missed(self.publisher), None))
+                .is_ok()
+        {
             self.owed = false;
-            self.counts.missed.add();
-        }
-    }
-}
-
-/// The publishing side of a bus.
-pub(crate) struct Publisher {
-    me: Address,
-    transport: Arc<dyn Transport>,
-    counts: Arc<Counts>,
-    /// How many events of each type have been published.
-    numbers: Mutex<BTreeMap<u16, u64>>,
-}
-
-impl Publisher {
-    pub fn new(me: Address, transport: Arc<dyn Transport>, counts: Arc<Counts>) -> Self {
-        Self {
-            me,
-            transport,
-            counts,
-            numbers: Mutex::default(),
+            self.bus.counts().missed.add();
         }
     }
 
-    /// Numbers the event and hands it to the subscribers there are.
-    pub fn publish<E: Event>(&self, event: &E) {
-        let mut numbers = lock(&self.numbers);
-        let number = numbers.entry(E::TYPE).or_insert(0);
-        let header = Header {
-            kind: Kind::Event,
-            message: E::TYPE,
-            sender: self.me,
-            correlation: *number,
+    /// A retained event, live.
+    async fn retained(&mut self, number: u64, event: E) -> Result<(), Lost> {
+        let (true, Some(position)) = (self.greeted, self.position) else {
+            // The beacon will tell what to ask for, and this one is among it.
+            return Ok(());
         };
-        // An event that does not leave keeps its number, so that subscribers see the gap.
-        *number = number.wrapping_add(1);
-        let sent = frame::encode(header, event).is_ok_and(|frame| self.transport.publish(E::TYPE, frame));
-        if sent {
-            self.counts.published.add();
-        } else {
-            self.counts.dropped_events.add();
+        if number > position.next {
+            self.catch_up(Position {
+                next: number,
+                ..position
+            })
+            .await?;
         }
+        self.deliver(number, event).await;
+        Ok(())
     }
 
-    /// Sends beacons for ever; `arrivals` tells of new subscribers.
-    pub async fn beacons(self: Arc<Self>, arrivals: Arc<Notify>) {
-        let mut greeting = GREETING.iter();
-        loop {
-            let wait = greeting.next().copied().unwrap_or(BEACON_INTERVAL);
-            tokio::select! {
-                () = sleep(wait) => self.beacon(),
-                () = arrivals.notified() => greeting = GREETING.iter(),
+    /// Asks for what was published, at least up to `published`, and has not been heard yet.
+    async fn catch_up(&mut self, published: Position) -> Result<(), Lost> {
+        let heard = self.position.unwrap_or_default();
+        let request = Replay {
+            message: E::TYPE.into(),
+            incarnation: heard.incarnation,
+            from: heard.next,
+        };
+        let replayed = match self.bus.request(self.publisher, &request, REPLAY_DEADLINE).await {
+            Ok(replayed) => replayed,
+            Err(BusError::Timeout { .. } | BusError::Unreachable { .. }) => return Err(Lost),
+            Err(error) => {
+                tracing::warn!("no replay: {error}");
+                self.miss(published).await;
+                return Ok(());
+            }
+        };
+        if heard.incarnation != replayed.incarnation {
+            let beginning = Position {
+                incarnation: replayed.incarnation,
+                next: 0,
+            };
+            if self.position.is_some() {
+                self.miss(beginning).await;
+            }
+            self.position = Some(beginning);
+        }
+        for frame in &replayed.frames {
+            match frame::decode(frame).map(|(header, payload)| (header, E::decode(payload))) {
+                Ok((header, Ok(event))) if header.message == E::TYPE => {
+                    self.bus.counts().replayed.add();
+                    self.deliver(header.correlation, event).await;
+                }
+                _ => self.bus.counts().malformed.add(),
             }
         }
+        if self
+            .position
+            .is_some_and(|position| position.next < replayed.next)
+        {
+            self.miss(Position {
+                incarnation: replayed.incarnation,
+                next: replayed.next,
+            })
+            .await;
+        }
+        // It may have restarted again since this connection was made.
+        if replayed.incarnation == published.incarnation {
+            Ok(())
+        } else {
+            Err(Lost)
+        }
     }
 
-    fn beacon(&self) {
-        // Under the lock, so that no event overtakes the beacon that counts it.
-        let numbers = lock(&self.numbers);
-        let counts = numbers
-            .iter()
-            .map(|(&message, &count)| BeaconCount {
-                message: u32::from(message),
-                count,
-            })
-            .collect();
-        let header = Header {
-            kind: Kind::Beacon,
-            message: BEACON_TOPIC,
-            sender: self.me,
-            correlation: 0,
-        };
-        if let Ok(frame) = frame::encode(header, &Beacon { counts }) {
-            self.transport.publish(BEACON_TOPIC, frame);
+    /// Hands on the event with this number, unless it has been heard already. Waits for room.
+    async fn deliver(&mut self, number: u64, event: E) {
+        let position = self.position.unwrap_or_default();
+        if number < position.next {
+            return;
         }
+        if number > position.next {
+            self.miss(Position {
+                next: number,
+                ..position
+            })
+            .await;
+        }
+        let position = Position {
+            next: number.saturating_add(1),
+            ..position
+        };
+        self.position = Some(position);
+        self.bus.counts().heard.add();
+        self.tell(Heard::Event(self.publisher, event), position).await;
+    }
+
+    /// Goes on to a position although not everything before it has been heard.
+    async fn miss(&mut self, position: Position) {
+        self.position = Some(position);
+        self.bus.counts().missed.add();
+        self.tell(Heard::Missed(self.publisher), position).await;
+    }
+
+    async fn tell(&self, heard: Heard<E>, position: Position) {
+        // The receiver goes only with the subscription, which takes us along.
+        let _ = self.sender.send((heard, Some(position))).await;
     }
 }

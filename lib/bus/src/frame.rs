@@ -148,6 +148,9 @@ pub struct Refusal {
 pub(crate) struct Beacon {
     #[prost(message, repeated, tag = "1")]
     pub counts: Vec<BeaconCount>,
+    /// Tells the lives of the publisher apart.
+    #[prost(fixed64, tag = "2")]
+    pub incarnation: u64,
 }
 
 /// How many events of a type have been published.

@@ -1,6 +1,7 @@
 //! Entry points for fuzzing; the property tests use them too.
 
 use crate::frame::{self, Beacon, Refusal};
+use crate::messages::common::Replayed;
 
 /// Decodes a frame from anybody: its header, then its message as whatever type the header names.
 pub fn frame(octets: &[u8]) {
@@ -9,6 +10,7 @@ pub fn frame(octets: &[u8]) {
     };
     let _ = <Refusal as prost::Message>::decode(payload);
     let _ = <Beacon as prost::Message>::decode(payload);
+    let _ = <Replayed as prost::Message>::decode(payload);
     message(header.message, payload);
 }
 
@@ -23,7 +25,7 @@ macro_rules! known {
 }
 
 known! {
-    common: Ping Execute Notice;
+    common: Ping Execute Replay Notice;
     sit: OpenIke OpenEsp OpenTun OpenSlots OpenRings OpenUdp Close Ready Welcome LinkOpened Shutdown TaskStarted;
     sct: GetConfig Configure SaveConfig OpenSession CloseSession RevealSecret ConfigChanged;
     rmctrl: GetSlotMap SlotMapChanged;

@@ -12,13 +12,14 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::error::{BusError, RefusalCode};
-use crate::events::{Publisher, Subscription};
+use crate::events::Subscription;
 use crate::facility::Address;
 use crate::frame::{self, Header, Kind, Refusal};
 use crate::hub::{Hub, HubTransport};
 use crate::ipc::IpcTransport;
 use crate::message::{Event, Request};
 use crate::peer::{Failure, Peer, lock};
+use crate::publisher::Publisher;
 use crate::server::{self, Server};
 use crate::statistics::{Counts, Statistics};
 use crate::transport::{Arrived, Transport};
@@ -26,7 +27,7 @@ use crate::transport::{Arrived, Transport};
 /// Notes about started tasks that may wait for a connection that is backing off.
 const STARTED_QUEUE: usize = 64;
 
-/// The bus, as one address sees it. Clones are the same bus; it closes when all clones and its [`Server`] are dropped.
+/// The bus, as one address sees it. Clones are the same bus; it closes when all clones, its subscriptions and its [`Server`] are dropped.
 #[derive(Clone)]
 pub struct Bus(Arc<Inner>);
 
@@ -146,18 +147,15 @@ impl Bus {
         }
     }
 
-    /// Publishes `event` to whoever listens now. Never blocks; one that is dropped is counted, and its subscribers notice the gap.
+    /// Publishes `event` to whoever listens now, and later, as long as it is retained. Never blocks; one that is dropped is counted, and its
+    /// subscribers notice the gap.
     pub fn publish<E: Event>(&self, event: &E) {
         self.0.publisher.publish(event);
     }
 
     /// A subscription to events of type `E`; it hears nothing until it is told whom to [`Subscription::follow`].
     pub fn subscribe<E: Event>(&self) -> Subscription<E> {
-        Subscription::new(
-            self.0.transport.clone(),
-            self.0.started.clone(),
-            self.0.counts.clone(),
-        )
+        Subscription::new(self.clone())
     }
 
     /// Says that the task at `address` has just started, so that a connection to it that is backing off is tried at once.
@@ -174,6 +172,19 @@ impl Bus {
     /// What this end of the bus has counted.
     pub fn statistics(&self) -> Statistics {
         self.0.counts.read()
+    }
+
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.0.transport
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// Hears of tasks that have just started.
+    pub(crate) fn starts(&self) -> broadcast::Receiver<Address> {
+        self.0.started.subscribe()
     }
 
     fn new(me: Address, transport: Arc<dyn Transport>, tasks: Arc<Tasks>, counts: Arc<Counts>) -> Self {
@@ -201,8 +212,9 @@ impl Bus {
     ) -> (Self, Server) {
         let bus = Self::new(me, transport, tasks.clone(), counts.clone());
         let (sender, requests) = mpsc::channel(server::QUEUE);
-        tasks.spawn(server::receive(me, arrived, sender, counts));
-        tasks.spawn(bus.0.publisher.clone().beacons(arrivals));
+        let publisher = &bus.0.publisher;
+        tasks.spawn(server::receive(me, arrived, sender, publisher.clone(), counts));
+        tasks.spawn(publisher.clone().beacons(arrivals));
         (
             bus,
             Server {
@@ -218,7 +230,7 @@ impl Bus {
             Arc::new(Peer::new(
                 to,
                 inner.transport.clone(),
-                inner.started.subscribe(),
+                self.starts(),
                 inner.counts.clone(),
             ))
         };

@@ -21,7 +21,10 @@ pub trait Request: Message {
 }
 
 /// Something that happened, published to whoever listens.
-pub trait Event: Message {}
+pub trait Event: Message {
+    /// How many of the latest the publisher keeps for subscribers that come late or miss some; 0: none.
+    const RETAINED: usize;
+}
 
 /// A question that carries or brings secrets: travels over a private link, never over the bus.
 pub trait LinkMessage: Message {
@@ -53,14 +56,16 @@ macro_rules! repeatable {
     };
 }
 
-/// Declares events: `0x0180 ConfigChanged;`.
+/// Declares events: `0x0180 ConfigChanged;`. With `retains 100`, the publisher keeps the latest 100 of them.
 macro_rules! events {
-    ($($number:literal $name:ident;)*) => {$(
+    ($($number:literal $name:ident $(retains $count:literal)?;)*) => {$(
         impl $crate::message::Message for $name {
             const TYPE: u16 = $number;
             const NAME: &'static str = stringify!($name);
         }
-        impl $crate::message::Event for $name {}
+        impl $crate::message::Event for $name {
+            const RETAINED: usize = 0 $(+ $count)?;
+        }
     )*};
 }
 

@@ -20,7 +20,7 @@ use crate::transport::{Connection, Transport};
 
 /// Requests that may be outstanding towards one peer; further ones wait their turn within their deadline.
 pub(crate) const WINDOW: usize = 1_000;
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A connection is given up when this many requests in a row had no answer ...
 const UNANSWERED: u32 = 3;
@@ -252,8 +252,7 @@ async fn keep_connected(
             }
             Err(error) => {
                 *lock(&shared.cause) = Some(error.to_string());
-                back_off(wait, shared.to, &mut started).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+                wait = back_off(wait, shared.to, &mut started).await;
             }
         }
         while let Ok(outgoing) = queue.try_recv() {
@@ -311,17 +310,22 @@ async fn talk(
     }
 }
 
-/// Sleeps for `wait`, or until `address` is said to have started.
-pub(crate) async fn back_off(wait: Duration, address: Address, started: &mut broadcast::Receiver<Address>) {
+/// Sleeps for `wait`, or until `address` is said to have started. Gives the next wait: longer, or short for a process that is just starting.
+pub(crate) async fn back_off(
+    wait: Duration,
+    address: Address,
+    started: &mut broadcast::Receiver<Address>,
+) -> Duration {
+    let longer = (wait * 2).min(LONGEST_WAIT);
     let until = Instant::now() + wait;
     loop {
         match timeout_at(until, started.recv()).await {
-            Err(_) => return,
-            Ok(Ok(who)) if who == address => return,
+            Err(_) => return longer,
+            Ok(Ok(who)) if who == address => return FIRST_WAIT,
             Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {}
             Ok(Err(broadcast::error::RecvError::Closed)) => {
                 sleep(until.saturating_duration_since(Instant::now())).await;
-                return;
+                return longer;
             }
         }
     }

@@ -11,14 +11,15 @@ use crate::facility::Address;
 use crate::frame::{self, FrameError, Header, Kind};
 use crate::handle::Tasks;
 use crate::message::{Message, Request};
-use crate::messages::common::{Ping, Pong};
+use crate::messages::common::{Ping, Pong, Replay};
+use crate::publisher::Publisher;
 use crate::statistics::Counts;
 use crate::transport::{Arrived, Route};
 
 /// Requests that may wait for the server; further ones are refused as [`RefusalCode::Busy`].
 pub(crate) const QUEUE: usize = 4_096;
 
-/// The requests to this address. [`Ping`] is answered by the bus itself and never seen here.
+/// The requests to this address. [`Ping`] and [`Replay`] are answered by the bus itself and never seen here.
 pub struct Server {
     pub(crate) requests: mpsc::Receiver<Incoming>,
     pub(crate) _tasks: Arc<Tasks>,
@@ -183,6 +184,7 @@ pub(crate) async fn receive(
     me: Address,
     mut arrived: mpsc::Receiver<Arrived>,
     requests: mpsc::Sender<Incoming>,
+    publisher: Arc<Publisher>,
     counts: Arc<Counts>,
 ) {
     while let Some(Arrived { frame, back }) = arrived.recv().await {
@@ -224,11 +226,18 @@ pub(crate) async fn receive(
             });
             continue;
         }
-        match requests.try_send(Incoming {
+        let incoming = Incoming {
             header,
             frame,
             answer,
-        }) {
+        };
+        if header.message == Replay::TYPE {
+            if let Some((replay, responder)) = incoming.take::<Replay>() {
+                responder.reply(publisher.replay(&replay));
+            }
+            continue;
+        }
+        match requests.try_send(incoming) {
             Ok(()) => counts.served.add(),
             Err(mpsc::error::TrySendError::Full(incoming)) => {
                 counts.overloaded.add();

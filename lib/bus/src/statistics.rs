@@ -50,6 +50,8 @@ statistics! {
     dropped_events;
     /// Events received.
     heard;
+    /// Events that came by a replay.
+    replayed;
     /// Times a subscriber was told that it may have missed events.
     missed;
     /// Connections to servers made again after one was lost.

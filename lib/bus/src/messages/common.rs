@@ -1,14 +1,17 @@
 //! What every task answers and publishes.
 
+use prost::bytes::Bytes;
+
 use crate::message::{events, requests};
 
 requests! {
     0x0001 idempotent Ping => Pong;
     0x0002 once Execute => Output;
+    0x0003 idempotent Replay => Replayed;
 }
 
 events! {
-    0x0080 Notice;
+    0x0080 Notice retains 1024;
 }
 
 /// Are you there?
@@ -21,6 +24,35 @@ pub struct Pong {
     /// Process id of the one who answers.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
+}
+
+/// Tell me again what you have published since then. Asked and answered by the bus itself, of events that are retained
+/// ([`crate::Event::RETAINED`]).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Replay {
+    /// Type of the events.
+    #[prost(uint32, tag = "1")]
+    pub message: u32,
+    /// The life of the publisher that `from` counts in.
+    #[prost(fixed64, tag = "2")]
+    pub incarnation: u64,
+    /// Number of the first event wanted. In another life of the publisher it means nothing: then all are wanted.
+    #[prost(uint64, tag = "3")]
+    pub from: u64,
+}
+
+/// What is still retained of it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Replayed {
+    /// The present life of the publisher.
+    #[prost(fixed64, tag = "1")]
+    pub incarnation: u64,
+    /// Number of the next event to be published.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+    /// The frames as they were published, in order and without a gap up to `next`.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub frames: Vec<Bytes>,
 }
 
 /// Run an exec-mode command (`show ...`, `clear ...`) and return one bounded piece of its output.

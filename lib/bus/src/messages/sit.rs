@@ -1,5 +1,6 @@
 //! System initiation. Messages of the control socket (descriptor 3 of every child); replies may carry descriptors.
 
+use crate::facility::{Address, Facility};
 use crate::message::{events, requests};
 
 /// Version of the control-socket protocol.
@@ -188,4 +189,12 @@ pub struct TaskStarted {
     /// Context, for tasks that are one per context.
     #[prost(string, tag = "5")]
     pub context: String,
+}
+
+impl TaskStarted {
+    /// Who has started; `None` for a facility that we do not know.
+    pub fn address(&self) -> Option<Address> {
+        let facility = Facility::from_number(u8::try_from(self.facility).ok()?)?;
+        Some(Address::new(facility, self.instance))
+    }
 }
