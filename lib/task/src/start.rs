@@ -237,11 +237,9 @@ async fn follow_starts(bus: Bus) {
     starts.follow(Address::only(Facility::Sit));
     loop {
         if let Heard::Event(_, started) = starts.next().await
-            && let Some(facility) = u8::try_from(started.facility)
-                .ok()
-                .and_then(Facility::from_number)
+            && let Some(address) = started.address()
         {
-            bus.note_started(Address::new(facility, started.instance));
+            bus.note_started(address);
         }
     }
 }

@@ -35,12 +35,7 @@ fn child_process() {
             match how.as_str() {
                 "fail" => return Err("as told".into()),
                 "panic" => drop(tokio::spawn(async { panic!("as told") })),
-                "tell" => drop(tokio::spawn(async {
-                    loop {
-                        telemetry::events::emit(&TunnelsLost { worker: 1, count: 2 });
-                        tokio::time::sleep(SECOND / 10).await;
-                    }
-                })),
+                "tell" => telemetry::events::emit(&TunnelsLost { worker: 1, count: 2 }),
                 _ => {}
             }
             let grace = task.shutdown.requested().await;
@@ -120,7 +115,7 @@ impl Life {
     }
 
     async fn ready(&self) -> Ready {
-        let packet = timeout(10 * SECOND, self.channel.receive())
+        let packet = timeout(60 * SECOND, self.channel.receive())
             .await
             .unwrap()
             .unwrap()
@@ -143,7 +138,7 @@ impl Life {
     }
 
     async fn end(&mut self) -> Option<i32> {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
@@ -158,7 +153,7 @@ fn block_on(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { timeout(30 * SECOND, test).await.unwrap() });
+    runtime.block_on(async { timeout(120 * SECOND, test).await.expect("it hangs") });
 }
 
 #[test]
@@ -168,18 +163,14 @@ fn a_child_serves_counts_tells_and_ends() {
         let mut notices = life.bus.subscribe::<Notice>();
         notices.follow(RMCTRL);
         life.ready().await;
-        assert_eq!(
-            timeout(5 * SECOND, notices.next()).await.unwrap(),
-            Heard::Missed(RMCTRL)
-        );
-        match timeout(5 * SECOND, notices.next()).await.unwrap() {
+        match notices.next().await {
             Heard::Event(RMCTRL, notice) => {
                 assert_eq!(notice.event, "TunnelsLost");
                 assert_eq!(notice.text, "2 tunnels lost by the restart of ipsecmgr 1");
             }
             other => panic!("{other:?}"),
         }
-        let pong = life.bus.request(RMCTRL, &Ping {}, 5 * SECOND).await.unwrap();
+        let pong = life.bus.request(RMCTRL, &Ping {}, 60 * SECOND).await.unwrap();
         assert_eq!(pong.pid, life.child.pid().as_raw().cast_unsigned());
         // Privileges are gone, and the counter page is there.
         // (The test harness runs the child on a thread of its own, which alone has given them up.)
@@ -217,7 +208,7 @@ fn sigterm_ends_a_child() {
         let mut life = Life::begin("term").await;
         life.ready().await;
         life.child.signal(Signal::SIGINT).unwrap();
-        life.bus.request(RMCTRL, &Ping {}, 5 * SECOND).await.unwrap();
+        life.bus.request(RMCTRL, &Ping {}, 60 * SECOND).await.unwrap();
         life.child.signal(Signal::SIGTERM).unwrap();
         assert_eq!(life.end().await, Some(0));
     });
