@@ -63,8 +63,12 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         );
     }
     netio::check_tun()?;
-    make_directory(&options.run_dir.join("bus"), 0o700)?;
-    make_directory(&options.run_dir.join("counters"), 0o755)?;
+    // What an earlier node left there would pass for tasks of this one. (The lock says that it is gone, and its tasks died with it.)
+    for (name, mode) in [("bus", 0o700), ("counters", 0o755)] {
+        let path = options.run_dir.join(name);
+        make_directory(&path, mode)?;
+        empty_directory(&path)?;
+    }
     make_directory(&options.run_dir.join("netns"), 0o755)?;
     let files = netio::task::raise_open_files(OPEN_FILES)?;
     if files < OPEN_FILES / 16 {
@@ -77,6 +81,18 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         processors: netio::task::usable_cpus()?,
         missing,
     })
+}
+
+/// Removes the files in a directory.
+fn empty_directory(path: &Path) -> Result<(), Error> {
+    let wrong = |source| Error::Directory {
+        path: path.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(path).map_err(wrong)? {
+        fs::remove_file(entry.map_err(wrong)?.path()).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
@@ -96,4 +112,20 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
         return Err(wrong(std::io::Error::other(text)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_emptied() {
+        let path = std::env::temp_dir().join(format!("sit-empty-{}", std::process::id()));
+        make_directory(&path, 0o755).unwrap();
+        fs::write(path.join("iftask-7"), "").unwrap();
+        fs::write(path.join("iftask-8"), "").unwrap();
+        empty_directory(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        fs::remove_dir(&path).unwrap();
+    }
 }
