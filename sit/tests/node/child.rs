@@ -163,7 +163,7 @@ impl Puppet {
                 };
                 let secret = task
                     .links
-                    .request(SCT, &query, Duration::from_secs(5))
+                    .request(SCT, &query, Duration::from_secs(60))
                     .await
                     .map_err(text)?;
                 String::from_utf8(secret.secret).map_err(text)
