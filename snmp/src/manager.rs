@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bus::messages::common::Notice;
-use bus::{Bus, Heard, Subscription};
+use bus::messages::sit::TaskStarted;
+use bus::{Address, Bus, Facility, Heard, Subscription};
 use config::Config;
 use task::{ConfigFollower, Task};
 use telemetry::Reader;
@@ -14,12 +15,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bus_api;
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::loader::{Loader, Prepared};
 use crate::sockets::{self, Sockets};
 use crate::state::State;
 use crate::traps::Told;
 
-/// How often new tasks are looked for, and what was counted is told.
+/// How often the task table is made anew, and what was counted is told.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until the node stops.
@@ -31,11 +33,21 @@ pub async fn run(task: Task) -> Result<(), Error> {
         sit,
         run_dir,
         shutdown,
+        lives,
         ..
     } = task;
     let mut state = State::new(Reader::open(&run_dir.join("counters"))?, Zone::local());
     let mut sockets = Sockets::new(Vec::new());
-    let mut notices = bus.subscribe::<Notice>();
+    let mut journal = Journal::new(&run_dir);
+    // A first life begins with what the node told before it.
+    let heard = if lives > 0 {
+        journal.load()
+    } else {
+        Default::default()
+    };
+    let mut notices = bus.subscribe::<Notice>().resume(heard);
+    let mut starts = bus.subscribe::<TaskStarted>();
+    starts.follow(Address::only(Facility::Sit));
     follow(&mut state, &bus, &mut notices);
     let loader = Loader {
         links,
@@ -53,7 +65,17 @@ pub async fn run(task: Task) -> Result<(), Error> {
         tokio::select! {
             request = sockets.next() => sockets::answer(&mut state, &request),
             () = sockets::writable(full) => {}
-            heard = notices.next() => hear(&mut state, &heard),
+            // Not before it is known where notifications go.
+            heard = notices.next(), if serving => {
+                // Before it is taken: if it is what ends this process, it does not end the next one too.
+                journal.save(notices.positions());
+                hear(&mut state, &heard);
+            }
+            started = starts.next() => if let Heard::Event(_, started) = started
+                && let Some(address) = started.address()
+            {
+                notices.follow(address);
+            },
             text = follower.next(), if preparing.is_none() => {
                 match Config::parse(&text.text) {
                     Ok(config) => preparing = Some(tokio::spawn(loader.clone().prepare(config, open))),

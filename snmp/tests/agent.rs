@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus::frame::{Header, Kind};
@@ -13,11 +13,13 @@ use bus::messages::sit::{Closed, LinkOpened, OpenUdp, Opened, Ready};
 use bus::{Address, Bus, Facility, Hub, Message};
 use task::Channel;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const SNMP: Address = Address::only(Facility::Snmp);
 const SCT: Address = Address::only(Facility::Sct);
-const SOON: Duration = Duration::from_secs(5);
+/// Whatever takes longer hangs; a slow machine does not.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const CONFIGURATION: &str = "\
 system hostname sgw1
@@ -29,29 +31,41 @@ context isp
 #exit
 ";
 
+type Failure = Box<dyn std::error::Error>;
+
 struct Node {
     directory: PathBuf,
-    agent: SocketAddr,
     hub: Hub,
+    agent: SocketAddr,
+    life: JoinHandle<Result<(), String>>,
 }
 
 impl Node {
-    async fn start(name: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    async fn start(name: &str) -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("snmp-agent-{name}-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("run/counters"))?;
         std::fs::create_dir_all(directory.join("snmp/cert_indexes"))?;
         let hub = Hub::new();
-        let (task, sit) = task::testing::task(&hub, SNMP, 1, &directory)?;
-        play_sct(&hub, &sit).await?;
-        tokio::spawn(async { snmp::run(task).await.map_err(|error| error.to_string()) });
-        let agent = play_sit(&sit).await?;
-        // The control socket stays open as long as the task lives.
-        tokio::spawn(async move { sit.receive().await });
+        play_sct(&hub)?;
+        let (life, agent) = live(&hub, &directory, 0).await?;
         Ok(Self {
             directory,
-            agent,
             hub,
+            agent,
+            life,
         })
+    }
+
+    /// Ends the process, as SIGKILL would.
+    async fn kill(&mut self) {
+        self.life.abort();
+        let _ = (&mut self.life).await;
+    }
+
+    /// Starts the next process.
+    async fn revive(&mut self) -> Result<(), Failure> {
+        (self.life, self.agent) = live(&self.hub, &self.directory, 1).await?;
+        Ok(())
     }
 
     async fn get(&self, oid: &str) -> std::io::Result<String> {
@@ -72,7 +86,7 @@ impl Node {
             command: command.into(),
             ..Execute::default()
         };
-        shell.request(SNMP, &request, SOON).await
+        shell.request(SNMP, &request, PATIENCE).await
     }
 }
 
@@ -82,8 +96,31 @@ impl Drop for Node {
     }
 }
 
-/// A `sct` that answers with the configuration on the bus, and with secrets over a link.
-async fn play_sct(hub: &Hub, sit: &Channel) -> Result<(), Box<dyn std::error::Error>> {
+/// One life of the process, until it says that it serves; and where the agent is.
+async fn live(
+    hub: &Hub,
+    directory: &Path,
+    lives: u32,
+) -> Result<(JoinHandle<Result<(), String>>, SocketAddr), Failure> {
+    let (mut task, sit) = loop {
+        match task::testing::task(hub, SNMP, 1, directory) {
+            Ok(life) => break life,
+            // The last life has not left the bus yet.
+            Err(task::Error::Bus(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    task.lives = lives;
+    link_sct(&sit).await?;
+    let life = tokio::spawn(async { snmp::run(task).await.map_err(|error| error.to_string()) });
+    let agent = play_sit(&sit).await?;
+    // The control socket stays open as long as the task lives.
+    tokio::spawn(async move { sit.receive().await });
+    Ok((life, agent))
+}
+
+/// A `sct` that answers with the configuration on the bus.
+fn play_sct(hub: &Hub) -> Result<(), Failure> {
     let (bus, mut server) = Bus::in_process(hub, SCT)?;
     tokio::spawn(async move {
         let _bus = bus;
@@ -95,6 +132,11 @@ async fn play_sct(hub: &Hub, sit: &Channel) -> Result<(), Box<dyn std::error::Er
             });
         }
     });
+    Ok(())
+}
+
+/// A `sct` that answers with secrets over a link.
+async fn link_sct(sit: &Channel) -> Result<(), Failure> {
     let (ours, theirs) = bus::link::pair()?;
     let (links, mut server) = Links::new(SCT);
     links.install(SNMP, ours)?;
@@ -123,10 +165,10 @@ async fn play_sct(hub: &Hub, sit: &Channel) -> Result<(), Box<dyn std::error::Er
 }
 
 /// A `sit` that opens a socket on the loopback interface instead of port 161, until the task says that it serves.
-async fn play_sit(sit: &Channel) -> Result<SocketAddr, Box<dyn std::error::Error>> {
+async fn play_sit(sit: &Channel) -> Result<SocketAddr, Failure> {
     let mut agent = None;
     loop {
-        let packet = timeout(SOON, sit.receive()).await??.ok_or("the task ended")?;
+        let packet = timeout(PATIENCE, sit.receive()).await??.ok_or("the task ended")?;
         let header = Header {
             kind: Kind::Reply,
             sender: Address::only(Facility::Sit),
@@ -171,32 +213,59 @@ async fn the_configured_community_is_answered() {
     );
 }
 
-#[tokio::test]
-async fn events_make_history() {
-    let node = Node::start("history").await.unwrap();
-    let (certmgr, _server) = Bus::in_process(&node.hub, Address::only(Facility::Certmgr)).unwrap();
+/// The notice that a certificate has expired.
+fn expired(name: &str) -> Notice {
     let field = |name: &str, value: &str| Parameter {
         name: name.into(),
         value: value.into(),
     };
-    let notice = Notice {
+    Notice {
         event: "CertExpired".into(),
         time: 1_660_124_732_000,
-        text: "certificate gw (serial 0a) expired at 2022-08-10T09:45:32Z".into(),
-        fields: vec![field("name", "gw"), field("serial", "0a")],
-    };
+        text: format!("certificate {name} (serial 0a) expired at 2022-08-10T09:45:32Z"),
+        fields: vec![field("name", name), field("serial", "0a")],
+    }
+}
+
+/// The history as soon as it has these words.
+async fn history_with(node: &Node, words: &str) -> String {
     let shown = async {
         loop {
-            // Told again until the agent has found this task on the bus.
-            certmgr.publish(&notice);
             let history = node.show("show snmp trap history").await.unwrap().text;
-            if !history.is_empty() {
+            if history.contains(words) {
                 return history;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let history = timeout(SOON, shown).await.expect("no history");
+    timeout(PATIENCE, shown).await.expect("no such history")
+}
+
+#[tokio::test]
+async fn a_next_life_tells_what_was_told_in_the_meantime_and_nothing_twice() {
+    let mut node = Node::start("lives").await.unwrap();
+    let (certmgr, _server) = Bus::in_process(&node.hub, Address::only(Facility::Certmgr)).unwrap();
+    certmgr.publish(&expired("one"));
+    history_with(&node, "name one ").await;
+    node.kill().await;
+    certmgr.publish(&expired("two"));
+    node.revive().await.unwrap();
+    certmgr.publish(&expired("three"));
+    let history = history_with(&node, "name three ").await;
+    let times = |words: &str| history.matches(words).count();
+    assert_eq!(
+        (times("name one "), times("name two "), times("name three ")),
+        (0, 1, 1),
+        "{history}"
+    );
+}
+
+#[tokio::test]
+async fn events_make_history() {
+    let node = Node::start("history").await.unwrap();
+    let (certmgr, _server) = Bus::in_process(&node.hub, Address::only(Facility::Certmgr)).unwrap();
+    certmgr.publish(&expired("gw"));
+    let history = history_with(&node, "CertExpired").await;
     assert!(
         history.contains("Internal trap notification 1044 (CertExpired) name gw serial 0a\n"),
         "{history}"
