@@ -21,7 +21,7 @@ fn block_on(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { timeout(PATIENCE, test).await.expect("it hangs") });
+    runtime.block_on(async { timeout(PATIENCE, test).await.unwrap() });
 }
 
 fn join(sct: &Links, ipsecmgr: &Links) {

@@ -28,7 +28,7 @@ fn block_on(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { timeout(2 * PATIENCE, test).await.expect("it hangs") });
+    runtime.block_on(async { timeout(2 * PATIENCE, test).await.unwrap() });
 }
 
 /// Not a test of its own: the server process, when the environment says so. It publishes an event every 5 ms, answers

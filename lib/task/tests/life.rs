@@ -153,7 +153,7 @@ fn block_on(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { timeout(120 * SECOND, test).await.expect("it hangs") });
+    runtime.block_on(async { timeout(120 * SECOND, test).await.unwrap() });
 }
 
 #[test]

@@ -51,6 +51,6 @@ pub fn on_both(test: impl AsyncFn(&Ground)) {
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(async { timeout(PATIENCE, test(&ground)).await.expect("it hangs") });
+        runtime.block_on(async { timeout(PATIENCE, test(&ground)).await.unwrap() });
     }
 }
