@@ -228,17 +228,17 @@ fn expired(name: &str) -> Notice {
 }
 
 /// The history as soon as it has these words.
-async fn history_with(node: &Node, words: &str) -> String {
+async fn history_with(node: &Node, words: &str) -> Result<String, Failure> {
     let shown = async {
         loop {
-            let history = node.show("show snmp trap history").await.unwrap().text;
+            let history = node.show("show snmp trap history").await?.text;
             if history.contains(words) {
-                return history;
+                return Ok(history);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, shown).await.expect("no such history")
+    timeout(PATIENCE, shown).await?
 }
 
 #[tokio::test]
@@ -246,12 +246,12 @@ async fn a_next_life_tells_what_was_told_in_the_meantime_and_nothing_twice() {
     let mut node = Node::start("lives").await.unwrap();
     let (certmgr, _server) = Bus::in_process(&node.hub, Address::only(Facility::Certmgr)).unwrap();
     certmgr.publish(&expired("one"));
-    history_with(&node, "name one ").await;
+    history_with(&node, "name one ").await.unwrap();
     node.kill().await;
     certmgr.publish(&expired("two"));
     node.revive().await.unwrap();
     certmgr.publish(&expired("three"));
-    let history = history_with(&node, "name three ").await;
+    let history = history_with(&node, "name three ").await.unwrap();
     let times = |words: &str| history.matches(words).count();
     assert_eq!(
         (times("name one "), times("name two "), times("name three ")),
@@ -265,7 +265,7 @@ async fn events_make_history() {
     let node = Node::start("history").await.unwrap();
     let (certmgr, _server) = Bus::in_process(&node.hub, Address::only(Facility::Certmgr)).unwrap();
     certmgr.publish(&expired("gw"));
-    let history = history_with(&node, "CertExpired").await;
+    let history = history_with(&node, "CertExpired").await.unwrap();
     assert!(
         history.contains("Internal trap notification 1044 (CertExpired) name gw serial 0a\n"),
         "{history}"
