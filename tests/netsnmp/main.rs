@@ -154,6 +154,40 @@ fn traps_tell_of_tunnels_and_restarts() {
     );
 }
 
+#[test]
+fn a_restarted_agent_tells_what_happened_meanwhile_and_nothing_twice() {
+    let Some(scene) = scene("snmp-restart") else {
+        return;
+    };
+    let kill = |facility: &str| {
+        let pids = scene.node.pids(facility);
+        assert_eq!(pids.len(), 1, "{facility}: {}", scene.node.cli("show task table"));
+        system_tests::process::kill(pids[0]);
+    };
+    kill("certmgr");
+    trap(&scene, 1099, &["certmgr"]);
+    // Nobody hears the next ones when they happen. All come from sit, in this order.
+    kill("snmp");
+    kill("rmctrl");
+    trap(&scene, 1099, &["rmctrl"]);
+    let count = |number: u32, word: &str| {
+        let log = scene.trapd.log();
+        log.lines()
+            .filter(|line| is_trap(line, number) && line.contains(word))
+            .count()
+    };
+    assert_eq!(
+        (count(1099, "certmgr"), count(1099, "rmctrl"), count(151, "snmp")),
+        (1, 1, 1),
+        "{}",
+        scene.trapd.log()
+    );
+}
+
+fn is_trap(line: &str, number: u32) -> bool {
+    line.contains(&format!(".1.3.6.1.4.1.8164.2.{number}\t")) || line.ends_with(&format!(".8164.2.{number}"))
+}
+
 /// Waits until snmptrapd has logged the STARENT trap with this number and these words.
 fn trap(scene: &Scene, number: u32, words: &[&str]) {
     eventually(
@@ -164,11 +198,7 @@ fn trap(scene: &Scene, number: u32, words: &[&str]) {
                 .trapd
                 .log()
                 .lines()
-                .any(|line| {
-                    (line.contains(&format!(".1.3.6.1.4.1.8164.2.{number}\t"))
-                        || line.ends_with(&format!(".8164.2.{number}")))
-                        && words.iter().all(|word| line.contains(word))
-                })
+                .any(|line| is_trap(line, number) && words.iter().all(|word| line.contains(word)))
                 .then_some(())
         },
     );
