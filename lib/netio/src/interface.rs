@@ -1,11 +1,14 @@
-//! The few things about an interface that need no netlink: up, MTU, queue length, index.
+//! The few things about an interface that need no netlink library: up, MTU, queue length, index, namespace.
 
 use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use crate::Error;
+use crate::{Error, Namespace};
+
+/// if_link.h: the namespace an interface is to be in, by descriptor. (libc has no name for it.)
+const IFLA_NET_NS_FD: u16 = 28;
 
 /// Sets an interface of the calling thread's namespace up.
 pub fn set_up(name: &str) -> Result<(), Error> {
@@ -32,6 +35,23 @@ pub fn set_queue_length(name: &str, packets: u16) -> Result<(), Error> {
     // By netlink, because the ioctl wants privilege outside the user namespace as well.
     set_link_attribute(index, libc::IFLA_TXQLEN, packets.into())
         .map_err(|e| Error::system(format!("set the queue length of interface {name}"), e))
+}
+
+/// Moves an interface from the calling thread's namespace into another. The kernel switches it off and takes its addresses away; it keeps its name.
+///
+/// Fails when the other namespace has an interface of that name, and for those that the kernel keeps where they are (loopback).
+pub fn move_to(name: &str, namespace: &Namespace) -> Result<(), Error> {
+    let index = index(name)?;
+    let target = namespace.as_raw_fd().cast_unsigned();
+    set_link_attribute(index, IFLA_NET_NS_FD, target)
+        .map_err(|e| Error::system(format!("move interface {name} to another namespace"), e))
+}
+
+/// The names of the interfaces of the calling thread's namespace.
+pub fn names() -> Result<Vec<String>, Error> {
+    let all = nix::net::if_::if_nameindex().map_err(|e| Error::system("list the interfaces", e))?;
+    let name = |interface: &nix::net::if_::Interface| interface.name().to_str().ok().map(str::to_owned);
+    Ok(all.iter().filter_map(name).collect())
 }
 
 /// The number of an interface of the calling thread's namespace.
@@ -114,6 +134,7 @@ fn set_link_attribute(index: u32, attribute: u16, value: u32) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::is_root;
 
     #[test]
     fn bad_names_are_refused_and_missing_interfaces_named() {
@@ -122,5 +143,29 @@ mod tests {
         let error = set_mtu("swn-none", 1400).unwrap_err();
         assert!(error.to_string().contains("swn-none"), "{error}");
         assert!(index("lo").unwrap() >= 1);
+        assert!(names().unwrap().contains(&"lo".to_owned()));
+    }
+
+    #[test]
+    fn an_interface_moves_there_and_back() {
+        if !is_root() {
+            return;
+        }
+        let (here, there) = (Namespace::create().unwrap(), Namespace::create().unwrap());
+        let _tun = here
+            .run(|| crate::Tun::create("swn-moves", 1, 1400))
+            .unwrap()
+            .unwrap();
+        here.run(|| move_to("swn-moves", &there)).unwrap().unwrap();
+        let gone = here.run(|| move_to("swn-moves", &there)).unwrap().unwrap_err();
+        assert_eq!(gone.raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(there.run(names).unwrap().unwrap(), ["lo", "swn-moves"]);
+        there.run(|| move_to("swn-moves", &here)).unwrap().unwrap();
+        assert_eq!(here.run(names).unwrap().unwrap(), ["lo", "swn-moves"]);
+        let kept = here.run(|| move_to("lo", &there)).unwrap().unwrap_err();
+        assert_eq!(
+            kept.to_string(),
+            "cannot move interface lo to another namespace: Invalid argument (os error 22)"
+        );
     }
 }
