@@ -1,4 +1,4 @@
-//! What `sit` learns from the configuration: the contexts there are.
+//! What `sit` learns from the configuration: the contexts there are, and the devices in them.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,29 @@ pub(crate) fn contexts_of(text: &str) -> BTreeMap<String, u32> {
     contexts
 }
 
+/// The devices that ports are bound with, and the context of each, of a configuration in canonical form. Of two contexts that want the same device the
+/// first gets it.
+pub(crate) fn bound_devices(text: &str) -> BTreeMap<String, String> {
+    let mut bound = BTreeMap::new();
+    let mut device = None;
+    for line in text.lines() {
+        if !line.starts_with("    ") {
+            device = None;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match (words.as_slice(), device) {
+            (["device", name], _) => device = Some(name.trim_matches('"')),
+            (["bind", "interface", _, context], Some(name)) => {
+                bound
+                    .entry(name.to_owned())
+                    .or_insert_with(|| (*context).to_owned());
+            }
+            _ => {}
+        }
+    }
+    bound
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +62,18 @@ mod tests {
             .collect();
         assert_eq!(numbers, [("apn", 7), ("isp", 2), ("last", 8), ("local", 1)]);
         assert_eq!(contexts_of("").len(), 1);
+    }
+
+    #[test]
+    fn devices_belong_where_their_ports_are_bound() {
+        let entered = "config\ncontext isp\ninterface ran\n#exit\n#exit\n\
+                       port ethernet 1/10\nbind interface ran isp\ndevice ran0\nno shutdown\n#exit\n\
+                       port ethernet 1/11\ndevice core0\n#exit\n\
+                       port ethernet 1/12\ntun\nbind interface tunnels isp\n#exit\n\
+                       port ethernet 1/13\nbind interface nothing isp\n#exit\n\
+                       port ethernet 1/14\ndevice ran0\nbind interface other local\n#exit\nend\n";
+        let config = config::Config::parse(entered).unwrap();
+        let bound: Vec<_> = bound_devices(&config.to_text()).into_iter().collect();
+        assert_eq!(bound, [("ran0".to_owned(), "isp".to_owned())]);
     }
 }

@@ -14,7 +14,7 @@ use netio::{DatagramSocket, SocketOptions, Tun, UdpGroup};
 use sadb::{Slot, SlotSegments, StrayRing};
 use task::Packet;
 
-use crate::contexts::{Context, Contexts};
+use crate::contexts::{Context, Contexts, TUN_PREFIX};
 
 /// RFC 7296 section 2: IKE.
 const IKE_PORT: u16 = 500;
@@ -232,7 +232,7 @@ impl Descriptors {
             }
         };
         if !self.tuns.contains_key(name) {
-            let (device, queues) = (format!("starward{}", context.id), index(self.workers) + 1);
+            let (device, queues) = (format!("{TUN_PREFIX}{}", context.id), index(self.workers) + 1);
             let tun = context
                 .namespace
                 .run(|| Tun::create(&device, queues, TUN_MTU))??;

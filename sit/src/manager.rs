@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Options;
-use crate::configuration::contexts_of;
+use crate::configuration::{bound_devices, contexts_of};
 use crate::contexts::{Contexts, LOCAL};
 use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
@@ -26,6 +26,8 @@ pub(crate) const SIT: Address = Address::only(Facility::Sit);
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const QUEUE: usize = 4_096;
+/// For the deletes of the tunnels of a context to leave, before its network goes.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// What was put aside is looked at this often.
 const TICK: Duration = Duration::from_secs(5);
 /// A heartbeat every second tick.
@@ -43,6 +45,8 @@ pub(crate) enum Happening {
     Died { address: Address, life: u32 },
     /// The time of the next start has come.
     Restart { address: Address },
+    /// Contexts that are gone from the configuration have had the time to say goodbye.
+    Sweep,
     /// A task was told to end and has had the time for it.
     Overdue { address: Address, life: u32 },
     /// A heartbeat was answered, or not.
@@ -62,6 +66,10 @@ pub(crate) struct Manager {
     pub(crate) server: Server,
     pub(crate) tasks: TaskTable,
     pub(crate) contexts: Contexts,
+    /// The contexts of the configuration, with their numbers.
+    wanted: BTreeMap<String, u32>,
+    /// The context of each device that a port is bound with.
+    bound: BTreeMap<String, String>,
     pub(crate) descriptors: Descriptors,
     pub(crate) crashes: CrashList,
     pub(crate) since: Instant,
@@ -95,6 +103,8 @@ impl Manager {
         let (happenings, queue) = mpsc::channel(QUEUE);
         let mut manager = Self {
             contexts: Contexts::new(options.run_dir.join("netns"))?,
+            wanted: BTreeMap::new(),
+            bound: BTreeMap::new(),
             descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
             crashes: CrashList::load(&options.state_dir),
             options,
@@ -154,7 +164,7 @@ impl Manager {
         loop {
             tokio::select! {
                 Some(happening) = self.queue.recv() => self.happened(happening),
-                config = configuration.next() => self.set_contexts(&contexts_of(&config.text)),
+                config = configuration.next() => self.configure(&config.text),
                 map = slot_map.next() => self.set_slot_map(&map),
                 Some(incoming) = self.server.next() => self.serve(incoming),
                 _ = tick.tick() => self.tick(),
@@ -183,6 +193,12 @@ impl Manager {
                 {
                     self.launch(address);
                 }
+            }
+            // A stopping node removes all of them anyway.
+            Happening::Sweep if self.stopping => {}
+            Happening::Sweep => {
+                self.remove_contexts(self.unwanted());
+                self.make_contexts();
             }
             Happening::Overdue { address, life } => self.kill(address, life, "it did not end in time"),
             Happening::Heartbeat {
@@ -214,29 +230,54 @@ impl Manager {
         });
     }
 
-    fn set_contexts(&mut self, wanted: &BTreeMap<String, u32>) {
-        let gone: Vec<_> = self
-            .contexts
+    /// Takes over a configuration. Contexts that are gone from it are removed a little later: `ipsecmgr` tells their peers first.
+    fn configure(&mut self, text: &str) {
+        self.wanted = contexts_of(text);
+        self.bound = bound_devices(text);
+        let (replaced, gone): (Vec<_>, Vec<_>) = self
+            .unwanted()
+            .into_iter()
+            .partition(|(name, _)| self.wanted.contains_key(name));
+        self.remove_contexts(replaced);
+        if !gone.is_empty() {
+            self.later(GOODBYE, Happening::Sweep);
+        }
+        self.make_contexts();
+        self.configured = true;
+        self.check_ready();
+    }
+
+    /// Makes the contexts that are wanted, and brings their devices into them before anybody looks for them there.
+    fn make_contexts(&mut self) {
+        for (name, &id) in &self.wanted {
+            if let Err(error) = self.contexts.add(name, id) {
+                tracing::error!("cannot make context {name}: {error}");
+            }
+        }
+        self.contexts.place(&self.bound);
+        let ids: Vec<u32> = self.wanted.values().copied().collect();
+        for id in ids {
+            self.restore_vpnmgr(Address::new(Facility::Vpnmgr, id));
+        }
+        self.retry_deferred();
+    }
+
+    /// Contexts that are gone from the configuration, or have another number there.
+    fn unwanted(&self) -> Vec<(String, u32)> {
+        self.contexts
             .iter()
-            .filter(|(name, id)| *name != LOCAL && wanted.get(*name) != Some(id))
+            .filter(|(name, id)| *name != LOCAL && self.wanted.get(*name) != Some(id))
             .map(|(name, id)| (name.to_owned(), id))
-            .collect();
-        for (name, id) in gone {
+            .collect()
+    }
+
+    fn remove_contexts(&mut self, contexts: Vec<(String, u32)>) {
+        for (name, id) in contexts {
             tracing::info!("context {name} is removed");
             self.leave(Address::new(Facility::Vpnmgr, id));
             self.descriptors.close_context(&name);
             self.contexts.remove(&name);
         }
-        for (name, &id) in wanted {
-            if let Err(error) = self.contexts.add(name, id) {
-                tracing::error!("cannot make context {name}: {error}");
-                continue;
-            }
-            self.restore_vpnmgr(Address::new(Facility::Vpnmgr, id));
-        }
-        self.configured = true;
-        self.retry_deferred();
-        self.check_ready();
     }
 
     fn tick(&mut self) {
@@ -244,6 +285,7 @@ impl Manager {
         if self.ticks.is_multiple_of(HEARTBEAT_TICKS) {
             self.send_heartbeats();
         }
+        self.contexts.place(&self.bound);
         self.retry_deferred();
         if !self.ready && self.since.elapsed() > 3 * TICK {
             let late: Vec<_> = self.not_ready().map(|entry| entry.address.to_string()).collect();
