@@ -53,12 +53,14 @@ pub async fn run(task: Task) -> Result<(), Error> {
     loop {
         tokio::select! {
             text = configuration.next() => match Config::parse(&text.text) {
+                // `sit` will end this process; until then peers are told over the network that is there.
+                Ok(config) if !config.contexts.contains_key(&state.context) => apply_at = None,
                 Ok(config) => {
                     let tun = tun(&sit, &state, &config).await;
                     let whole = tun.is_ok();
                     state.configure(config, tun.unwrap_or_default());
                     let done = state.apply();
-                    apply_at = (!done || !whole).then(|| Instant::now() + RETRY);
+                    apply_at = (!done || !whole).then(|| Instant::now() + SOON);
                     if !serving {
                         serving = true;
                         if let Err(error) = sit.ready().await {
@@ -132,7 +134,9 @@ async fn due(at: Option<Instant>) {
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 /// For each question to another task.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Between attempts at what failed: a device that is missing may come.
+/// Until the first attempt at what failed: `sit` reads the same configuration and may be bringing the device.
+const SOON: Duration = Duration::from_millis(250);
+/// Between later attempts: a device that is missing may come.
 const RETRY: Duration = Duration::from_secs(2);
 /// Answers that may wait.
 const ANSWERS: usize = 64;

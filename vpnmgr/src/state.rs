@@ -33,6 +33,8 @@ pub struct State {
     slots: Vec<u32>,
     /// Workers that have not said yet what they hold. Nothing is leased before they have.
     unheard: BTreeSet<u32>,
+    /// Devices that were missing at the last attempt: told at the next one, for they may be on their way into this context.
+    missing: HashSet<String>,
     /// Failures that have been told, so that they are told once.
     told: HashSet<String>,
 }
@@ -55,6 +57,7 @@ impl State {
             } else {
                 (1..=workers).collect()
             },
+            missing: HashSet::new(),
             told: HashSet::new(),
         })
     }
@@ -78,6 +81,7 @@ impl State {
         };
         let done = failures.is_empty();
         if done {
+            self.missing.clear();
             self.told.clear();
         }
         self.report(failures);
@@ -212,6 +216,7 @@ impl State {
     fn report(&mut self, failures: Vec<Error>) {
         for failure in failures {
             match &failure {
+                Error::NoDevice(name) if self.missing.insert(name.clone()) => {}
                 Error::Refused { what, source } => self.tell(what, &source.to_string()),
                 other => self.tell("network", &other.to_string()),
             }
