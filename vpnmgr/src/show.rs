@@ -12,7 +12,7 @@ use crate::state::State;
 use pools::pools;
 use routes::routes;
 
-/// Runs a command of the table.
+/// Runs a command of the table. Ports are shown by every `vpnmgr`, everything else by the one whose context the operator is in.
 pub fn execute(state: &mut State, request: &Execute) -> Output {
     let has = |word: &str| request.parameters.iter().any(|parameter| parameter.name == word);
     // A keyword and the value after it may have the same name; the keyword has no value.
@@ -27,6 +27,7 @@ pub fn execute(state: &mut State, request: &Execute) -> Output {
     }
     match Exec::from_id(&request.command) {
         Some(Exec::ShowPortTable) => ports(state),
+        Some(_) if request.context != state.context => Output::default(),
         Some(Exec::ShowIpInterface) if has("summary") => interface_summary(state, name, false),
         Some(Exec::ShowIpv6Interface) if has("summary") => interface_summary(state, name, true),
         Some(Exec::ShowIpInterface) => interfaces(state, name, false),

@@ -97,6 +97,10 @@ async fn start(hub: &Hub, lives: u32) -> (Bus, tokio::task::JoinHandle<()>, task
 }
 
 async fn show(bus: &Bus, command: &str, words: &[(&str, &str)]) -> String {
+    show_in(bus, "isp", command, words).await
+}
+
+async fn show_in(bus: &Bus, context: &str, command: &str, words: &[(&str, &str)]) -> String {
     let parameters = words.iter().map(|(name, value)| Parameter {
         name: (*name).into(),
         value: (*value).into(),
@@ -104,7 +108,7 @@ async fn show(bus: &Bus, command: &str, words: &[(&str, &str)]) -> String {
     let request = Execute {
         command: command.to_owned(),
         parameters: parameters.collect(),
-        context: "isp".to_owned(),
+        context: context.to_owned(),
         ..Execute::default()
     };
     let output = bus.request(VPNMGR, &request, DEADLINE).await.unwrap();
@@ -268,7 +272,10 @@ fn a_context_is_served() {
         for part in ["198.51.100.0/24", "static", "connected", "SPI 0x07000001"] {
             assert!(routes.contains(part), "{part} is missing:\n{routes}");
         }
-        let ports = show(&bus, "show port table", &[]).await;
+        for command in ["show ip pool", "show ip interface", "show ip route"] {
+            assert_eq!(show_in(&bus, "local", command, &[]).await, "", "{command}");
+        }
+        let ports = show_in(&bus, "local", "show port table", &[]).await;
         assert!(
             ports.contains("1/10   v0") && ports.contains("Enabled"),
             "{ports}"
