@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "tests")]
 
+mod contexts;
 mod hostile;
 mod processes;
 mod shell;

@@ -3,6 +3,10 @@
 /// A connection of a test: the defaults are net-to-net with a pre-shared key, AES-GCM-128 and group 31.
 #[derive(Debug, Clone)]
 pub struct Connection {
+    /// Our context, which holds everything of ours.
+    pub context: &'static str,
+    /// Our network devices: towards the peer, towards the host.
+    pub devices: [&'static str; 2],
     /// IKE proposal in strongSwan's words.
     pub ike: &'static str,
     /// ESP proposal in strongSwan's words.
@@ -44,6 +48,8 @@ pub struct Connection {
 impl Default for Connection {
     fn default() -> Self {
         Self {
+            context: "local",
+            devices: ["vran", "vcore"],
             ike: "aes128gcm16-prfsha256-curve25519",
             esp: "aes128gcm16",
             our_ike: "encryption aes-128-gcm-128\nhmac none\nprf sha2-256\ngroup 31",
@@ -112,13 +118,23 @@ impl Connection {
 
     /// Our configuration.
     pub fn configuration(&self) -> String {
+        format!(
+            "config\nsystem hostname gw\n{}\n{}{}end\n",
+            self.our_global,
+            self.our_context(),
+            self.our_ports(10)
+        )
+    }
+
+    /// Our context.
+    pub fn our_context(&self) -> String {
         let service = if self.our_service.is_empty() {
             "deployment-mode site-to-site\n"
         } else {
             &self.our_service
         };
         format!(
-            "config\nsystem hostname gw\n{global}\ncontext local\n\
+            "context {name}\n\
              interface ran\nip address 10.10.0.2 255.255.255.0\nipv6 address fd10::2/64 secondary\n#exit\n\
              interface core\nip address 10.20.2.254 255.255.255.0\nipv6 address fd20:2::fe/64 secondary\n#exit\n\
              {context}\n\
@@ -134,11 +150,8 @@ impl Connection {
              ipsec transform-set list esp\n{payload}\n#exit\n\
              #exit\n\
              wsg-service wsg\n{service}bind address {our_outer} crypto-template t\n#exit\n\
-             #exit\n\
-             port ethernet 1/10\ndevice vran\nno shutdown\nbind interface ran local\n#exit\n\
-             port ethernet 1/11\ndevice vcore\nno shutdown\nbind interface core local\n#exit\n\
-             end\n",
-            global = self.our_global,
+             #exit\n",
+            name = self.context,
             context = self.our_context,
             our_esp = self.our_esp,
             our_ike = self.our_ike,
@@ -147,5 +160,17 @@ impl Connection {
             payload = self.our_payload,
             our_outer = self.our_outer,
         )
+    }
+
+    /// Our two ports, numbered from `first` on.
+    pub fn our_ports(&self, first: u32) -> String {
+        let port = |number: u32, device: &str, interface: &str| {
+            format!(
+                "port ethernet 1/{number}\ndevice {device}\nno shutdown\nbind interface {interface} {}\n#exit\n",
+                self.context
+            )
+        };
+        let [ran, core] = self.devices;
+        port(first, ran, "ran") + &port(first + 1, core, "core")
     }
 }

@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::process::{Running, eventually, try_run_in};
+use crate::process::{Running, eventually, run, try_run_in};
 use crate::world::World;
+
+/// User and group of the ordinary user.
+const NOBODY: &str = "65534";
 
 /// `starward run`, and the shell to look inside.
 pub struct Node {
     process: Running,
+    program: Vec<String>,
     namespace: String,
     run_dir: PathBuf,
 }
@@ -16,28 +20,48 @@ pub struct Node {
 impl Node {
     /// Starts a node with this configuration and waits until it says that it is ready.
     pub fn start(world: &World, configuration: &str) -> Self {
+        Self::start_by(world, configuration, &[&binary()])
+    }
+
+    /// Starts a node as an ordinary user (`nobody`), who may have user namespaces, and waits until it says that it is ready.
+    pub fn start_as_nobody(world: &World, configuration: &str) -> Self {
+        // Where the binary was built, that user may have no business.
+        let copy = world.folder().join("starward");
+        std::fs::copy(binary(), &copy).expect("a copy of the binary");
+        run(&["chown", "-R", NOBODY, &world.folder().to_string_lossy()]);
+        let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
+        Self::start_by(
+            world,
+            configuration,
+            &[
+                "setpriv",
+                &user,
+                &group,
+                "--clear-groups",
+                &copy.to_string_lossy(),
+            ],
+        )
+    }
+
+    /// `program` is the binary, after whatever is to start it.
+    fn start_by(world: &World, configuration: &str, program: &[&str]) -> Self {
         let file = world.file("node.cfg", configuration);
         let run_dir = world.folder().join("run");
         let state_dir = world.folder().join("state");
-        let process = Running::start(
-            &world.node(),
-            &[
-                &binary(),
-                "run",
-                "--config",
-                &file.to_string_lossy(),
-                "--run-dir",
-                &run_dir.to_string_lossy(),
-                "--state-dir",
-                &state_dir.to_string_lossy(),
-            ],
-            &[],
-            &world.folder().join("node.log"),
+        let (file, run_path, state_path) = (
+            file.to_string_lossy(),
+            run_dir.to_string_lossy(),
+            state_dir.to_string_lossy(),
         );
+        let mut arguments = program.to_vec();
+        arguments.extend(["run", "--config", &file]);
+        arguments.extend(["--run-dir", &run_path, "--state-dir", &state_path]);
+        let log = world.folder().join("node.log");
         let mut node = Self {
-            process,
+            process: Running::start(&world.node(), &arguments, &[], &log),
+            program: program.iter().map(|&word| word.to_owned()).collect(),
             namespace: world.node(),
-            run_dir,
+            run_dir: run_dir.clone(),
         };
         node.wait_ready();
         node
@@ -52,9 +76,9 @@ impl Node {
 
     /// Runs commands in one shell and returns whether all succeeded and what they printed.
     pub fn try_cli(&self, commands: &[&str]) -> (bool, String) {
-        let program = binary();
-        let run_dir = self.run_dir.to_string_lossy().into_owned();
-        let mut arguments = vec![program.as_str(), "cli", "--run-dir", &run_dir];
+        let run_dir = self.run_dir.to_string_lossy();
+        let mut arguments: Vec<&str> = self.program.iter().map(String::as_str).collect();
+        arguments.extend(["cli", "--run-dir", &run_dir]);
         for command in commands {
             arguments.extend(["-c", command]);
         }
@@ -101,11 +125,27 @@ impl Node {
 
     /// Waits until `show` output satisfies `condition` and returns it.
     pub fn eventually(&self, command: &str, what: &str, condition: impl Fn(&str) -> bool) -> String {
-        let mut last = String::new();
-        eventually(&format!("{what} in '{command}'"), Duration::from_secs(20), || {
-            last = self.try_cli(&[command]).1;
-            condition(&last).then(|| last.clone())
-        })
+        self.eventually_in("local", command, what, condition)
+    }
+
+    /// Waits until the output of a command given in a context satisfies `condition` and returns it.
+    pub fn eventually_in(
+        &self,
+        context: &str,
+        command: &str,
+        what: &str,
+        condition: impl Fn(&str) -> bool,
+    ) -> String {
+        let enter = format!("context {context}");
+        for _ in 0..400 {
+            let text = self.try_cli(&[&enter, command]).1;
+            if condition(&text) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let last = self.try_cli(&[&enter, command]).1;
+        panic!("waited in vain for {what} in '{command}' of context {context}, which says:\n{last}");
     }
 
     /// Waits until a log line contains all of `words`.
