@@ -329,6 +329,20 @@ natt include-header
 }
 
 #[test]
+fn services_share_no_address_even_in_different_contexts() {
+    let service = "crypto template t\n#exit\nwsg-service s\nbind address 10.0.0.1 crypto-template t\n#exit\n";
+    let text = format!("context one\n{service}#exit\ncontext two\n{service}#exit\n");
+    let findings = load(&text, &Visible).config.findings();
+    let shared: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.message.contains("is bound to"))
+        .map(|finding| (finding.is_error, finding.to_string()))
+        .collect();
+    let expected = "context two, wsg-service s: wsg-service s of context one is bound to 10.0.0.1 already";
+    assert_eq!(shared, [(true, expected.to_owned())]);
+}
+
+#[test]
 fn remarks_pipes_and_abbreviations() {
     let loaded = load(
         "# a remark\nconf\nsys host gw | grep x\n\ncont c\n  inter i lo\n ip add 10.0.0.1/32\n",

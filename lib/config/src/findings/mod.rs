@@ -141,16 +141,23 @@ impl Config {
             let mut scope = findings.scope(format!("crypto template {name}"));
             self.template(context, template, &mut scope);
         }
-        let mut addresses = BTreeMap::new();
         for (name, service) in &context.wsg_services {
             let mut scope = findings.scope(format!("wsg-service {name}"));
             if let Some(bind) = &service.bind
-                && let Some(other) = addresses.insert(bind.address, name)
+                && let Some((place, _, other, first)) = self.wsg_services().find(|(.., other)| {
+                    other
+                        .bind
+                        .as_ref()
+                        .is_some_and(|other| other.address == bind.address)
+                })
+                && !std::ptr::eq(first, service)
             {
-                scope.here(
-                    true,
-                    &format!("wsg-service {other} is bound to {} already", bind.address),
+                // IKE SAs are found by their local address, in whatever context it is.
+                let message = format!(
+                    "wsg-service {other} of context {place} is bound to {} already",
+                    bind.address
                 );
+                scope.here(true, &message);
             }
             wsg_service(context, service, &mut scope);
         }
