@@ -128,6 +128,41 @@ fn a_context_goes_with_everything_in_it_and_gives_devices_back() {
 }
 
 #[test]
+fn a_namespace_that_is_there_is_used_and_left() {
+    if !real_peer("context-prepared", &["ip"]) {
+        return;
+    }
+    let world = World::new("context-prepared");
+    let prepared = Prepared::new(format!("{}c", world.node()));
+    let connection = Connection {
+        context: prepared.0.clone().leak(),
+        ..in_isp()
+    };
+    // One device is there already, the other is brought.
+    run(&[
+        "ip",
+        "-n",
+        &world.node(),
+        "link",
+        "set",
+        "vcore",
+        "netns",
+        &prepared.0,
+    ]);
+    let mut node = Node::start(&world, &connection.configuration());
+    node.eventually_in(&prepared.0, "show ip interface summary", "devices", |text| {
+        text.lines().filter(|line| line.ends_with("UP")).count() == 2
+    });
+    eventually_devices(&prepared.0, &["lo", "starward2", "vcore", "vran"]);
+
+    node.process().signal(Signal::SIGTERM);
+    let status = node.process().wait(Duration::from_secs(10));
+    assert!(status.is_some_and(|status| status.success()), "{}", node.log());
+    assert_eq!(devices(&prepared.0), ["lo", "vcore"]);
+    assert_eq!(devices(&world.node()), ["lo", "vran"]);
+}
+
+#[test]
 fn contexts_with_the_same_addresses_do_not_meet() {
     if !real_peer("context-overlap", PROGRAMS) {
         return;
@@ -230,6 +265,22 @@ fn contexts_work_for_an_ordinary_user() {
     peer.initiate("net");
     same_spis(&node, &[&peer]);
     both_ways(&world, PEER, HOST, RATE / 10, SECONDS);
+}
+
+/// A namespace that an operator made.
+struct Prepared(String);
+
+impl Prepared {
+    fn new(name: String) -> Self {
+        run(&["ip", "netns", "add", &name]);
+        Self(name)
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        run(&["ip", "netns", "del", &self.0]);
+    }
 }
 
 /// A connection that is all in context `isp`, as in the reference's examples of WSG services.
