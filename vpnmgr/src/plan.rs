@@ -176,7 +176,7 @@ fn networks(units: &Units) -> Vec<IpNet> {
         .collect()
 }
 
-/// Whether a context needs a TUN: it has a service, or pools whose addresses are routed to peers, or a port that is one.
+/// Whether a context needs a TUN: it is the clear side of a service, or has pools whose addresses are routed to peers, or a port that is one.
 pub fn needs_tun(config: &Config, name: &str) -> bool {
     let Some(context) = config.contexts.get(name) else {
         return false;
@@ -184,7 +184,10 @@ pub fn needs_tun(config: &Config, name: &str) -> bool {
     let own_port = |port: &Port| {
         port.device == PortDevice::Tun && port.bind.as_ref().is_some_and(|bind| bind.context == name)
     };
-    !context.wsg_services.is_empty()
+    let clear_side = |own: &str, of: &Context| of.subscriber.context_name.as_deref().unwrap_or(own) == name;
+    config
+        .wsg_services()
+        .any(|(own, context, ..)| clear_side(own, context))
         || !context.ipv4_pools.is_empty()
         || !context.ipv6_pools.is_empty()
         || config.ports.values().any(own_port)
