@@ -128,6 +128,32 @@ fn a_context_goes_with_everything_in_it_and_gives_devices_back() {
 }
 
 #[test]
+fn the_clear_side_may_be_in_another_context() {
+    if !real_peer("context-clear-side", PROGRAMS) {
+        return;
+    }
+    let world = World::new("context-clear-side");
+    let connection = in_isp();
+    let core =
+        "interface core\nip address 10.20.2.254 255.255.255.0\nipv6 address fd20:2::fe/64 secondary\n#exit\n";
+    let inside = format!("context inside\n{core}#exit\nport ethernet 1/10\n");
+    let configuration = connection
+        .configuration()
+        .replace(core, "subscriber default\nip context-name inside\n#exit\n")
+        .replace("bind interface core isp", "bind interface core inside")
+        .replace("port ethernet 1/10\n", &inside);
+    let node = Node::start(&world, &configuration);
+    let peer = Strongswan::start(&world, &connection.swanctl(), "");
+    peer.load();
+    peer.initiate("net");
+    same_spis(&node, &[&peer]);
+    both_ways(&world, PEER, HOST, RATE, SECONDS);
+    node.eventually_in("inside", "show ip route", "the route to the peer", |text| {
+        text.contains("10.20.1.1/32") && text.contains("tunnel")
+    });
+}
+
+#[test]
 fn a_namespace_that_is_there_is_used_and_left() {
     if !real_peer("context-prepared", &["ip"]) {
         return;
