@@ -1,8 +1,8 @@
 //! Which counters an `ipsecmgr` moves, and when.
 
 use ikev2::{
-    AuthMethod, ChildExchange, ChildFailure, Count, DecodeError, Drop, Event, RemoveReason, SetupFailure,
-    Totals,
+    AuthMethod, ChildExchange, ChildFailure, Count, DecodeError, DropCause, Event, RemoveReason,
+    SetupFailure, Totals,
 };
 use telemetry::counters::{ikev2 as ike, ikev2_auth as auth, ikev2_decode as decode, ikev2_notify as notify};
 use telemetry::{Counter, Counters};
@@ -101,32 +101,32 @@ fn setup_failed(counters: &Counters, initiator: bool, reason: &SetupFailure) {
     }
 }
 
-fn dropped(counters: &Counters, cause: Drop) {
+fn dropped(counters: &Counters, cause: DropCause) {
     let counter = match cause {
-        Drop::Undecodable => decode::PACKET,
-        Drop::ResponseNoSa => {
+        DropCause::Undecodable => decode::PACKET,
+        DropCause::ResponseNoSa => {
             counters.inc(ike::UNKNOWN_SPI);
             ike::DROP_RSP_NO_SA
         }
-        Drop::RequestNoSa => {
+        DropCause::RequestNoSa => {
             counters.inc(ike::UNKNOWN_SPI);
             ike::DROP_REQ_NO_SA
         }
-        Drop::UnexpectedResponse => ike::DROP_INVALID_RSP,
-        Drop::MessageId => ike::DROP_MESSAGE_ID,
-        Drop::StaleMessageId => ike::STALE_MESSAGE_ID,
-        Drop::RequestNoKey => ike::DROP_REQ_NO_KEY,
-        Drop::ResponseNoKey => ike::DROP_RSP_NO_KEY,
-        Drop::UnexpectedExchange => ike::DROP_UNEXPECTED_PAYLOAD,
-        Drop::Busy => ike::DROP_QUEUE_SIZE,
-        Drop::Retransmission => ike::DROP_RETRANSMISSION,
-        Drop::NoProfile | Drop::ForeignSlot => ike::DROP_SA_ERROR,
-        Drop::Cookie => ike::INVALID_COOKIE,
-        Drop::Congestion => ike::CONGESTION_DROP,
-        Drop::Version1 => ike::DROP_MAJOR_VERSION,
-        Drop::IntegrityFlood => decode::DECRYPT_COUNT_EXCEEDED,
-        Drop::Fragment => ike::FRAGMENTS_DROPPED,
-        Drop::Keepalive => ike::KEEPALIVE_RECV,
+        DropCause::UnexpectedResponse => ike::DROP_INVALID_RSP,
+        DropCause::MessageId => ike::DROP_MESSAGE_ID,
+        DropCause::StaleMessageId => ike::STALE_MESSAGE_ID,
+        DropCause::RequestNoKey => ike::DROP_REQ_NO_KEY,
+        DropCause::ResponseNoKey => ike::DROP_RSP_NO_KEY,
+        DropCause::UnexpectedExchange => ike::DROP_UNEXPECTED_PAYLOAD,
+        DropCause::Busy => ike::DROP_QUEUE_SIZE,
+        DropCause::Retransmission => ike::DROP_RETRANSMISSION,
+        DropCause::NoProfile | DropCause::ForeignSlot => ike::DROP_SA_ERROR,
+        DropCause::Cookie => ike::INVALID_COOKIE,
+        DropCause::Congestion => ike::CONGESTION_DROP,
+        DropCause::Version1 => ike::DROP_MAJOR_VERSION,
+        DropCause::IntegrityFlood => decode::DECRYPT_COUNT_EXCEEDED,
+        DropCause::Fragment => ike::FRAGMENTS_DROPPED,
+        DropCause::Keepalive => ike::KEEPALIVE_RECV,
     };
     counters.inc(counter);
 }

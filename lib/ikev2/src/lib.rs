@@ -12,12 +12,6 @@
 //! an IKE SA ends by delete, expiry, silence of the peer or failure, and takes its child SAs along. It holds no thread, socket or
 //! clock, so the same bytes in give the same bytes out.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the engine behind this interface lands next"
-)]
-
 mod cookie;
 mod engine;
 mod env;
@@ -37,8 +31,6 @@ mod table;
 mod timer;
 
 pub use engine::{CookieSecret, Engine, EngineConfig, Error};
-#[doc(hidden)]
-pub use event::DropCause as Drop;
 pub use event::{
     ChildExchange, ChildFailure, Count, DropCause, Established, Event, RemoveReason, SetupFailure,
 };

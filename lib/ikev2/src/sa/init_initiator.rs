@@ -8,7 +8,7 @@ use super::auth::{AuthContext, peer_hashes};
 use super::create_child::group_wanted;
 use super::init_responder::Extras;
 use super::request::Pending;
-use super::{IkeSa, Nat, State, nat};
+use super::{IkeSa, State, nat};
 use crate::engine::Error;
 use crate::env::Env;
 use crate::event::{Count, DropCause, Event, SetupFailure};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::auth::{AuthContext, peer_hashes};
-use super::{IkeSa, Nat, State, nat};
+use super::{IkeSa, State, nat};
 use crate::cookie::CookieVerdict;
 use crate::env::Env;
 use crate::event::{Count, DropCause, Event};

@@ -225,9 +225,10 @@ macro_rules! events {
                     ),
                 };
 
-                #[allow(unused_variables)]
                 fn text(&self) -> String {
                     let Self { $($field),* } = self;
+                    // A text need not tell of every field.
+                    let _ = ($($field),*);
                     format!($text)
                 }
 

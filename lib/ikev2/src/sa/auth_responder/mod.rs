@@ -6,22 +6,17 @@
 //!   EAP:          Sign (or Psk) ─► EapAuthenticator ⇄ peer ... AUTH from MSK ─► Admit ─► answer
 //! ```
 
-use std::sync::Arc;
-
 use crypto::Secret;
 
-use super::accept::{PeerOffer, accept, failure_notify};
 use super::auth::{
     AuthContext, METHOD_SHARED_KEY, certificates, method_of, requested, verify_shared_key, write_certificates,
 };
-use super::child::{NewChild, Phase};
-use super::{IkeSa, Parties, State};
+use super::{IkeSa, State};
 use crate::env::Env;
-use crate::event::{ChildFailure, Count, Event, RemoveReason, SetupFailure};
+use crate::event::{Count, SetupFailure};
 use crate::identity::Identity;
 use crate::keys::shared_key_auth;
-use crate::message::{Builder, CFG_REQUEST, DecodeError, Exchange, NotifyKind, Payloads, Proposal, payload};
-use crate::negotiate::{Pfs, answer_esp};
+use crate::message::{CFG_REQUEST, DecodeError, Exchange, NotifyKind, Payloads, Proposal, payload};
 use crate::output::{AdmitRequest, Answer, AuthMethod, EapStep, Question, Refusal};
 use crate::profile::{Configuration, ConfigurationRequest, LocalAuth};
 use crate::selectors::TrafficSelector;
