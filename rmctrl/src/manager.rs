@@ -12,6 +12,8 @@ use crate::slots::slot_map;
 use crate::tasks::Tasks;
 
 const SAMPLING_INTERVAL: Duration = Duration::from_secs(5);
+/// Between looks for tasks that are new.
+const DISCOVERY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What the resource manager knows.
 pub(crate) struct Manager {
@@ -35,6 +37,8 @@ pub async fn run(mut task: Task) -> Result<(), Error> {
     };
     let mut sampling = interval(SAMPLING_INTERVAL);
     sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut discovery = interval(DISCOVERY_INTERVAL);
+    discovery.set_missed_tick_behavior(MissedTickBehavior::Delay);
     task.sit.ready().await?;
     loop {
         tokio::select! {
@@ -44,6 +48,7 @@ pub async fn run(mut task: Task) -> Result<(), Error> {
                 manager.loads.sample();
                 manager.tasks.ask(&task.bus);
             }
+            _ = discovery.tick() => manager.tasks.discover(&task.bus),
             _ = task.shutdown.requested() => return Ok(()),
         }
     }

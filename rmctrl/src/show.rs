@@ -113,8 +113,8 @@ fn resources_line(address: Address, task: &Task, sessions: Option<u64>) -> Strin
         address.instance,
         cpu,
         allowed.cpu,
-        mebibytes(usage.memory),
-        mebibytes(allowed.memory),
+        memory(usage.memory),
+        memory(allowed.memory),
         usage.files,
         allowed.files,
         sessions,
@@ -123,10 +123,14 @@ fn resources_line(address: Address, task: &Task, sessions: Option<u64>) -> Strin
     )
 }
 
-/// `126.9M`.
-fn mebibytes(octets: u64) -> String {
+/// `126.9M`, and `2.00G` for what would not fit six columns in mebibytes.
+fn memory(octets: u64) -> String {
     let tenths = octets.saturating_mul(10) >> 20;
-    format!("{}M", self::tenths(tenths))
+    if tenths < 10_000 {
+        return format!("{}M", self::tenths(tenths));
+    }
+    let hundredths = octets.saturating_mul(100) >> 30;
+    format!("{}.{:02}G", hundredths / 100, hundredths % 100)
 }
 
 const HEADING: &str = concat!(
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(
             columns,
             [
-                "1/0", "sessmgr", "4", "0.40%", "110%", "213.7M", "2048.0M", "32", "1024", "12", "--", "I",
+                "1/0", "sessmgr", "4", "0.40%", "110%", "213.7M", "2.00G", "32", "1024", "12", "--", "I",
                 "good"
             ]
         );
@@ -250,6 +254,22 @@ mod tests {
             ..task
         };
         assert!(resources_line(sessmgr, &over, None).ends_with("over\n"));
+    }
+
+    #[test]
+    fn memory_fits_its_column() {
+        let cases = [
+            (0, "0.0M"),
+            (999 << 20, "999.0M"),
+            (1_000 << 20, "0.97G"),
+            (4_096 << 20, "4.00G"),
+            (300 << 30, "300.00G"),
+        ];
+        for (octets, text) in cases {
+            assert_eq!(memory(octets), text);
+        }
+        let widest = (0..40).map(|power| memory((1 << power) - 1).len()).max();
+        assert_eq!(widest, Some(7), "up to 99 GiB have six columns");
     }
 
     #[test]

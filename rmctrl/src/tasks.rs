@@ -1,6 +1,6 @@
 //! What every task of the node uses: found on the bus, asked for its process by heartbeat, measured in the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bus::messages::common::Ping;
@@ -30,6 +30,8 @@ pub(crate) struct Tasks {
     tasks: BTreeMap<Address, Task>,
     /// Heartbeats under way.
     heartbeats: JoinSet<(Address, Option<u32>)>,
+    /// Where to.
+    asked: BTreeSet<Address>,
 }
 
 impl Tasks {
@@ -40,19 +42,33 @@ impl Tasks {
 
     /// Sends a heartbeat to every task there seems to be; [`next`](Self::next) takes the answers.
     pub fn ask(&mut self, bus: &Bus) {
+        self.ask_those(bus, |_| true);
+    }
+
+    /// The same for those that are new: an operator who looks right after the start sees all.
+    pub fn discover(&mut self, bus: &Bus) {
+        self.ask_those(bus, |new| new);
+    }
+
+    fn ask_those(&mut self, bus: &Bus, wanted: impl Fn(bool) -> bool) {
         for address in bus.addresses() {
-            let bus = bus.clone();
-            self.heartbeats.spawn(async move {
-                let pong = bus.request(address, &Ping {}, HEARTBEAT_DEADLINE).await;
-                (address, pong.ok().map(|pong| pong.pid))
-            });
+            if wanted(!self.tasks.contains_key(&address)) && self.asked.insert(address) {
+                let bus = bus.clone();
+                self.heartbeats.spawn(async move {
+                    let pong = bus.request(address, &Ping {}, HEARTBEAT_DEADLINE).await;
+                    (address, pong.ok().map(|pong| pong.pid))
+                });
+            }
         }
     }
 
     /// Waits for the end of a heartbeat and measures the task. Waits for ever when none is under way; cancelling loses nothing.
     pub async fn next(&mut self) {
         match self.heartbeats.join_next().await {
-            Some(Ok((address, pid))) => self.heard(address, pid),
+            Some(Ok((address, pid))) => {
+                self.asked.remove(&address);
+                self.heard(address, pid);
+            }
             // A heartbeat does not panic, and is not aborted.
             Some(Err(_)) => {}
             None => std::future::pending().await,
@@ -114,6 +130,14 @@ mod tests {
                 .iter()
                 .all(|(_, task)| task.usage.memory > 0 && task.usage.files > 0)
         );
+        let certmgr = Address::only(Facility::Certmgr);
+        let _new = Bus::in_process(&hub, certmgr).unwrap();
+        tasks.discover(&bus);
+        tasks.discover(&bus);
+        assert_eq!(tasks.heartbeats.len(), 1, "the new one, once");
+        tasks.next().await;
+        assert!(tasks.iter().any(|(address, _)| address == certmgr));
+        tasks.tasks.remove(&certmgr);
         drop(peer);
         for missed in 1..=GONE {
             tasks.heard(sct, None);
