@@ -134,7 +134,7 @@ fn memory(octets: u64) -> String {
 }
 
 const HEADING: &str = concat!(
-    "ipsecmgr  Demux              IKE    Half-open      Child      Setups   Packets\n",
+    "ipsecmgr  Demux              IKE    Half-open      Child      Setups  IKE pkts\n",
     "Instance  Card   Slots       SAs      IKE SAs        SAs       per s     per s\n",
     "--------  -----  -----  --------  -----------  ---------  ----------  --------\n",
 );
@@ -279,6 +279,10 @@ mod tests {
         assert_eq!(lines.len(), 3 + 2 + 2, "{text}");
         let words: Vec<_> = lines[3].split_whitespace().collect();
         assert_eq!(words, ["1", "1/0", "128", "0", "0", "0", "0.0", "0.0"]);
+        assert!(
+            lines[0].ends_with("  IKE pkts") && lines[1].ends_with("     per s"),
+            "{text}"
+        );
         assert!(lines[6].starts_with("   Total  1/0      255"), "{text}");
     }
 
