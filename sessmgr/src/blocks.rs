@@ -32,11 +32,22 @@ pub struct Blocks {
 struct Pool {
     /// By first address.
     blocks: BTreeMap<IpAddr, Block>,
-    /// Free units over all blocks.
+    /// Units over all blocks.
+    size: usize,
+    /// Free ones of them.
     free: usize,
     held: HashMap<Identity, Held>,
     /// When holds end, in the order in which they began.
     ends: VecDeque<(Instant, Identity)>,
+}
+
+/// Where the units of a pool are that we have blocks of; the others are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occupancy {
+    /// With sessions.
+    pub used: usize,
+    /// Kept for their last users.
+    pub held: usize,
 }
 
 #[derive(Debug)]
@@ -57,8 +68,10 @@ impl Blocks {
         let pool = self.pools.entry(key.clone()).or_default();
         let free: VecDeque<u32> = (0..lease.count).collect();
         pool.free += free.len();
+        pool.size += free.len();
         if let Some(old) = pool.blocks.insert(lease.first, Block { lease, free }) {
             pool.free -= old.free.len();
+            pool.size -= old.lease.count as usize;
         }
     }
 
@@ -150,9 +163,16 @@ impl Blocks {
 
     /// Units of a pool in the blocks we have.
     pub fn size(&self, key: &PoolKey) -> usize {
-        let pool = self.pools.get(key);
-        pool.map_or(0, |pool| {
-            pool.blocks.values().map(|block| block.lease.count as usize).sum()
+        self.pools.get(key).map_or(0, |pool| pool.size)
+    }
+
+    /// The pools that we have blocks of.
+    pub fn occupancy(&self) -> impl Iterator<Item = (&PoolKey, Occupancy)> {
+        let present = self.pools.iter().filter(|(_, pool)| pool.size > 0);
+        present.map(|(key, pool)| {
+            let held = pool.held.len();
+            let used = pool.size.saturating_sub(pool.free + held);
+            (key, Occupancy { used, held })
         })
     }
 
@@ -171,6 +191,7 @@ impl Blocks {
             };
             let block = pool.blocks.remove(&first)?;
             pool.free -= block.free.len();
+            pool.size -= block.lease.count as usize;
             return Some((key.clone(), block.lease));
         }
         None
@@ -387,7 +408,9 @@ mod tests {
                 }
                 now += Duration::from_secs(seconds);
                 blocks.end_holds(now);
-                prop_assert!(blocks.free(&key()) + used.len() <= 8);
+                let (_, occupancy) = blocks.occupancy().next().unwrap();
+                prop_assert_eq!(occupancy.used, used.len());
+                prop_assert_eq!(blocks.free(&key()) + occupancy.used + occupancy.held, 8);
             }
             blocks.end_holds(now + hold);
             prop_assert_eq!(blocks.free(&key()) + used.len(), 8);

@@ -1,13 +1,14 @@
-//! The counters of each service, in pages of their own.
+//! The counters of each service and of each pool, in pages of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use services::DisconnectReason;
-use telemetry::counters::wsg;
+use telemetry::counters::{ippool, wsg};
 use telemetry::{Counters, Scope};
 
-use crate::policy::Service;
+use crate::blocks::Occupancy;
+use crate::policy::{PoolKey, Service};
 use crate::reason;
 use crate::session::Usage;
 
@@ -51,6 +52,57 @@ impl ServiceCounters {
             }
             stays
         });
+    }
+}
+
+/// What this worker uses of each pool, for whoever adds the workers up.
+pub struct PoolGauges {
+    all: Counters,
+    /// A pool of a context that is gone has none.
+    pages: HashMap<PoolKey, (Scope, Counters)>,
+}
+
+impl PoolGauges {
+    /// No pages yet.
+    pub fn new(all: Counters) -> Self {
+        Self {
+            all,
+            pages: HashMap::new(),
+        }
+    }
+
+    /// Sets the gauges of these pools and forgets those of others. `context` gives the name of a context.
+    pub fn set<'a>(
+        &mut self,
+        pools: impl Iterator<Item = (&'a PoolKey, Occupancy)>,
+        context: impl Fn(u32) -> Option<String>,
+    ) {
+        let mut past = std::mem::take(&mut self.pages);
+        for (key, occupancy) in pools {
+            let page = past
+                .remove(key)
+                .or_else(|| self.page(&context(key.context)?, key));
+            let Some((scope, counters)) = page else { continue };
+            counters.set(ippool::USED, occupancy.used as u64);
+            counters.set(ippool::HOLD, occupancy.held as u64);
+            self.pages.insert(key.clone(), (scope, counters));
+        }
+        for (scope, _) in past.values() {
+            if let Err(error) = self.all.remove_scope(scope) {
+                tracing::warn!("gauges of ip pool {} stay: {error}", scope.name);
+            }
+        }
+    }
+
+    fn page(&self, context: &str, key: &PoolKey) -> Option<(Scope, Counters)> {
+        let scope = Scope::pool(context, &key.name);
+        match self.all.scoped(&scope) {
+            Ok(counters) => Some((scope, counters)),
+            Err(error) => {
+                tracing::error!("ip pool {} has no gauges: {error}", key.name);
+                None
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use telemetry::counters::{session as counted, wsg};
 use crate::accounting::{Outbox, record};
 use crate::admission::octets;
 use crate::blocks::{Blocks, Lease};
-use crate::counters::ServiceCounters;
+use crate::counters::{PoolGauges, ServiceCounters};
 use crate::journal::Past;
 use crate::policy::{Policy, PoolKey, Service};
 use crate::session::{Assigned, Phase, Session, Sessions, Source, Usage};
@@ -74,6 +74,7 @@ pub struct State {
     pub pages: PathBuf,
     counters: Counters,
     services: ServiceCounters,
+    pools: PoolGauges,
     dry: HashMap<PoolKey, Instant>,
     changed: Changed,
     next_call: u64,
@@ -100,6 +101,7 @@ impl State {
             worker,
             pages,
             services: ServiceCounters::new(counters.clone()),
+            pools: PoolGauges::new(counters.clone()),
             counters,
             dry: HashMap::new(),
             changed: Changed::default(),
@@ -372,6 +374,11 @@ impl State {
             self.blocks.end_holds(now);
             self.return_spare_blocks();
         }
+        let name = |number| {
+            let mut contexts = self.config.contexts.iter();
+            contexts.find_map(|(name, context)| (context.id == number).then(|| name.clone()))
+        };
+        self.pools.set(self.blocks.occupancy(), name);
     }
 
     /// Sessions are to end.

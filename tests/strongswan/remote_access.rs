@@ -44,6 +44,13 @@ fn both_families_are_assigned_and_freed() {
         subscribers.contains(&v4),
         "the session does not show its address:\n{subscribers}"
     );
+    scene
+        .node
+        .eventually("show ip pool summary", "one address is used", |text| {
+            text.lines().any(|line| {
+                line.starts_with("Total Addresses Used") && line.split_whitespace().next_back() == Some("1")
+            })
+        });
     let (ok, text) = scene.peer.swanctl(&["--terminate", "--ike", "gw"]);
     assert!(ok, "terminate: {text}");
     scene

@@ -32,10 +32,11 @@ pub async fn run(task: Task) -> Result<(), Error> {
         context,
         workers,
         lives,
+        run_dir,
         ..
     } = task;
     let network = Network::open(context == config::LOCAL)?;
-    let mut state = State::new(context, workers, lives, network)?;
+    let mut state = State::new(context, workers, lives, network, run_dir.join("counters"))?;
     let mut configuration = ConfigFollower::new(&bus);
     let mut slot_changes = bus.subscribe::<SlotMapChanged>();
     slot_changes.follow(RMCTRL);

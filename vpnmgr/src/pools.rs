@@ -89,6 +89,23 @@ pub struct Block {
     pub prefix_length: u8,
 }
 
+impl Pool {
+    /// Single addresses that AAA chose. They are in use for as long as they are leased.
+    pub fn singles(&self) -> u64 {
+        let leases = self.allocator.leases();
+        leases.filter(|(_, lease)| lease.single).count() as u64
+    }
+
+    /// Units that nobody may have until those who hold them under an older definition give them back.
+    pub fn withheld(&self) -> u64 {
+        let idle = self
+            .allocator
+            .leases()
+            .filter(|(_, lease)| lease.worker == NOBODY);
+        idle.map(|(_, lease)| u64::from(lease.count)).sum()
+    }
+}
+
 /// All pools of a context, and single addresses outside every pool.
 #[derive(Debug, Default)]
 pub struct Pools {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use bus::messages::rmctrl::SlotMap;
 use bus::messages::sessmgr::Held;
@@ -29,6 +30,8 @@ pub struct State {
     pub tunnels: TunnelRoutes,
     /// The kernel.
     pub network: Network,
+    /// Directory of the counter pages of all tasks.
+    pub pages: PathBuf,
     /// Worker of each slot, from slot 1 on.
     slots: Vec<u32>,
     /// Workers that have not said yet what they hold. Nothing is leased before they have.
@@ -41,7 +44,13 @@ pub struct State {
 
 impl State {
     /// The state of a fresh process. In a later life the routes in the kernel are taken over, and every worker must be heard first.
-    pub fn new(context: String, workers: u32, lives: u32, mut network: Network) -> Result<Self, Error> {
+    pub fn new(
+        context: String,
+        workers: u32,
+        lives: u32,
+        mut network: Network,
+        pages: PathBuf,
+    ) -> Result<Self, Error> {
         let mut tunnels = TunnelRoutes::default();
         tunnels.recover(network.found_tunnel_routes()?);
         Ok(Self {
@@ -51,6 +60,7 @@ impl State {
             pools: Pools::new(workers),
             tunnels,
             network,
+            pages,
             slots: Vec::new(),
             unheard: if lives == 0 {
                 BTreeSet::new()

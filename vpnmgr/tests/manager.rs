@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use bus::messages::vpnmgr::{AddRoutes, LeaseAddress, LeaseBlock, RemoveRoutes, R
 use bus::{Address, Bus, Facility, Hub, dispatch};
 use nix::sched::{CloneFlags, unshare};
 use task::testing;
+use telemetry::counters::ippool;
+use telemetry::{Counters, Scope};
 use tokio::time::{sleep, timeout};
 
 const CONFIGURATION: &str = "config
@@ -56,6 +59,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
             .build()
             .unwrap();
         runtime.block_on(async { timeout(Duration::from_secs(30), test()).await.expect("in time") });
+        let _ = std::fs::remove_dir_all(directory());
     });
     thread.join().expect("the test");
 }
@@ -73,9 +77,22 @@ fn ip(arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The directory of the test that runs on this thread.
+fn directory() -> PathBuf {
+    let thread = format!("{:?}", std::thread::current().id());
+    let number = thread.replace(|other: char| !other.is_ascii_digit(), "");
+    std::env::temp_dir().join(format!("vpnmgr-{}-{number}", std::process::id()))
+}
+
+/// Where sessmgrs have their counter pages.
+fn pages() -> PathBuf {
+    directory().join("run/counters")
+}
+
 /// Starts a `vpnmgr` that has lived `lives` times before, and waits until it serves.
 async fn start(hub: &Hub, lives: u32) -> (Bus, tokio::task::JoinHandle<()>, task::Shutdown) {
-    let (mut task, channel) = testing::task(hub, VPNMGR, 2, std::path::Path::new("/nonexistent")).unwrap();
+    std::fs::create_dir_all(pages()).unwrap();
+    let (mut task, channel) = testing::task(hub, VPNMGR, 2, &directory()).unwrap();
     task.context = "isp".to_owned();
     task.lives = lives;
     let shutdown = task.shutdown.clone();
@@ -258,6 +275,10 @@ fn a_context_is_served() {
 
         let pools = show(&bus, "show ip pool", &[]).await;
         assert!(pools.contains("PG00  v4") && !pools.contains("v6"), "{pools}");
+        assert!(
+            pools.contains("       1      253"),
+            "a block that is leased and idle is available, an address of AAA is used:\n{pools}"
+        );
         let interfaces = show(&bus, "show ip interface", &[("summary", "")]).await;
         assert!(
             interfaces.contains("outside") && interfaces.contains("192.0.2.1/24"),
@@ -383,10 +404,16 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             }
         };
         assert_ne!(next.first, block.first, "given twice");
+        for worker in 1..=2 {
+            let counters = Counters::open(&pages(), "sessmgr", worker).unwrap();
+            let gauges = counters.scoped(&Scope::pool("isp", "v4")).unwrap();
+            gauges.set(ippool::USED, 5);
+            gauges.set(ippool::HOLD, 1);
+        }
         let pools = show(&bus, "show ip pool", &[]).await;
         assert!(
-            pools.contains("      62      192"),
-            "both blocks are in use:\n{pools}"
+            pools.contains("      10      242"),
+            "what sessions have is used, what is held for its last user is not free:\n{pools}"
         );
         // The tunnels of the worker are gone with its ipsecmgr; the slot map says that the found route is one of them.
         loop {

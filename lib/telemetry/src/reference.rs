@@ -9,7 +9,7 @@ pub fn counters() -> String {
         "# Counters\n\nGenerated from `telemetry::counters`; do not edit. \
          `show` prints a counter under the title and label given here.\n",
     );
-    for schema in [Schema::System, Schema::Wsg] {
+    for schema in Schema::ALL {
         text.push_str(&format!("\n## Schema `{}`\n", schema.name()));
         let mut section = "";
         for counter in Counter::all() {

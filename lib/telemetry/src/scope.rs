@@ -22,6 +22,15 @@ impl Scope {
             name: service.to_owned(),
         }
     }
+
+    /// The gauges of a pool of addresses.
+    pub fn pool(context: &str, pool: &str) -> Self {
+        Self {
+            schema: Schema::IpPool,
+            context: context.to_owned(),
+            name: pool.to_owned(),
+        }
+    }
 }
 
 /// The name of a page file: `FACILITY-INSTANCE`, and `FACILITY-INSTANCE:SCHEMA:CONTEXT:NAME` for a scoped page.

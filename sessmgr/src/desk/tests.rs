@@ -13,8 +13,8 @@ use config::{
     RadiusPolicy, RadiusServer, SecretText, ServiceBinding, WsgService,
 };
 use services::DisconnectReason as Reason;
-use telemetry::Counters;
-use telemetry::counters::session as counted;
+use telemetry::counters::{ippool, session as counted};
+use telemetry::{Counters, Scope};
 
 use super::*;
 use crate::blocks::Lease;
@@ -374,6 +374,31 @@ fn released_addresses_are_given_again_and_spare_blocks_return() {
         first: ip("10.30.0.32"),
     };
     assert_eq!(world.state.errands, [back]);
+}
+
+#[test]
+fn pools_have_gauges_of_what_sessions_use() {
+    let mut world = World::new(|context| {
+        if let Some(pool) = context.ipv4_pools.get_mut("v4") {
+            pool.hold_timer = 60;
+        }
+    });
+    let levels = |world: &World| {
+        let page = world.counters.scoped(&Scope::pool("isp", "v4")).unwrap();
+        (page.get(ippool::USED), page.get(ippool::HOLD))
+    };
+    world.stock("v4", "10.0.0.0", 64);
+    world.pass(1);
+    assert_eq!(levels(&world), (0, 0), "what is leased is not used");
+    for ike_spi in 1..=3 {
+        let identity = format!("ue{ike_spi}");
+        assert_eq!(world.admit(ask(ike_spi, "host", &identity)).refusal, "");
+    }
+    world.release(1, 2);
+    world.pass(1);
+    assert_eq!(levels(&world), (2, 1));
+    world.pass(60);
+    assert_eq!(levels(&world), (2, 0));
 }
 
 #[test]

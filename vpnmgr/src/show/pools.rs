@@ -1,11 +1,35 @@
 //! `show ip pool`, `show ipv6 pool`.
 
 use bus::messages::common::{Output, Total};
+use telemetry::counters::ippool;
+use telemetry::{Reader, Scope};
 
 use super::failed;
 use crate::pool::Units;
 use crate::pools::{Kind, Pool};
 use crate::state::State;
+
+/// Where the addresses of a pool are. Workers lease them in blocks and say in gauges what they use of them; the rest is as available as what
+/// nobody has leased. The gauges outlive us, so a restarted `vpnmgr` tells the same.
+struct Occupancy {
+    used: u64,
+    held: u64,
+    free: u64,
+}
+
+impl Occupancy {
+    fn of(pool: &Pool, context: &str, gauges: &Reader) -> Self {
+        let scope = Scope::pool(context, &pool.config.name);
+        let used = gauges.scoped_sum(&scope, ippool::USED) + pool.singles();
+        let held = gauges.scoped_sum(&scope, ippool::HOLD);
+        let size = u64::from(pool.allocator.units().count());
+        Self {
+            used,
+            held,
+            free: size.saturating_sub(used + held + pool.withheld()),
+        }
+    }
+}
 
 /// One line a pool, or only the totals.
 pub fn pools(state: &State, name: Option<&str>, summary: bool, ipv6: bool) -> Output {
@@ -23,19 +47,30 @@ pub fn pools(state: &State, name: Option<&str>, summary: bool, ipv6: bool) -> Ou
     );
     let of_family = |pool: &&Pool| pool.allocator.units().address(0).is_ipv6() == ipv6;
     let wanted = |pool: &&Pool| name.is_none_or(|name| name == pool.config.name);
-    let pools: Vec<&Pool> = state.pools.iter().filter(of_family).filter(wanted).collect();
+    let gauges = match Reader::open(&state.pages) {
+        Ok(gauges) => gauges,
+        Err(error) => return failed(error.to_string()),
+    };
+    let pools: Vec<(&Pool, Occupancy)> = state
+        .pools
+        .iter()
+        .filter(of_family)
+        .filter(wanted)
+        .map(|pool| (pool, Occupancy::of(pool, &state.context, &gauges)))
+        .collect();
     if let (Some(name), true) = (name, pools.is_empty()) {
         return failed(format!("there is no pool {name} in context {}", state.context));
     }
-    let sum = |count: fn(&Pool) -> u32| pools.iter().map(|pool| u64::from(count(pool))).sum();
+    let sum = |count: fn(&Occupancy) -> u64| pools.iter().map(|(_, of)| count(of)).sum();
     let total = |label: &str, value| Total {
         label: label.to_owned(),
         value,
     };
     let totals = vec![
         total("Total Pool Count", pools.len() as u64),
-        total("Total Addresses Used", sum(|pool| pool.allocator.used())),
-        total("Total Addresses Free", sum(|pool| pool.allocator.free())),
+        total("Total Addresses Used", sum(|of| of.used)),
+        total("Total Addresses Held", sum(|of| of.held)),
+        total("Total Addresses Free", sum(|of| of.free)),
     ];
     if summary {
         return Output {
@@ -43,7 +78,7 @@ pub fn pools(state: &State, name: Option<&str>, summary: bool, ipv6: bool) -> Ou
             ..Output::default()
         };
     }
-    let text = pools.iter().map(|pool| pool_line(pool)).collect();
+    let text = pools.iter().map(|(pool, of)| pool_line(pool, of)).collect();
     Output {
         heading,
         text,
@@ -52,7 +87,7 @@ pub fn pools(state: &State, name: Option<&str>, summary: bool, ipv6: bool) -> Ou
     }
 }
 
-fn pool_line(pool: &Pool) -> String {
+fn pool_line(pool: &Pool, of: &Occupancy) -> String {
     let (kind, priority) = match pool.config.kind {
         Kind::Public(priority) => ('P', priority),
         Kind::Private(priority) => ('R', priority),
@@ -68,7 +103,7 @@ fn pool_line(pool: &Pool) -> String {
         if pool.exhausted { 'F' } else { 'G' },
         pool.config.name,
         units.address(0).to_string(),
-        pool.allocator.used(),
-        pool.allocator.free(),
+        of.used,
+        of.free,
     )
 }

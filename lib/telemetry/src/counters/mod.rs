@@ -16,6 +16,7 @@ pub mod ikev2;
 pub mod ikev2_auth;
 pub mod ikev2_decode;
 pub mod ikev2_notify;
+pub mod ippool;
 pub mod ipsec;
 pub mod session;
 pub mod wsg;
@@ -26,11 +27,11 @@ pub struct Counter(u16);
 
 impl Counter {
     /// How many counters the table has.
-    pub const COUNT: usize = wsg::END as usize;
+    pub const COUNT: usize = ippool::END as usize;
 
     /// Every counter, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..wsg::END).map(Self)
+        (0..ippool::END).map(Self)
     }
 
     /// The counter behind a bulkstats variable of a schema.
@@ -97,22 +98,26 @@ pub enum Schema {
     System,
     /// One set for each `wsg-service`; kept in scoped pages (see [`crate::Scope`]).
     Wsg,
+    /// One set for each pool of addresses; kept in scoped pages.
+    IpPool,
 }
 
 impl Schema {
+    /// Every schema, in the order of the reference.
+    pub const ALL: [Self; 3] = [Self::System, Self::Wsg, Self::IpPool];
+
     /// The keyword in front of `schema` in the configuration; the system schema has none there.
     pub const fn name(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::Wsg => "wsg",
+            Self::IpPool => "ippool",
         }
     }
 
     /// The schema with this keyword.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::System, Self::Wsg]
-            .into_iter()
-            .find(|schema| schema.name() == name)
+        Self::ALL.into_iter().find(|schema| schema.name() == name)
     }
 }
 
@@ -210,6 +215,7 @@ const AREAS: &[&[Descriptor]] = &[
     session::ROWS,
     aaa::ROWS,
     wsg::ROWS,
+    ippool::ROWS,
 ];
 
 static TABLE: [Descriptor; Counter::COUNT] = table();
