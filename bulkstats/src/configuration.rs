@@ -73,7 +73,6 @@ pub fn services(config: &Config) -> Vec<WsgService> {
                 .bind
                 .as_ref()
                 .map_or_else(String::new, |bind| bind.address.to_string()),
-            started: service.bind.is_some(),
         })
         .collect()
 }

@@ -32,7 +32,7 @@ pub(crate) mod tests {
     use crate::format::Format;
     use crate::variables::{Identity, WsgService, rows};
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
-    use telemetry::counters::{ikev2, wsg};
+    use telemetry::counters::{ikev2, wsg, wsg_state};
     use telemetry::time::Zone;
     use telemetry::{Counters, Reader, Scope};
 
@@ -57,13 +57,15 @@ pub(crate) mod tests {
                 .scoped(&Scope::wsg("isp", "enb"))
                 .unwrap()
                 .add(wsg::SETUP_ATTEMPTS, 3);
+            ike.scoped(&Scope::wsg("isp", "enb"))
+                .unwrap()
+                .set(wsg_state::SERVING, 1);
             let service = |name: &str, number| WsgService {
                 context: "isp".into(),
                 context_number: 2,
                 name: name.into(),
                 number,
                 address: "192.0.2.1".into(),
-                started: true,
             };
             Self {
                 reader: Reader::open(&directory).unwrap(),
@@ -128,7 +130,7 @@ pub(crate) mod tests {
             (
                 Kind::Wsg,
                 "wsgSch2",
-                "wsgSch2,%svcname%,%wsg-total-setup-attempts%",
+                "wsgSch2,%svcname%,%wsg-total-setup-attempts%,%state%",
             ),
             (
                 Kind::Wsg,
@@ -140,9 +142,9 @@ pub(crate) mod tests {
         let expected = [
             "cardSch1,20201220,1,0.00",
             "wsgSch10,isp,ap,2,2,%ikev2-cursa%",
-            "wsgSch2,ap,0",
+            "wsgSch2,ap,0,Initialized",
             "wsgSch10,isp,enb,2,1,%ikev2-cursa%",
-            "wsgSch2,enb,3",
+            "wsgSch2,enb,3,Started",
             "sysSch1,20201220,174531,10,40",
         ];
         assert_eq!(sample(&file, &scene.values()), expected);

@@ -51,8 +51,6 @@ pub struct WsgService {
     pub number: u32,
     /// Bind address; empty when there is none.
     pub address: String,
-    /// `Started` or `Not started`.
-    pub started: bool,
 }
 
 /// What the node tells about itself.
@@ -116,6 +114,10 @@ impl Values<'_> {
         let specific = match object {
             Object::Card => self.card.value(variable),
             Object::System => self.counter(Schema::System, variable, |counter| self.counters.sum(counter)),
+            Object::Wsg(service) if variable == "state" => {
+                let state = telemetry::show::wsg_state(self.counters, &service.context, &service.name);
+                Some(state.to_owned())
+            }
             Object::Wsg(service) => wsg_key(service, variable).or_else(|| {
                 let scope = Scope::wsg(&service.context, &service.name);
                 self.counter(Schema::Wsg, variable, |counter| {
@@ -241,7 +243,6 @@ fn wsg_key(service: &WsgService, variable: &str) -> Option<String> {
         "svcname" => service.name.clone(),
         "svcid" => service.number.to_string(),
         "bindaddress" => service.address.clone(),
-        "state" => if service.started { "Started" } else { "Not started" }.to_owned(),
         _ => return None,
     })
 }

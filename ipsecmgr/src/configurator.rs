@@ -11,9 +11,13 @@ use bus::{Address, Bus, Facility};
 use config::{Config, LogLevel};
 use services::wsg::{CertificateNames, Certificates, Wsg, certificates_of};
 use task::{ConfigFollower, IkeSockets, Sit};
+use telemetry::Scope;
 use telemetry::events::Severity;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
 use tokio::time::timeout;
+
+use crate::service_states::Configured;
 
 const CERTMGR: Address = Address::only(Facility::Certmgr);
 const CERTMGR_DEADLINE: Duration = Duration::from_secs(2);
@@ -51,11 +55,13 @@ pub(crate) struct Configurator {
     contexts: BTreeSet<u32>,
     /// Problems that were logged and persist.
     reported: HashSet<String>,
+    /// All services, for the one who tells their state.
+    states: watch::Sender<Vec<Configured>>,
 }
 
 impl Configurator {
     /// Nothing is configured yet.
-    pub(crate) fn new(bus: &Bus, sit: &Sit, reborn: bool) -> Self {
+    pub(crate) fn new(bus: &Bus, sit: &Sit, reborn: bool, states: watch::Sender<Vec<Configured>>) -> Self {
         Self {
             bus: bus.clone(),
             sit: sit.clone(),
@@ -66,6 +72,7 @@ impl Configurator {
             certificates: HashMap::new(),
             contexts: BTreeSet::new(),
             reported: HashSet::new(),
+            states,
         }
     }
 
@@ -154,6 +161,7 @@ impl Configurator {
             services.push(Arc::new(wsg));
         }
         let complete = problems.is_empty();
+        self.states.send_replace(configured(config, &services));
         self.reported.retain(|old| {
             problems.contains(old)
                 || services
@@ -276,6 +284,22 @@ impl Configurator {
             self.reported.insert(problem);
         }
     }
+}
+
+/// All services of the configuration, with the addresses of those that are open.
+fn configured(config: &Config, services: &[Arc<Wsg>]) -> Vec<Configured> {
+    let open = |context: &str, service: &str| {
+        let mut whole = services.iter().filter(|wsg| wsg.has_pool);
+        let found = whole.find(|wsg| wsg.context == context && wsg.service == service);
+        found.map(|wsg| wsg.address)
+    };
+    let all = config.wsg_services();
+    all.map(|(name, context, service, _)| Configured {
+        scope: Scope::wsg(name, service),
+        context: context.id,
+        open: open(name, service),
+    })
+    .collect()
 }
 
 fn severity(level: LogLevel) -> Severity {

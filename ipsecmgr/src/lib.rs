@@ -11,7 +11,7 @@
 //!      └─ admission: SessionDesk (task) ── sessmgr          routes: RouteDesk (task) ── vpnmgr of the clear context
 //! ```
 //!
-//! How many: one loop, one configurator, one session desk, one route desk per process; one task per open question. All on one thread. The loop waits for
+//! How many: one loop, one configurator, one teller of service states, one session desk, one route desk per process; one task per open question. All on one thread. The loop waits for
 //! nobody: whatever needs another process goes through a task, and its answer comes back as a message.
 //!
 //! State that outlives the process: child SAs in the slot segments. This version clears them when it starts again and counts the tunnels it lost.
@@ -30,6 +30,7 @@ mod questions;
 mod report;
 mod routes;
 mod secrets;
+mod service_states;
 mod session_desk;
 mod sessions;
 mod show;

@@ -12,6 +12,7 @@ use sadb::Slot;
 use task::Task;
 use telemetry::events::{TunnelsLost, emit};
 use tokio::sync::mpsc::{channel, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
 use crate::Error;
@@ -21,6 +22,7 @@ use crate::held::Held;
 use crate::questions::Asker;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
+use crate::service_states::ServiceStates;
 use crate::session_desk::{News, SessionDesk};
 use crate::sessions::Sessions;
 use crate::slots::Slots;
@@ -80,7 +82,9 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         cookies: false,
     };
     let (updates, mut configured) = channel(1);
-    tokio::spawn(Configurator::new(&task.bus, &task.sit, task.lives > 0).run(updates));
+    let (open, states) = watch::channel(Vec::new());
+    tokio::spawn(ServiceStates::new(&task.bus, &task.counters).run(states));
+    tokio::spawn(Configurator::new(&task.bus, &task.sit, task.lives > 0, open).run(updates));
     let mut desk = Desk::default();
     let mut ready = false;
     let mut end: Option<Instant> = None;

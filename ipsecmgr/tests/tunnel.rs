@@ -17,7 +17,8 @@ use ikev2::{
     Action, ChildProfile, ConfigurationRequest, EspProposal, Event, Identity, IkeProposal, LocalAuth,
     Profile, RemoteAuth, SelectorPolicy, TrafficSelector,
 };
-use telemetry::counters::ikev2 as counter;
+use telemetry::Scope;
+use telemetry::counters::{ikev2 as counter, wsg_state::SERVING};
 
 const GATEWAY: &str = "127.0.0.2";
 const PEER: &str = "127.0.0.3";
@@ -303,6 +304,24 @@ fn a_host_gets_the_address_that_sessmgr_gives() {
             house.heard.lock().unwrap().routes.is_empty(),
             "the pool's route is enough"
         );
+    });
+}
+
+#[test]
+fn a_service_serves_while_it_is_whole_and_its_address_is_there() {
+    scenario(async || {
+        let serving = async |house: &House, wanted: u64| {
+            let page = house.counters.scoped(&Scope::wsg("isp", "wsg")).unwrap();
+            house
+                .until("the state", |_| (page.get(SERVING) == wanted).then_some(()))
+                .await;
+        };
+        let (house, _life) = House::start(&configuration("site-to-site", ""), Verdict::default()).await;
+        serving(&house, 1).await;
+        house.heard.lock().unwrap().absent = true;
+        serving(&house, 0).await;
+        house.heard.lock().unwrap().absent = false;
+        serving(&house, 1).await;
     });
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Manager {
     sit: Sit,
     shutdown: Shutdown,
     pub(crate) state_dir: PathBuf,
+    /// Directory of the counter pages of all tasks.
+    pub(crate) pages: PathBuf,
     pub(crate) places: Places,
     pub(crate) secrets: Secrets,
     pub(crate) running: Running,
@@ -48,6 +50,7 @@ impl Manager {
             sit: task.sit,
             shutdown: task.shutdown,
             state_dir: task.state_dir,
+            pages: task.run_dir.join("counters"),
             places,
             secrets,
             running,

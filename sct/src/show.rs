@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use bus::messages::common::Execute;
 use config::{AccessList, Context, Exec, WsgService};
+use telemetry::Reader;
 use telemetry::time::{Civil, Zone};
 
 use crate::manager::Manager;
@@ -44,7 +45,7 @@ pub(crate) fn execute(manager: &mut Manager, execute: &Execute) -> Result<String
         }
         Exec::ShowIpAccessList => access_lists(&context()?.ipv4_access_lists, value("list")),
         Exec::ShowIpv6AccessList => access_lists(&context()?.ipv6_access_lists, value("list")),
-        Exec::ShowWsgService => services(manager, value("name")),
+        Exec::ShowWsgService => services(manager, value("name"))?,
         _ => return Err(unknown()),
     })
 }
@@ -163,30 +164,28 @@ fn access_lists(lists: &std::collections::BTreeMap<String, AccessList>, wanted: 
     text
 }
 
-fn services(manager: &Manager, wanted: Option<&str>) -> String {
+fn services(manager: &Manager, wanted: Option<&str>) -> Result<String, String> {
+    let counters = Reader::open(&manager.pages).map_err(|error| error.to_string())?;
     let mut text = String::new();
-    for (context_name, context, name, service) in manager.running.config.wsg_services() {
+    for (context_name, _, name, service) in manager.running.config.wsg_services() {
         if wanted.is_none_or(|wanted| wanted == name) {
-            service_block(&mut text, context_name, context, name, service);
+            let state = telemetry::show::wsg_state(&counters, context_name, name);
+            service_block(&mut text, context_name, name, service, state);
         }
     }
-    text
+    Ok(text)
 }
 
-fn service_block(text: &mut String, context_name: &str, context: &Context, name: &str, service: &WsgService) {
+fn service_block(text: &mut String, context_name: &str, name: &str, service: &WsgService, state: &str) {
     let none = || "Not configured".to_owned();
     let list = |names: &[String]| if names.is_empty() { none() } else { names.join(" ") };
     let bound = service.bind.as_ref();
-    let complete = bound.is_some_and(|bind| context.crypto_templates.contains_key(&bind.template));
     let mut line = |label: &str, value: String| {
         let _ = writeln!(text, "{label:<33}: {value}");
     };
     line("Service name", name.to_owned());
     line("Context", context_name.to_owned());
-    line(
-        "Service state",
-        if complete { "Started" } else { "Initialized" }.to_owned(),
-    );
+    line("Service state", state.to_owned());
     line(
         "Bind address",
         bound.map_or_else(none, |bind| bind.address.to_string()),

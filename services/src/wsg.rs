@@ -49,6 +49,8 @@ pub struct Wsg {
     pub data_path: DataPath,
     /// Sites: what is behind them is routed to them. Hosts: their addresses come from pools, which are routed as a whole.
     pub routes_selectors: bool,
+    /// It names no pool of addresses, or at least one that exists.
+    pub has_pool: bool,
     /// Shortcomings that do not keep it from running.
     pub warnings: Vec<Problem>,
 }
@@ -160,6 +162,7 @@ impl Wsg {
             eap_profile,
             data_path: data_path(config, context, service, template).map_err(problem)?,
             routes_selectors: service.deployment_mode == DeploymentMode::SiteToSite,
+            has_pool: has_pool(config, context, service),
             warnings: warnings.into_iter().map(problem).collect(),
         }))
     }
@@ -200,6 +203,32 @@ fn certificate_names(context: &Context, template: &CryptoTemplate) -> Certificat
             Vec::new()
         },
     }
+}
+
+/// Whether one of the pools that the service names exists; those of sites are not looked at.
+fn has_pool(config: &Config, context: &Context, service: &WsgService) -> bool {
+    let subscriber = &context.subscriber;
+    let clear = subscriber.context_name.as_ref();
+    let clear = clear
+        .and_then(|name| config.contexts.get(name))
+        .unwrap_or(context);
+    let ipv4_names = match service.ip_pools.is_empty() {
+        true => &subscriber.ip_pools,
+        false => &service.ip_pools,
+    };
+    let ipv4 = |name: &String| {
+        let mut pools = clear.ipv4_pools.iter();
+        pools.any(|(pool, settings)| pool == name || settings.group.as_ref() == Some(name))
+    };
+    let ipv6 = |name: &String| {
+        let mut pools = clear.ipv6_pools.iter();
+        pools.any(|(pool, settings)| pool == name || settings.group.as_ref() == Some(name))
+    };
+    let none_named = ipv4_names.is_empty() && service.ipv6_pools.is_empty();
+    service.deployment_mode == DeploymentMode::SiteToSite
+        || none_named
+        || ipv4_names.iter().any(ipv4)
+        || service.ipv6_pools.iter().any(ipv6)
 }
 
 fn data_path(

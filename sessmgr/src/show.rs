@@ -247,16 +247,12 @@ fn services(state: &State) -> Output {
         Ok(counters) => counters,
         Err(error) => return failed(error.to_string()),
     };
-    let row = |(number, (context_name, context, name, service)): (
+    let row = |(number, (context_name, context, name, _)): (
         usize,
         (&str, &config::Context, &str, &config::WsgService),
     )| {
         let sessions = counters.scoped_sum(&Scope::wsg(context_name, name), wsg::CURRENT_SESSIONS);
-        let status = if service.bind.is_some() {
-            "Started"
-        } else {
-            "Initialized"
-        };
+        let status = telemetry::show::wsg_state(&counters, context_name, name);
         format!(
             "{:<11} {:<11} {context_name:<20} {name:<20} {status:<13} {sessions:>8}   wsg\n",
             context.id,

@@ -16,6 +16,11 @@ fn a_tunnel_carries_packets_both_ways_and_nothing_leaks() {
     both_ways(&scene.world, "10.20.1.1", "10.20.2.1", 10_000, 3);
     capture.stop().only_ike_and_esp();
 
+    for command in ["show service all", "show wsg-service all"] {
+        scene
+            .node
+            .eventually(command, "a started service", |text| text.contains(" Started"));
+    }
     let sas = scene.node.cli("show crypto ikev2-ikesa security-associations");
     assert!(
         sas.contains("peer.test") && sas.contains("10.10.0.1"),

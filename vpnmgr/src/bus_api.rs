@@ -2,8 +2,8 @@
 
 use bus::messages::common::Execute;
 use bus::messages::vpnmgr::{
-    AddRoutes, Block, LeaseAddress, LeaseBlock, Leased, RemoveRoutes, ReturnBlock, Returned, Route,
-    RoutesChanged,
+    AddRoutes, Addresses, Block, GetAddresses, LeaseAddress, LeaseBlock, Leased, RemoveRoutes, ReturnBlock,
+    Returned, Route, RoutesChanged,
 };
 use bus::{Incoming, RefusalCode, dispatch};
 use ipnet::IpNet;
@@ -39,6 +39,12 @@ pub fn answer(state: &mut State, incoming: Incoming) {
                 false => state.remove_routes(request.routes.iter().filter_map(tunnel_route)),
             }
             responder.reply(RoutesChanged::default());
+        },
+        GetAddresses => |_, responder| match state.network.reachable() {
+            Ok(addresses) => responder.reply(Addresses {
+                addresses: addresses.into_iter().map(octets).collect(),
+            }),
+            Err(error) => responder.refuse(RefusalCode::Busy, &error.to_string()),
         },
         Execute => |request, responder| responder.reply(show::execute(state, &request)),
     });

@@ -97,6 +97,20 @@ impl Network {
         Ok(())
     }
 
+    /// The addresses that packets can be sent to now.
+    pub fn reachable(&mut self) -> Result<Vec<IpAddr>, Error> {
+        self.refresh()?;
+        let up: BTreeSet<u32> = self
+            .links
+            .values()
+            .filter(|link| link.enabled && link.running)
+            .map(|link| link.index)
+            .collect();
+        let addresses = self.kernel.addresses()?.into_iter();
+        let on = addresses.filter(|address| up.contains(&address.device));
+        Ok(on.map(|address| address.address.addr()).collect())
+    }
+
     /// Routes that tunnels have nothing to do with, for `show ip route`.
     pub fn other_routes(&mut self) -> Result<Vec<Route>, Error> {
         let mut routes = self.kernel.routes()?;

@@ -14,7 +14,9 @@ use bus::messages::common::{Execute, Parameter};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sessmgr::{Held, HeldBlock, HeldBlocks};
 use bus::messages::sit::Opened;
-use bus::messages::vpnmgr::{AddRoutes, LeaseAddress, LeaseBlock, RemoveRoutes, ReturnBlock, Route};
+use bus::messages::vpnmgr::{
+    AddRoutes, GetAddresses, LeaseAddress, LeaseBlock, RemoveRoutes, ReturnBlock, Route,
+};
 use bus::{Address, Bus, Facility, Hub, dispatch};
 use nix::sched::{CloneFlags, unshare};
 use task::testing;
@@ -289,6 +291,19 @@ fn a_context_is_served() {
             one.contains("Intf Type:         Loopback") && !one.contains("outside"),
             "{one}"
         );
+        let there = async || {
+            let answer = bus.request(VPNMGR, &GetAddresses {}, DEADLINE).await.unwrap();
+            answer.addresses.contains(&vec![192, 0, 2, 1])
+        };
+        assert!(there().await);
+        ip("link set v1 down");
+        while there().await {
+            sleep(Duration::from_millis(20)).await;
+        }
+        ip("link set v1 up");
+        while !there().await {
+            sleep(Duration::from_millis(20)).await;
+        }
         let routes = show(&bus, "show ip route", &[]).await;
         for part in ["198.51.100.0/24", "static", "connected", "SPI 0x07000001"] {
             assert!(routes.contains(part), "{part} is missing:\n{routes}");

@@ -15,7 +15,7 @@ use bus::messages::sessmgr::{
     Admission, Admit, Admitted, Connected, ConnectedSession, Noted, Release, Released, Verdict,
 };
 use bus::messages::sit::{Close, Closed, OpenIke, OpenSlots, Opened, Ready};
-use bus::messages::vpnmgr::{AddRoutes, RemoveRoutes, Route, RoutesChanged};
+use bus::messages::vpnmgr::{AddRoutes, Addresses, GetAddresses, RemoveRoutes, Route, RoutesChanged};
 use bus::{Address, Bus, Facility, Hub, Message, Server, dispatch};
 use crypto::{Secret, SystemRandom};
 use ikev2::{Answer, Engine, EngineConfig, Event, IkeSaId, Output, Path, Profile, Question, Sad, Usage};
@@ -36,6 +36,8 @@ pub struct Heard {
     pub routes: Vec<Route>,
     pub secrets_asked: usize,
     pub ready: bool,
+    /// Our address has gone from the interface.
+    pub absent: bool,
 }
 
 /// The house.
@@ -274,6 +276,11 @@ async fn play_vpnmgr((_bus, mut server): (Bus, Server), heard: Arc<Mutex<Heard>>
             RemoveRoutes => |request, responder| {
                 heard.lock().unwrap().routes.retain(|route| !request.routes.contains(route));
                 responder.reply(RoutesChanged::default());
+            },
+            GetAddresses => |_, responder| {
+                let there = !heard.lock().unwrap().absent;
+                let addresses = there.then(|| vec![127, 0, 0, 2]).into_iter().collect();
+                responder.reply(Addresses { addresses });
             },
         });
     }

@@ -29,7 +29,7 @@ known! {
     sit: OpenIke OpenEsp OpenTun OpenSlots OpenRings OpenUdp Close Ready Welcome LinkOpened Shutdown TaskStarted;
     sct: GetConfig Configure SaveConfig OpenSession CloseSession RevealSecret ConfigChanged;
     rmctrl: GetSlotMap SlotMapChanged;
-    vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes;
+    vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes GetAddresses;
     ipsecmgr: DeleteTunnels Drain;
     sessmgr: Admit Connected Release WorkerRestarted HeldBlocks SessionAdmitted;
     aaamgr: Account EapRound;

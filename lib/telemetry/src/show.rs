@@ -1,6 +1,6 @@
 //! Blocks of counters as `show ... statistics` prints them.
 
-use crate::counters::{Counter, Descriptor, Schema};
+use crate::counters::{Counter, Descriptor, Schema, wsg_state};
 use crate::{Reader, Scope};
 
 /// A `show` command that prints counters and nothing else.
@@ -40,6 +40,14 @@ pub fn wsg_statistics(counters: &Reader, wanted: impl Fn(&Scope) -> bool) -> Str
         );
         text + &format!("Service: {}  Context: {}\n{block}", service.name, service.context)
     })
+}
+
+/// The state of a `wsg-service` as every command and every file prints it: some `ipsecmgr` serves it, or it is only configured.
+pub fn wsg_state(counters: &Reader, context: &str, service: &str) -> &'static str {
+    match counters.scoped_sum(&Scope::wsg(context, service), wsg_state::SERVING) {
+        0 => "Initialized",
+        _ => "Started",
+    }
 }
 
 /// The sections that `pick` chooses, in table order: a title line, then two counters a line.
@@ -132,6 +140,7 @@ mod tests {
                 .print(&reader)
                 .contains("Data Path Statistics:")
         );
+        assert_eq!(super::wsg_state(&reader, "isp", "enb"), "Initialized");
         let text = wsg_statistics(&reader, |service| service.context == "isp");
         assert!(text.starts_with("Service: enb  Context: isp\n"), "{text}");
         assert!(

@@ -401,3 +401,30 @@ fn a_method_set_adds_a_way_to_authenticate() {
     );
     assert!(matches!(wsg.profile.local_auth, LocalAuth::Psk));
 }
+
+#[test]
+fn one_of_the_pools_that_are_named_must_exist() {
+    let has_pool = |mode, names: &[&str]| {
+        let config = sample(|context, _, service| {
+            let pool = config::Ipv4Pool {
+                addresses: config::Ipv4Range::Network("10.30.0.0/24".parse().unwrap()),
+                access: config::PoolAccess::Public(0),
+                group: Some("gold".to_owned()),
+                hold_timer: 0,
+                include_network_and_broadcast: false,
+                allow_static: false,
+            };
+            context.ipv4_pools.insert("v4".to_owned(), pool);
+            service.deployment_mode = mode;
+            service.ip_pools = names.iter().map(|name| (*name).to_owned()).collect();
+        });
+        build(&config).unwrap().has_pool
+    };
+    let hosts = DeploymentMode::RemoteAccess;
+    assert!(has_pool(hosts, &[]) && has_pool(hosts, &["none", "v4"]) && has_pool(hosts, &["gold"]));
+    assert!(!has_pool(hosts, &["none"]));
+    assert!(
+        has_pool(DeploymentMode::SiteToSite, &["none"]),
+        "sites are given no addresses"
+    );
+}

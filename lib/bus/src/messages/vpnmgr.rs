@@ -8,6 +8,7 @@ requests! {
     0x0403 once LeaseAddress => Leased;
     0x0404 idempotent AddRoutes => RoutesChanged;
     0x0405 idempotent RemoveRoutes => RoutesChanged;
+    0x0406 idempotent GetAddresses => Addresses;
 }
 
 /// A block of addresses (IPv4) or prefixes (IPv6) of a pool for one worker to hand out by itself.
@@ -123,4 +124,16 @@ pub struct RoutesChanged {
     /// Empty when all went well, otherwise the first failure.
     #[prost(string, tag = "1")]
     pub failure: String,
+}
+
+/// Which addresses can packets be sent to?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetAddresses {}
+
+/// The addresses of the context on devices that are up and have a carrier.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Addresses {
+    /// 4 or 16 octets each.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub addresses: Vec<Vec<u8>>,
 }

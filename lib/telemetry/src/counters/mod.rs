@@ -20,6 +20,7 @@ pub mod ippool;
 pub mod ipsec;
 pub mod session;
 pub mod wsg;
+pub mod wsg_state;
 
 /// One number of the table: the handle that managers count with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,11 +28,11 @@ pub struct Counter(u16);
 
 impl Counter {
     /// How many counters the table has.
-    pub const COUNT: usize = ippool::END as usize;
+    pub const COUNT: usize = wsg_state::END as usize;
 
     /// Every counter, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..ippool::END).map(Self)
+        (0..wsg_state::END).map(Self)
     }
 
     /// The counter behind a bulkstats variable of a schema.
@@ -216,6 +217,7 @@ const AREAS: &[&[Descriptor]] = &[
     aaa::ROWS,
     wsg::ROWS,
     ippool::ROWS,
+    wsg_state::ROWS,
 ];
 
 static TABLE: [Descriptor; Counter::COUNT] = table();
