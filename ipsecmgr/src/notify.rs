@@ -16,6 +16,7 @@ pub(crate) fn sent(kind: NotifyKind) -> Option<Counter> {
         NotifyKind::TS_UNACCEPTABLE => counter::SENT_TS_UNACCEPTABLE,
         NotifyKind::UNSUPPORTED_CRITICAL_PAYLOAD => counter::SENT_CRITICAL,
         NotifyKind::INTERNAL_ADDRESS_FAILURE => counter::SENT_INTERNAL_FAIL,
+        NotifyKind::IKEV2_FRAGMENTATION_SUPPORTED => counter::SENT_FRAGMENTATION,
         NotifyKind::COOKIE => counter::COOKIE_SENT,
         _ => return None,
     })
@@ -36,6 +37,7 @@ fn payload(kind: NotifyKind) -> Option<Counter> {
         NotifyKind::NO_PROPOSAL_CHOSEN => counter::RECV_NO_PROPOSAL,
         NotifyKind::TS_UNACCEPTABLE => counter::RECV_TS_UNACCEPTABLE,
         NotifyKind::UNSUPPORTED_CRITICAL_PAYLOAD => counter::RECV_CRITICAL,
+        NotifyKind::IKEV2_FRAGMENTATION_SUPPORTED => counter::RECV_FRAGMENTATION,
         NotifyKind::COOKIE => counter::COOKIE_RECV,
         _ => return None,
     })

@@ -18,7 +18,7 @@ use ikev2::{
     Profile, RemoteAuth, SelectorPolicy, TrafficSelector,
 };
 use telemetry::Scope;
-use telemetry::counters::{ikev2 as counter, wsg_state::SERVING};
+use telemetry::counters::{ikev2 as counter, ikev2_notify, wsg_state::SERVING};
 
 const GATEWAY: &str = "127.0.0.2";
 const PEER: &str = "127.0.0.3";
@@ -251,6 +251,8 @@ fn a_site_comes_rekeys_and_goes() {
             (counter::CURRENT_TUNNELS, 0),
             (counter::TOTAL_SAS_RESP, 1),
             (counter::FLOW_FAIL, 0),
+            (ikev2_notify::SENT_FRAGMENTATION, 1),
+            (ikev2_notify::RECV_FRAGMENTATION, 1),
         ] {
             assert_eq!(
                 house.counters.get(counter),

@@ -1,5 +1,7 @@
 //! Blocks of counters as `show ... statistics` prints them.
 
+use std::collections::BTreeSet;
+
 use crate::counters::{Counter, Descriptor, Schema, wsg_state};
 use crate::{Reader, Scope};
 
@@ -23,8 +25,24 @@ impl Report {
             Self::AaaStatistics => &["aaamgr"],
         };
         let picked = |row: &Descriptor| row.schema == Schema::System && facilities.contains(&row.facility);
-        sections(picked, |counter| counters.sum(counter))
+        let text = sections(picked, |counter| counters.sum(counter));
+        match self {
+            Self::AaaStatistics => text,
+            Self::CryptoStatistics | Self::CryptoStatisticsIkev2 => {
+                format!("Control Statistics for Context: {}\n{text}", contexts(counters))
+            }
+        }
     }
+}
+
+/// The contexts whose services the counters of IKE are about: they are kept for the node, not for each context.
+fn contexts(counters: &Reader) -> String {
+    let services = counters.scopes(Schema::Wsg);
+    let names: BTreeSet<&str> = services.iter().map(|service| service.context.as_str()).collect();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// `show wsg-service statistics`: a block for each service that `wanted` chooses, sorted by context and name.
@@ -134,6 +152,10 @@ mod tests {
         let text = Report::CryptoStatisticsIkev2.print(&reader);
         let line = format!("  {:<LABEL$}{:>VALUE$}", "Total DPD Requests Received:", 6);
         assert!(text.contains(&line), "{text}");
+        assert!(
+            text.starts_with("Control Statistics for Context: isp\nDetailed IKE Statistics:\n"),
+            "{text}"
+        );
         assert!(!text.contains("Data Path"));
         assert!(
             Report::CryptoStatistics

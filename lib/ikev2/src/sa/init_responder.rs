@@ -231,6 +231,7 @@ impl Extras {
     pub fn write(&self, env: &mut Env<'_>, builder: &mut Builder, profile: &Profile) {
         if self.fragmentation {
             builder.notify(NotifyKind::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
+            env.count(Count::NotifySent(NotifyKind::IKEV2_FRAGMENTATION_SUPPORTED));
         }
         let certificates =
             profile.remote_auth.certificate || matches!(profile.local_auth, LocalAuth::Certificate { .. });

@@ -22,6 +22,7 @@ counters! {
         SENT_TS_UNACCEPTABLE Counter Bits32 "ikev2-notifpaysent-tsunaccept" "TS Unacceptable";
         SENT_CRITICAL        Counter Bits32 "ikev2-notifpaysent-unsuppcrit" "Unsupported Critical Payload";
         SENT_INTERNAL_FAIL   Counter Bits32 "ikev2-notifpaysent-intfail" "Internal Address Failure";
+        SENT_FRAGMENTATION   Counter Bits32 "ikev2-notifpaysent-fragsupp" "Fragmentation Supported Notify Sent";
     }
 
     section "Total IKEv2 Notify Payload Received Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
@@ -33,6 +34,7 @@ counters! {
         RECV_NO_PROPOSAL     Counter Bits32 "ikev2-notifpayrecv-noprop" "No Proposal Chosen";
         RECV_TS_UNACCEPTABLE Counter Bits32 "ikev2-notifpayrecv-tsunaccept" "TS Unacceptable";
         RECV_CRITICAL        Counter Bits32 "ikev2-notifpayrecv-unsuppcrit" "Unsupported Critical Payload";
+        RECV_FRAGMENTATION   Counter Bits32 "ikev2-notifpayrecv-fragsupp" "Fragmentation Supported Notify Rcvd";
     }
 
     section "Total IKEv2 Notify Message Receive Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
