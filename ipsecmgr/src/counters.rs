@@ -206,6 +206,7 @@ fn counted(counters: &Counters, count: Count) {
                 .flatten()
                 .for_each(|counter| counters.inc(counter));
         }
+        Count::UnknownUnanswered => notify::WITHHELD_INVALID_IKE_SPI,
         Count::CookieMatched => notify::COOKIE_MATCH,
         Count::CookieMismatched => notify::COOKIE_MISMATCH,
         Count::LivenessSent => ike::DPD_SENT,

@@ -7,6 +7,7 @@ use telemetry::counters::ikev2_notify as counter;
 /// The counter of a notify that went out, where there is one.
 pub(crate) fn sent(kind: NotifyKind) -> Option<Counter> {
     Some(match kind {
+        NotifyKind::INVALID_IKE_SPI => counter::SENT_INVALID_IKE_SPI,
         NotifyKind::INVALID_KE_PAYLOAD => counter::SENT_INVALID_KE,
         NotifyKind::INVALID_MAJOR_VERSION => counter::SENT_MAJOR_VERSION,
         NotifyKind::INVALID_MESSAGE_ID => counter::SENT_MESSAGE_ID,

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use crypto::Random;
 
-use crate::env::{Core, Env, stated_length};
-use crate::event::{Count, DropCause, Event};
-use crate::message::{Builder, DecodeError, Exchange, HEADER_LEN, Header, NotifyKind};
+use crate::env::{Core, Env};
+use crate::event::{Count, DropCause};
+use crate::message::{Exchange, Header};
 use crate::output::{Action, Answer, IkeSaId, Output, Path, Ticket};
 use crate::profile::Profile;
 use crate::sa::{initiate, respond_init};
 use crate::sad::Sad;
 use crate::show::{Cursor, IkeSaView, Totals};
+use crate::unprotected::{on_bad_header, on_unknown_ike_sa};
 
 /// What the engine is told once.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct EngineConfig {
     pub signature_hashes: Vec<u16>,
     /// Selectors of one side of a child SA, at most.
     pub max_selectors: usize,
+    /// Requests for IKE SAs that do not exist are answered this often in a second, at most.
+    pub max_unknown_answers: u32,
     /// A replaced child SA receives this long after its delete, for packets on the way.
     pub rekeyed_child_linger: Duration,
 }
@@ -82,6 +85,7 @@ impl Default for EngineConfig {
             nat_port: 4500,
             signature_hashes: vec![2, 3, 4],
             max_selectors: 4,
+            max_unknown_answers: 100,
             rekeyed_child_linger: Duration::from_secs(5),
         }
     }
@@ -136,7 +140,11 @@ impl Engine {
                 (true, true) => DropCause::ResponseNoSa,
                 (true, false) => DropCause::RequestNoSa,
             };
-            return env.drop(path.remote, cause);
+            env.drop(path.remote, cause);
+            if cause == DropCause::RequestNoSa {
+                on_unknown_ike_sa(&mut env, &header, path);
+            }
+            return;
         };
         // RFC 7296 2.2: the sender has the other role, and its own SPI.
         let fits = sa.initiator != header.from_initiator;
@@ -268,52 +276,6 @@ fn env<'a>(core: &'a mut Core, now: Instant, sad: &'a mut dyn Sad) -> Env<'a> {
         core,
         reply_path: None,
     }
-}
-
-/// A message that is not even addressed. Only another major version may be answered (RFC 7296 2.5).
-fn on_bad_header(env: &mut Env<'_>, path: Path, datagram: &[u8], error: DecodeError) {
-    let version = match error {
-        DecodeError::HeaderMajorVersion(version) => version,
-        _ => return env.undecodable(path.remote, error),
-    };
-    if version < 2 {
-        env.event(Event::Undecodable {
-            remote: path.remote,
-            error,
-        });
-        return env.drop(path.remote, DropCause::Version1);
-    }
-    env.undecodable(path.remote, error);
-    let may = env
-        .core
-        .profiles
-        .get(&path.local.ip())
-        .is_some_and(|profile| profile.notifies.invalid_major_version);
-    let Some(front) = datagram.first_chunk::<HEADER_LEN>() else {
-        return;
-    };
-    let is_response = front[19] & 0x20 != 0;
-    // What does not even state its length is no IKE of any version, and is not answered.
-    if !may || is_response || stated_length(datagram) != Some(datagram.len()) {
-        return;
-    }
-    let field = |at: usize| {
-        let octets = front.get(at..).and_then(|rest| rest.first_chunk::<8>());
-        u64::from_be_bytes(octets.copied().unwrap_or_default())
-    };
-    let mut builder = Builder::new(HEADER_LEN);
-    builder.notify(NotifyKind::INVALID_MAJOR_VERSION, &[]);
-    let response = builder.finish(Header {
-        initiator_spi: field(0),
-        responder_spi: field(8),
-        next_payload: 0,
-        exchange: Exchange::Informational,
-        from_initiator: false,
-        response: true,
-        message_id: 0,
-    });
-    env.count(Count::NotifySent(NotifyKind::INVALID_MAJOR_VERSION));
-    env.transmit(path, &response);
 }
 
 impl fmt::Debug for Engine {

@@ -20,6 +20,7 @@ use crate::sad::Sad;
 use crate::show::Totals;
 use crate::table::Table;
 use crate::timer::Timers;
+use crate::unprotected::Limit;
 
 /// RFC 3948 2.2: tells IKE from ESP on the NAT port.
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
@@ -40,6 +41,8 @@ pub(crate) struct Core {
     /// Established IKE SAs by hash of the identities, for INITIAL_CONTACT.
     pub peers: BTreeSet<(u64, IkeSaId)>,
     pub totals: Totals,
+    /// Answers to requests for IKE SAs that do not exist.
+    pub unknown_answers: Limit,
     pub next_serial: u32,
 }
 
@@ -65,6 +68,7 @@ impl Core {
             half_open: HashMap::new(),
             peers: BTreeSet::new(),
             totals: Totals::default(),
+            unknown_answers: Limit::default(),
             next_serial: 0,
         }
     }

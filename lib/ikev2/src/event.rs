@@ -210,6 +210,8 @@ pub enum Count {
     NotifySent(NotifyKind),
     /// A notify came in.
     NotifyReceived(NotifyKind),
+    /// A request for an IKE SA that does not exist was not answered: there were too many.
+    UnknownUnanswered,
     /// IKE_SA_INIT with the right cookie.
     CookieMatched,
     /// IKE_SA_INIT with a wrong cookie.

@@ -29,6 +29,7 @@ mod selectors;
 mod show;
 mod table;
 mod timer;
+mod unprotected;
 
 pub use engine::{CookieSecret, Engine, EngineConfig, Error};
 pub use event::{

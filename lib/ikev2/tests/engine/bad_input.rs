@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ikev2::{Action, DecodeError, DropCause, Event, IkeSaView};
+use ikev2::{Action, Count, DecodeError, DropCause, Event, IkeSaView, NotifyKind};
 
 use crate::world::Side::{A, B};
 use crate::world::{Datagram, World, profile};
@@ -100,6 +100,40 @@ fn messages_of_another_ike_sa_are_dropped() {
     );
     assert_eq!(world.b.engine.totals().half_open, 1);
     assert_eq!(world.b.drops(DropCause::RequestNoSa), 2);
+}
+
+#[test]
+fn a_request_for_a_lost_ike_sa_is_answered_without_protection_and_not_too_often() {
+    let mut world = World::connected();
+    let (ike, since) = (world.ike(B), world.now);
+    world.action(A, Action::CheckLiveness);
+    let request = world.intercept(B);
+    world.action(B, Action::Forget);
+    world.deliver(&request);
+    let answer = world.intercept(A);
+    assert_eq!(answer.bytes[..16], request.bytes[..16], "the SPIs of the request");
+    assert_eq!(answer.bytes[16..24], [41, 0x20, 37, 0x20, 0, 0, 0, 2], "{ike}");
+    assert_eq!(answer.bytes[28..], [0, 0, 0, 8, 0, 0, 0, 4], "INVALID_IKE_SPI");
+    assert!(answer.bytes.len() <= request.bytes.len());
+    // It is a hint that anybody can send: the peer goes on asking until its own patience ends.
+    world.deliver(&answer);
+    assert_eq!(world.a.established(), 1);
+
+    let mut response = request.clone();
+    response.bytes[19] |= 0x20;
+    world.deliver(&response);
+    let sent = |world: &World| world.b.count(Count::NotifySent(NotifyKind::INVALID_IKE_SPI));
+    assert_eq!(sent(&world), 1, "no answer to a response");
+    for _ in 0..200 {
+        world.deliver(&request);
+    }
+    assert_eq!(world.now, since);
+    assert_eq!(sent(&world), 100);
+    assert_eq!(world.b.count(Count::UnknownUnanswered), 101);
+    world.wire.clear();
+    world.now += Duration::from_secs(1);
+    world.deliver(&request);
+    assert_eq!(sent(&world), 101);
 }
 
 #[test]

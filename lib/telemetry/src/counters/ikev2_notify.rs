@@ -22,6 +22,8 @@ counters! {
         SENT_TS_UNACCEPTABLE Counter Bits32 "ikev2-notifpaysent-tsunaccept" "TS Unacceptable";
         SENT_CRITICAL        Counter Bits32 "ikev2-notifpaysent-unsuppcrit" "Unsupported Critical Payload";
         SENT_INTERNAL_FAIL   Counter Bits32 "ikev2-notifpaysent-intfail" "Internal Address Failure";
+        SENT_INVALID_IKE_SPI Counter Bits32 "ikev2-notifpaysent-invikespi" "Invalid IKE SPI";
+        WITHHELD_INVALID_IKE_SPI Counter Bits32 "ikev2-notifpaysent-invikespi-limited" "Invalid IKE SPI Withheld";
         SENT_FRAGMENTATION   Counter Bits32 "ikev2-notifpaysent-fragsupp" "Fragmentation Supported Notify Sent";
     }
 
