@@ -254,6 +254,7 @@ fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
         wants_ipv4: wanted.ipv4.is_some(),
         wants_ipv6: wanted.ipv6.is_some(),
         authorization: None,
+        initial_contact: request.initial_contact,
     }
 }
 

@@ -116,7 +116,11 @@ fn a_site_comes_rekeys_and_goes() {
     scenario(async || {
         let (house, life) = House::start(&configuration("site-to-site", ""), Verdict::default()).await;
         let mut peer = Peer::new(PEER, "secret");
-        let ike = peer.initiate(&profile(false), GATEWAY);
+        let alone = Profile {
+            initial_contact: true,
+            ..(*profile(false)).clone()
+        };
+        let ike = peer.initiate(&Arc::new(alone), GATEWAY);
         let theirs = established(&mut peer).await;
         let ours = peer.children[&theirs].outbound_spi;
 
@@ -140,7 +144,7 @@ fn a_site_comes_rekeys_and_goes() {
             (admission.service.as_str(), admission.identity.as_slice()),
             ("wsg", &b"peer.test"[..])
         );
-        assert!(!admission.wants_ipv4);
+        assert!(!admission.wants_ipv4 && admission.initial_contact);
         let session = house
             .until("news", |heard| heard.connected.first().cloned())
             .await;

@@ -118,6 +118,11 @@ impl Draft {
         self.admission.ike_spi
     }
 
+    /// The peer says that it has no other session.
+    pub fn is_only_one(&self) -> bool {
+        self.admission.initial_contact
+    }
+
     /// Service and identity in words, for the log.
     pub fn names(&self) -> (&str, &str, String) {
         let identity = self

@@ -132,7 +132,7 @@ fn decide(
         Step::Waiting(need) => Err(need),
         Step::Admitted(session) => {
             let verdict = admitted(ike_spi, &session);
-            let displaced = state.admit(ike_spi, *session);
+            let displaced = state.admit(ike_spi, *session, draft.is_only_one());
             Ok(Verdict {
                 displaced: displaced.into_iter().collect(),
                 ..verdict

@@ -1,5 +1,6 @@
 //! Sessions: one for each tunnel of this worker. A session begins when `ipsecmgr` asks for admission and ends when it says so.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -114,26 +115,29 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_spi: BTreeMap<u64, Session>,
-    by_identity: HashMap<(Arc<str>, Arc<str>, Identity), u64>,
+    /// From the oldest to the newest.
+    by_identity: HashMap<(Arc<str>, Arc<str>, Identity), Vec<u64>>,
 }
 
 impl Sessions {
     /// Adds a session. Returns the IKE SPI of the session of the same identity in the same service that was there before.
     pub fn add(&mut self, ike_spi: u64, session: Session) -> Option<u64> {
-        let older = self
-            .by_identity
-            .insert(session.name(), ike_spi)
-            .filter(|&older| older != ike_spi);
+        let of_identity = self.by_identity.entry(session.name()).or_default();
+        of_identity.retain(|&other| other != ike_spi);
+        let older = of_identity.last().copied();
+        of_identity.push(ike_spi);
         self.by_spi.insert(ike_spi, session);
-        older.filter(|older| self.by_spi.contains_key(older))
+        older
     }
 
     /// Removes a session.
     pub fn remove(&mut self, ike_spi: u64) -> Option<Session> {
         let session = self.by_spi.remove(&ike_spi)?;
-        let name = session.name();
-        if self.by_identity.get(&name) == Some(&ike_spi) {
-            self.by_identity.remove(&name);
+        if let Entry::Occupied(mut of_identity) = self.by_identity.entry(session.name()) {
+            of_identity.get_mut().retain(|&other| other != ike_spi);
+            if of_identity.get().is_empty() {
+                of_identity.remove();
+            }
         }
         Some(session)
     }
@@ -141,12 +145,9 @@ impl Sessions {
     /// The IKE SA of a session was rekeyed.
     pub fn rename(&mut self, was: u64, now: u64) {
         if let Some(session) = self.by_spi.remove(&was) {
-            if let Some(current) = self
-                .by_identity
-                .get_mut(&session.name())
-                .filter(|current| **current == was)
-            {
-                *current = now;
+            let of_identity = self.by_identity.get_mut(&session.name());
+            for ike_spi in of_identity.into_iter().flatten().filter(|spi| **spi == was) {
+                *ike_spi = now;
             }
             self.by_spi.insert(now, session);
         }
@@ -162,11 +163,11 @@ impl Sessions {
         self.by_spi.get_mut(&ike_spi)
     }
 
-    /// The newest session of an identity in a service.
-    pub fn of(&self, context: &str, service: &str, identity: &Identity) -> Option<u64> {
+    /// The sessions of an identity in a service, from the oldest to the newest.
+    pub fn of(&self, context: &str, service: &str, identity: &Identity) -> &[u64] {
         self.by_identity
             .get(&(context.into(), service.into(), identity.clone()))
-            .copied()
+            .map_or(&[], Vec::as_slice)
     }
 
     /// IKE SPIs after `cursor`, in order.

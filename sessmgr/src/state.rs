@@ -128,7 +128,8 @@ impl State {
         for (key, lease) in past.blocks() {
             self.blocks.add(&key, lease);
         }
-        let sessions: Vec<(u64, Session)> = past.sessions(&self.policy, now).collect();
+        let mut sessions: Vec<(u64, Session)> = past.sessions(&self.policy, now).collect();
+        sessions.sort_by_key(|(_, session)| session.began);
         for (ike_spi, session) in sessions {
             for given in [&session.ipv4, &session.ipv6].into_iter().flatten() {
                 match &given.source {
@@ -196,17 +197,20 @@ impl State {
         }
     }
 
-    /// Adds an admitted session. Returns the older session that must go.
-    pub fn admit(&mut self, ike_spi: u64, session: Session) -> Option<u64> {
+    /// Adds an admitted session. Returns the older session that must go. `only_one`: the peer says that it has no other session; those of
+    /// this worker `ipsecmgr` ends by itself, those of other workers are told.
+    pub fn admit(&mut self, ike_spi: u64, session: Session, only_one: bool) -> Option<u64> {
         self.counters.inc(counted::CURRENT_CALLS);
         self.counters.inc(counted::CURRENT_ARRIVED);
         self.counters.inc(counted::WSG_CURRENT);
         self.services.of(&session.service).inc(wsg::CURRENT_SESSIONS);
         let service = session.service.clone();
-        if service.duplicate_session_detection {
-            let began = session.call;
-            self.errands
-                .push(Errand::Newer(service.clone(), session.identity.clone(), began));
+        if service.duplicate_session_detection || only_one {
+            self.errands.push(Errand::Newer(
+                service.clone(),
+                session.identity.clone(),
+                session.began,
+            ));
         }
         let older = self.sessions.add(ike_spi, session);
         self.changed.sessions.insert(ike_spi);
@@ -218,7 +222,8 @@ impl State {
         if !service.duplicate_session_detection {
             return None;
         }
-        let older = self.sessions.of(&service.context, &service.name, identity)?;
+        let of_identity = self.sessions.of(&service.context, &service.name, identity);
+        let older = *of_identity.last()?;
         self.changed.sessions.insert(older);
         let session = self.sessions.get_mut(older)?;
         let slot = [&mut session.ipv4, &mut session.ipv6]
@@ -227,18 +232,17 @@ impl State {
         slot.take().map(|given| given.source)
     }
 
-    /// Another worker admitted a session of this identity. Both workers hear of each other; the younger session stays.
+    /// Another worker admitted a session of this identity, to be the only one. Both workers hear of each other; the younger session stays.
     pub fn newer_elsewhere(&mut self, context: &str, service: &str, identity: &Identity, began: u64) {
-        let Some(ike_spi) = self.sessions.of(context, service, identity) else {
-            return;
-        };
-        if self
-            .sessions
-            .get(ike_spi)
-            .is_some_and(|session| session.began < began)
-        {
-            self.end(ike_spi, Reason::Duplicate);
-        }
+        let older = self.sessions.of(context, service, identity).iter().copied();
+        let older: Vec<u64> = older
+            .filter(|spi| {
+                self.sessions
+                    .get(*spi)
+                    .is_some_and(|session| session.began < began)
+            })
+            .collect();
+        self.end_all(older, Reason::Duplicate);
     }
 
     /// The child SAs of a session are these now, possibly under another IKE SPI.

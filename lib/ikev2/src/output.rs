@@ -203,6 +203,8 @@ pub struct AdmitRequest {
     pub eap_identity: Option<String>,
     /// What it asks for; `None`: no CFG_REQUEST.
     pub request: Option<ConfigurationRequest>,
+    /// It sent INITIAL_CONTACT: it has no other IKE SA. Those of this engine are deleted when this one is established; others may have more.
+    pub initial_contact: bool,
 }
 
 /// How somebody proved who he is.

@@ -506,6 +506,38 @@ fn without_detection_both_sessions_stay() {
 }
 
 #[test]
+fn a_peer_that_has_no_other_session_ends_all_its_older_ones_at_other_workers() {
+    let mut left = World::new(|_| ());
+    left.admit(ask(1, "site", "enb1"));
+    left.admit(ask(2, "site", "enb1"));
+    left.admit(ask(3, "site", "enb2"));
+    assert_eq!(left.state.errands, []);
+    let mut came_to = World::new(|_| ());
+    let back = Admission {
+        initial_contact: true,
+        ..ask(9, "site", "enb1")
+    };
+    assert_eq!(came_to.admit(back).displaced, [0; 0]);
+    let told = came_to.state.errands.pop();
+    let Some(Errand::Newer(service, identity, began)) = told else {
+        panic!("nobody is told: {told:?}");
+    };
+    let hear = |world: &mut World| {
+        world
+            .state
+            .newer_elsewhere(&service.context, &service.name, &identity, began);
+    };
+    hear(&mut left);
+    assert_eq!(left.state.errands, [Errand::End(vec![1, 2], Reason::Duplicate)]);
+    hear(&mut came_to);
+    assert_eq!(came_to.state.errands, [], "the younger one stays");
+    left.state.errands.clear();
+    left.admit(ask(4, "site", "enb1"));
+    hear(&mut left);
+    assert_eq!(left.state.errands, [], "and so does one that came since");
+}
+
+#[test]
 fn time_limits_end_sessions_and_traffic_keeps_them() {
     let limits = |context: &mut Context| {
         context.subscriber.idle_timeout = Some(30);

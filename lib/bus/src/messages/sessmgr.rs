@@ -55,6 +55,9 @@ pub struct Admission {
     /// What AAA authorised (over EAP), if anything.
     #[prost(message, optional, tag = "10")]
     pub authorization: Option<Authorization>,
+    /// It says that it has no other IKE SA (INITIAL_CONTACT).
+    #[prost(bool, tag = "11")]
+    pub initial_contact: bool,
 }
 
 /// What AAA said about a user; nothing secret.
@@ -217,7 +220,8 @@ pub struct HeldBlock {
     pub single: bool,
 }
 
-/// A session of a service with duplicate session detection was admitted: other workers end older sessions of the same identity.
+/// A session was admitted that is to be the only one of its identity, because of duplicate session detection or of INITIAL_CONTACT: other
+/// workers end older ones.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SessionAdmitted {
     /// Context of the service.

@@ -329,6 +329,7 @@ impl IkeSa {
             method: auth.method,
             eap_identity: auth.eap_identity.clone(),
             request: auth.request.clone(),
+            initial_contact: auth.initial_contact,
         }));
         auth.question = Some(env.ask(self.id, &self.profile, question));
     }
