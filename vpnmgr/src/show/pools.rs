@@ -99,7 +99,7 @@ fn pool_line(pool: &Pool, of: &Occupancy) -> String {
         Units::V6 { prefix_length, .. } => format!("/{prefix_length} prefixes"),
     };
     format!(
-        "{kind}{}{priority:02}  {:<24} {:<28} {end:<16} {:>8} {:>8}\n",
+        "{kind}{}{priority:02}  {:<24} {:<28} {end:<20} {:>8} {:>8}\n",
         if pool.exhausted { 'F' } else { 'G' },
         pool.config.name,
         units.address(0).to_string(),
