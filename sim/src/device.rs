@@ -193,7 +193,7 @@ impl End {
     }
 
     fn is_up(&self) -> bool {
-        self.ike.is_some() && self.plane.is_up()
+        self.ike.is_some() && self.plane.spis().is_some()
     }
 
     fn farewell(&mut self) -> Result<(), String> {
@@ -287,7 +287,7 @@ impl End {
                     self.plane.remove(inbound_spi);
                 }
                 Output::Move { path, .. } => self.path = path,
-                Output::Activate { .. } => {}
+                Output::Activate { inbound_spi, .. } => self.plane.activate(inbound_spi),
                 Output::Event(event) => self.event(event),
             }
         }

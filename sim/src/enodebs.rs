@@ -344,7 +344,15 @@ impl World {
                         .filter(|tunnel| tunnel.ike == ike)
                         .for_each(|tunnel| tunnel.path = path);
                 }
-                Output::Activate { .. } => {}
+                Output::Activate { inbound_spi, .. } => {
+                    if let Some(tunnel) = self
+                        .by_spi
+                        .get(&inbound_spi)
+                        .and_then(|index| self.tunnels.get_mut(*index))
+                    {
+                        tunnel.activate(inbound_spi);
+                    }
+                }
                 Output::Event(event) => self.event(event),
             }
         }

@@ -21,11 +21,22 @@ const IPV6: u8 = 41;
 pub(crate) struct Plane {
     queue: TunQueue,
     offloads: Offloads,
-    outbound: Option<(OutboundSa, u64)>,
-    inbound: Vec<(u32, InboundSa, ReplayWindow)>,
+    pairs: Vec<Pair>,
+    /// Inbound SPI of the pair to send with.
+    active: Option<u32>,
     read: Vec<u8>,
     burst: Burst,
     space: Option<CoalescerSpace<()>>,
+}
+
+/// A child SA.
+struct Pair {
+    inbound_spi: u32,
+    outbound_spi: u32,
+    inbound: InboundSa,
+    replay: ReplayWindow,
+    outbound: OutboundSa,
+    sequence: u64,
 }
 
 impl Plane {
@@ -34,46 +45,66 @@ impl Plane {
         Self {
             queue,
             offloads,
-            outbound: None,
-            inbound: Vec::new(),
+            pairs: Vec::new(),
+            active: None,
             read: vec![0; READ_BYTES],
             burst: Burst::default(),
             space: None,
         }
     }
 
-    /// Sends with this child SA from now on, and receives with it too.
+    /// Receives with this child SA from now on, and sends with it unless it has to be activated first.
     pub(crate) fn install(&mut self, child: &ikev2::ChildSa) -> Result<(), String> {
         let (outbound, inbound) = halves(child)?;
-        self.outbound = Some((outbound, 0));
-        self.inbound
-            .push((child.inbound_spi, inbound, ReplayWindow::new(REPLAY)));
+        self.pairs.push(Pair {
+            inbound_spi: child.inbound_spi,
+            outbound_spi: child.outbound_spi,
+            inbound,
+            replay: ReplayWindow::new(REPLAY),
+            outbound,
+            sequence: 0,
+        });
+        if child.outbound_active {
+            self.activate(child.inbound_spi);
+        }
         Ok(())
     }
 
-    /// Receives with this child SA no longer.
-    pub(crate) fn remove(&mut self, spi: u32) {
-        self.inbound.retain(|(other, ..)| *other != spi);
+    /// Sends with this child SA from now on: the gateway receives with it.
+    pub(crate) fn activate(&mut self, inbound_spi: u32) {
+        self.active = Some(inbound_spi);
     }
 
-    /// There is a child SA.
-    pub(crate) fn is_up(&self) -> bool {
-        !self.inbound.is_empty()
+    /// Forgets this child SA.
+    pub(crate) fn remove(&mut self, inbound_spi: u32) {
+        self.pairs.retain(|pair| pair.inbound_spi != inbound_spi);
+    }
+
+    /// SPIs of the child SA to send with: inbound, outbound.
+    pub(crate) fn spis(&self) -> Option<(u32, u32)> {
+        let mut pairs = self.pairs.iter();
+        let active = pairs.find(|pair| Some(pair.inbound_spi) == self.active)?;
+        Some((active.inbound_spi, active.outbound_spi))
     }
 
     /// Reads what waits on the device, a round at most, and gives `send` ESP packets: octets, octets of each but the last.
     pub(crate) fn outbound(&mut self, mut send: impl FnMut(&[u8], u16)) {
+        let mut pairs = self.pairs.iter_mut();
+        let mut active = pairs.find(|pair| Some(pair.inbound_spi) == self.active);
         for _ in 0..ROUND {
             let Ok(length) = self.queue.read(&mut self.read) else {
                 break;
             };
-            let Some((sa, sequence)) = &mut self.outbound else {
+            let Some(Pair {
+                outbound, sequence, ..
+            }) = active.as_deref_mut()
+            else {
                 continue;
             };
             let read = self.read.get_mut(..length).and_then(VnetHeader::split);
             if let Some((header, data)) = read {
                 // What cannot be sent is lost, as in any network.
-                let _ = protect(header, data, sa, sequence, &mut self.burst, &mut send);
+                let _ = protect(header, data, outbound, sequence, &mut self.burst, &mut send);
             }
         }
         self.burst.flush(&mut send);
@@ -85,7 +116,7 @@ impl Plane {
         segments: impl Iterator<Item = &'p mut [u8]>,
         mut other: impl FnMut(&[u8]) -> bool,
     ) {
-        let (queue, sas) = (&self.queue, &mut self.inbound);
+        let (queue, pairs) = (&self.queue, &mut self.pairs);
         let mut deliver = |delivery: Delivery<'_, ()>| write(queue, &delivery);
         let space = self.space.take().unwrap_or_default();
         let mut coalescer = space.start(self.offloads == Offloads::TcpAndUdp);
@@ -94,10 +125,10 @@ impl Plane {
                 continue;
             }
             let spi = esp::spi_of(segment);
-            let Some((_, sa, replay)) = sas.iter_mut().find(|(known, ..)| Some(*known) == spi) else {
+            let Some(pair) = pairs.iter_mut().find(|pair| Some(pair.inbound_spi) == spi) else {
                 continue;
             };
-            let Ok(opened) = sa.open(segment, replay) else {
+            let Ok(opened) = pair.inbound.open(segment, &mut pair.replay) else {
                 continue;
             };
             let payload: &[u8] = opened.payload;

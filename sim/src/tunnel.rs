@@ -20,6 +20,8 @@ pub(crate) struct Tunnel {
     pub ike: IkeSaId,
     pub path: Path,
     outbound: OutboundSa,
+    /// A new child SA that the gateway does not receive with yet, under its inbound SPI.
+    pending: Option<(u32, OutboundSa)>,
     inbound: Vec<(u32, InboundSa, ReplayWindow)>,
     sequence: u64,
     template: Template,
@@ -50,6 +52,7 @@ impl Tunnel {
             ike: child.ike,
             path: child.path,
             outbound,
+            pending: None,
             inbound: vec![(child.inbound_spi, inbound, ReplayWindow::new(512))],
             sequence: 0,
             template: Template::new(flow.source, flow.destination, flow.length, number),
@@ -63,14 +66,21 @@ impl Tunnel {
         })
     }
 
-    /// The child SA was rekeyed: sends with the new one, still receives with the old one.
+    /// The child SA is being rekeyed: receives with both, and sends with the new one from [`Tunnel::activate`] on.
     pub(crate) fn rekey(&mut self, child: &ChildSa) -> Result<(), String> {
         let (outbound, inbound) = halves(child)?;
-        self.outbound = outbound;
-        self.sequence = 0;
+        self.pending = Some((child.inbound_spi, outbound));
         self.inbound
             .push((child.inbound_spi, inbound, ReplayWindow::new(512)));
         Ok(())
+    }
+
+    /// Sends with this child SA from now on.
+    pub(crate) fn activate(&mut self, spi: u32) {
+        if let Some((_, outbound)) = self.pending.take_if(|(pending, _)| *pending == spi) {
+            self.outbound = outbound;
+            self.sequence = 0;
+        }
     }
 
     /// Receives with this child SA no longer.
