@@ -3,28 +3,31 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crypto::{DhGroup, Secret, SystemRandom};
+use crypto::{Secret, SystemRandom};
 use ikev2::{Action, Engine, EngineConfig, Event, IkeSaId, Output, Path};
 use ipnet::IpNet;
 use netio::{
-    Datagram, DatagramSocket, GRO_BUFFER_BYTES, Poller, ReceiveBatch, SendBatch, SocketOptions, Tun, TunQueue,
+    Datagram, DatagramSocket, GRO_BUFFER_BYTES, MAX_GSO_SEGMENTS, Poller, ReceiveBatch, Received, SendBatch,
+    SocketOptions, Tun, TunQueue, split_ipv4_header,
 };
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rtnetlink::RouteMessageBuilder;
 
 use crate::initiator::{Common, Memory, answer, profile};
+use crate::offer::Offer;
 use crate::plane::Plane;
 use crate::world::{index, inside, text};
 
 const IKE_PORT: u16 = 500;
 const NATT_PORT: u16 = 4500;
 const MARKER: [u8; 4] = [0; 4];
-/// What the poller says.
-const IKE: u64 = 0;
-const NATT: u64 = 1;
-const DEVICE: u64 = 2;
-const STOP: u64 = 3;
+/// What the poller says; the first three are places in [`End::sockets`] too.
+const IKE: usize = 0;
+const NATT: usize = 1;
+const ESP: usize = 2;
+const DEVICE: usize = 3;
+const STOP: usize = 4;
 /// Datagrams (coalesced or not) read in one go.
 const BATCH: usize = 16;
 const SETUP: Duration = Duration::from_secs(15);
@@ -43,9 +46,12 @@ pub struct Device {
     /// Pre-shared key
     #[arg(long)]
     pub psk: String,
-    /// Diffie-Hellman group: 2, 5, 14, 15, 16, 19, 20, 21 or 31
-    #[arg(long, default_value_t = 31)]
-    pub group: u16,
+    /// Algorithms
+    #[command(flatten)]
+    pub offer: Offer,
+    /// What carries ESP
+    #[arg(long, value_enum, default_value_t = Encapsulation::Udp)]
+    pub encapsulation: Encapsulation,
     /// The identity is PREFIX0.sim.test
     #[arg(long, default_value = "enb")]
     pub identity_prefix: String,
@@ -63,31 +69,44 @@ pub struct Device {
     pub mtu: u16,
 }
 
+/// What carries ESP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Encapsulation {
+    /// UDP: a NAT is faked
+    Udp,
+    /// IP protocol 50, unless there really is a NAT
+    Esp,
+}
+
 impl Device {
-    /// Runs until SIGTERM or SIGINT, or until the gateway ends the tunnel; true in the first case.
+    /// Runs until SIGTERM or SIGINT, or until the tunnel ends otherwise, which is an error.
     pub(crate) fn run(self) -> Result<bool, String> {
-        let group = DhGroup::from_transform_id(self.group)
-            .ok_or_else(|| format!("group {} is not supported", self.group))?;
         let common = Common {
             secret: Secret::new(self.psk.clone().into_bytes()),
-            group,
+            offer: self.offer.clone(),
             protected: self.protected,
             asks_for_address: false,
+            fakes_nat: self.encapsulation == Encapsulation::Udp,
             identity_prefix: self.identity_prefix.clone(),
         };
         let stop = stop_signals().map_err(|error| format!("signals: {error}"))?;
         let mut end = End::open(&self, common).map_err(|error| error.to_string())?;
-        end.poller.add(&stop, STOP).map_err(|error| error.to_string())?;
+        end.poller
+            .add(&stop, STOP as u64)
+            .map_err(|error| error.to_string())?;
         end.set_up(&self)?;
         self.route()?;
-        println!("tunnel up: device {}", self.device);
-        while end.is_up() {
-            if end.step(Duration::from_secs(1))? {
-                end.farewell()?;
-                return Ok(true);
-            }
+        println!("tunnel up: device {}, {}", self.device, end.spis());
+        let mut is_stopped = false;
+        while end.is_up() && !is_stopped {
+            is_stopped = end.step(Duration::from_secs(1))?;
         }
-        Err("the gateway ended the tunnel".to_owned())
+        let ended = end.failure.take();
+        end.farewell()?;
+        if is_stopped {
+            return Ok(true);
+        }
+        Err(ended.unwrap_or_else(|| "the tunnel ended".to_owned()))
     }
 
     /// Gives the device its address and its route.
@@ -123,8 +142,10 @@ struct End {
     failure: Option<String>,
     plane: Plane,
     path: Path,
-    /// Port 500, port 4500.
-    sockets: [DatagramSocket; 2],
+    /// Port 500, port 4500, and protocol 50 if it is wanted.
+    sockets: Vec<DatagramSocket>,
+    /// The socket that ESP leaves by.
+    exit: usize,
     poller: Poller,
     receive: ReceiveBatch,
     send: SendBatch,
@@ -140,7 +161,11 @@ impl End {
             };
             DatagramSocket::bind_udp(SocketAddr::new(device.local, port), options)
         };
-        let sockets = [bind(IKE_PORT)?, bind(NATT_PORT)?];
+        let mut sockets = vec![bind(IKE_PORT)?, bind(NATT_PORT)?];
+        if device.encapsulation == Encapsulation::Esp {
+            let address = SocketAddr::new(device.local, 0);
+            sockets.push(DatagramSocket::bind_esp(address, SocketOptions::default())?);
+        }
         let Tun {
             mut queues, offloads, ..
         } = Tun::create(&device.device, 1, device.mtu)?;
@@ -148,10 +173,11 @@ impl End {
             what: "number of TUN queues",
             expected: "1",
         })?;
-        let poller = Poller::new(4)?;
-        poller.add(&sockets[0], IKE)?;
-        poller.add(&sockets[1], NATT)?;
-        poller.add(&queue, DEVICE)?;
+        let poller = Poller::new(STOP + 1)?;
+        for (place, socket) in (0..).zip(&sockets) {
+            poller.add(socket, place)?;
+        }
+        poller.add(&queue, DEVICE as u64)?;
         let config = EngineConfig {
             slots: vec![1],
             ..EngineConfig::default()
@@ -168,9 +194,10 @@ impl End {
                 remote: SocketAddr::new(device.gateway, IKE_PORT),
             },
             sockets,
+            exit: NATT,
             poller,
             receive: ReceiveBatch::new(BATCH, GRO_BUFFER_BYTES),
-            send: SendBatch::new(1),
+            send: SendBatch::new(MAX_GSO_SEGMENTS),
         })
     }
 
@@ -196,6 +223,13 @@ impl End {
         self.ike.is_some() && self.plane.spis().is_some()
     }
 
+    /// What is needed to find the tunnel at the gateway and on the wire.
+    fn spis(&self) -> String {
+        let (inbound, outbound) = self.plane.spis().unwrap_or_default();
+        let over = if self.exit == ESP { "protocol 50" } else { "UDP" };
+        format!("inbound SPI 0x{inbound:08x}, outbound SPI 0x{outbound:08x}, ESP over {over}")
+    }
+
     fn farewell(&mut self) -> Result<(), String> {
         let start = Instant::now();
         if let Some(ike) = self.ike {
@@ -215,22 +249,17 @@ impl End {
             at.saturating_duration_since(Instant::now()).min(timeout)
         });
         let wrong = |error: std::io::Error| error.to_string();
-        let ready: Vec<u64> = self.poller.wait(Some(timeout)).map_err(wrong)?.collect();
+        let ready: Vec<usize> = self
+            .poller
+            .wait(Some(timeout))
+            .map_err(wrong)?
+            .filter_map(|source| usize::try_from(source).ok())
+            .collect();
         let now = Instant::now();
         for source in &ready {
             match *source {
-                DEVICE => {
-                    let (socket, path, send) = (&self.sockets[1], self.path, &mut self.send);
-                    self.plane.outbound(|data, segment| {
-                        let datagram = Datagram {
-                            segment: Some(segment),
-                            ..Datagram::to(path.remote, data)
-                        };
-                        // What the kernel has no room for is lost, as in any network.
-                        let _ = send.send(socket, &[datagram]);
-                    });
-                }
-                IKE | NATT => self.inbound(usize::from(*source == NATT), now),
+                DEVICE => self.outbound(),
+                IKE | NATT | ESP => self.inbound(*source, now),
                 _ => {}
             }
         }
@@ -239,19 +268,38 @@ impl End {
         Ok(ready.contains(&STOP))
     }
 
-    fn inbound(&mut self, socket: usize, now: Instant) {
-        let Some(socket) = self.sockets.get(socket) else {
+    fn outbound(&mut self) {
+        let Some(socket) = self.sockets.get(self.exit) else {
+            return;
+        };
+        let (exit, gateway, send) = (self.exit, self.path.remote, &mut self.send);
+        self.plane.outbound(|data, segment| {
+            // What the kernel has no room for is lost, as in any network.
+            let _ = send.send(socket, &datagrams(exit, gateway, data, segment));
+        });
+    }
+
+    fn inbound(&mut self, place: usize, now: Instant) {
+        let Some(socket) = self.sockets.get(place) else {
             return;
         };
         // An error of an earlier send is reported here; retransmission takes care of it.
         let _ = self.receive.receive(socket);
+        let local = socket.local();
+        if place == ESP {
+            let packets = self
+                .receive
+                .iter_mut()
+                .filter_map(|received| packet(local, received));
+            return self.plane.inbound(packets, |_| false);
+        }
         for mut received in self.receive.iter_mut() {
             let path = Path {
-                local: socket.local(),
+                local,
                 remote: received.source,
             };
             let (engine, memory) = (&mut self.engine, &mut self.memory);
-            if path.local.port() == IKE_PORT {
+            if place == IKE {
                 engine.receive(now, path, received.data, memory);
                 continue;
             }
@@ -269,7 +317,8 @@ impl End {
         while let Some(output) = self.engine.poll() {
             match output {
                 Output::Transmit { path, bytes } => {
-                    let socket = &self.sockets[usize::from(path.local.port() == NATT_PORT)];
+                    let port = if path.local.port() == NATT_PORT { NATT } else { IKE };
+                    let socket = &self.sockets[port];
                     // What the kernel does not take is sent again, as if the network had lost it.
                     let _ = self.send.send(socket, &[Datagram::to(path.remote, &bytes)]);
                 }
@@ -280,14 +329,23 @@ impl End {
                 }
                 Output::Install(child) => {
                     self.path = child.path;
+                    self.exit = if child.udp_encapsulation { NATT } else { ESP };
                     self.plane.install(&child)?;
                 }
-                Output::Remove { inbound_spi, .. } => {
+                Output::Remove {
+                    inbound_spi, reason, ..
+                } => {
                     self.memory.remove(inbound_spi);
                     self.plane.remove(inbound_spi);
+                    if self.plane.spis().is_none() {
+                        self.failure.get_or_insert(format!("the tunnel ended: {reason}"));
+                    }
                 }
                 Output::Move { path, .. } => self.path = path,
-                Output::Activate { inbound_spi, .. } => self.plane.activate(inbound_spi),
+                Output::Activate { inbound_spi, .. } => {
+                    self.plane.activate(inbound_spi);
+                    println!("tunnel rekeyed: {}", self.spis());
+                }
                 Output::Event(event) => self.event(event),
             }
         }
@@ -297,12 +355,42 @@ impl End {
     fn event(&mut self, event: Event) {
         match event {
             Event::Established(established) => self.ike = Some(established.ike),
-            Event::IkeRekeyed { new, .. } => self.ike = Some(new),
+            Event::IkeRekeyed { new, .. } => {
+                self.ike = Some(new);
+                println!("IKE SA rekeyed");
+            }
             Event::SetupFailed { reason, .. } => self.failure = Some(reason.to_string()),
-            Event::Deleted { ike, .. } if self.ike == Some(ike) => self.ike = None,
+            Event::Deleted { ike, reason, .. } if self.ike == Some(ike) => {
+                self.ike = None;
+                self.failure.get_or_insert(format!("the tunnel ended: {reason}"));
+            }
             _ => {}
         }
     }
+}
+
+/// ESP packets for the gateway, `segment` octets each but the last: for UDP in one piece, which the kernel cuts.
+fn datagrams(exit: usize, gateway: SocketAddr, data: &[u8], segment: u16) -> Vec<Datagram<'_>> {
+    if exit == NATT {
+        let whole = Datagram {
+            segment: Some(segment),
+            ..Datagram::to(gateway, data)
+        };
+        return vec![whole];
+    }
+    // Raw IPv6 sockets take no port.
+    let gateway = SocketAddr::new(gateway.ip(), 0);
+    data.chunks(segment.max(1).into())
+        .map(|packet| Datagram::to(gateway, packet))
+        .collect()
+}
+
+/// The ESP packet in what a raw socket read.
+fn packet<'r>(local: SocketAddr, received: Received<'r>) -> Option<&'r mut [u8]> {
+    if local.is_ipv6() {
+        return Some(received.data);
+    }
+    split_ipv4_header(received.data).map(|(_, packet)| packet)
 }
 
 /// Readable when the program shall stop.

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use clap::value_parser;
-use crypto::{DhGroup, Secret, SystemRandom};
+use crypto::{Secret, SystemRandom};
 use ikev2::{Action, Engine, EngineConfig, Event, IkeSaId, Output};
 use ipnet::IpNet;
 
 use crate::initiator::{Common, Memory, answer, profile};
+use crate::offer::Offer;
 use crate::packets::LENGTHS;
 use crate::progress::{Reporter, Tally, print};
 use crate::sockets::{Arrived, Sockets};
@@ -40,9 +41,9 @@ pub struct Enodebs {
     /// Pre-shared key of every tunnel
     #[arg(long)]
     pub psk: String,
-    /// Diffie-Hellman group: 2, 5, 14, 15, 16, 19, 20, 21 or 31
-    #[arg(long, default_value_t = 31)]
-    pub group: u16,
+    /// Algorithms
+    #[command(flatten)]
+    pub offer: Offer,
     /// Set-ups under way at a time
     #[arg(long, default_value_t = 50)]
     pub concurrent: usize,
@@ -87,17 +88,12 @@ pub struct Enodebs {
 impl Enodebs {
     /// Runs to the end; true if nothing failed and nothing was lost.
     pub(crate) fn run(self) -> Result<bool, String> {
-        let group = DhGroup::from_transform_id(self.group).ok_or_else(|| {
-            format!(
-                "group {} is not supported: use 2, 5, 14, 15, 16, 19, 20, 21 or 31",
-                self.group
-            )
-        })?;
         let common = Common {
             secret: Secret::new(self.psk.clone().into_bytes()),
-            group,
+            offer: self.offer.clone(),
             protected: self.protected,
             asks_for_address: self.ask_for_address,
+            fakes_nat: true,
             identity_prefix: self.identity_prefix.clone(),
         };
         let sockets = Sockets::bind(&self.local).map_err(|error| error.to_string())?;

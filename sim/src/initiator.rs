@@ -5,42 +5,29 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crypto::{Cipher, DhGroup, Integrity, Prf, Secret};
+use crypto::Secret;
 use ikev2::{
-    Answer, ChildProfile, ConfigurationRequest, EspProposal, Identity, IkeProposal, LocalAuth, Profile,
-    Question, RemoteAuth, Retransmission, Sad, SelectorPolicy, TrafficSelector, Usage,
+    Answer, ChildProfile, ConfigurationRequest, Identity, LocalAuth, Profile, Question, RemoteAuth,
+    Retransmission, Sad, SelectorPolicy, TrafficSelector, Usage,
 };
 use ipnet::IpNet;
+
+use crate::offer::Offer;
 
 /// What the eNodeBs have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
     pub secret: Secret,
-    pub group: DhGroup,
+    pub offer: Offer,
     pub protected: IpNet,
     pub asks_for_address: bool,
+    /// A NAT is faked, so that ESP goes over UDP.
+    pub fakes_nat: bool,
     pub identity_prefix: String,
 }
 
 /// The policy of eNodeB `number`, whose inner address is `inner`.
 pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Profile> {
-    let aead = |cipher| IkeProposal {
-        ciphers: vec![cipher],
-        integrities: vec![],
-        prfs: vec![Prf::HmacSha2_256],
-        groups: vec![common.group],
-    };
-    let cbc = IkeProposal {
-        ciphers: vec![Cipher::AesCbc128],
-        integrities: vec![Integrity::HmacSha2_256_128],
-        ..aead(Cipher::AesCbc128)
-    };
-    let esp = EspProposal {
-        ciphers: vec![Cipher::AesGcm128Icv16],
-        integrities: vec![],
-        groups: vec![],
-        esn: vec![false],
-    };
     let own = if common.asks_for_address {
         SelectorPolicy::Assigned
     } else {
@@ -50,10 +37,10 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
     Arc::new(Profile {
         name: format!("{}{number}", common.identity_prefix),
         tag: number as u64,
-        proposals: vec![aead(Cipher::AesGcm128Icv16), cbc],
+        proposals: common.offer.ike(),
         children: vec![Arc::new(ChildProfile::new(
             "net",
-            vec![esp],
+            common.offer.esp(),
             own,
             SelectorPolicy::Ranges(vec![far]),
         ))],
@@ -72,7 +59,7 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
             ipv4: Some(Ipv4Addr::UNSPECIFIED),
             ..ConfigurationRequest::default()
         }),
-        force_encapsulation: true,
+        force_encapsulation: common.fakes_nat,
         ..Profile::default()
     })
 }

@@ -17,6 +17,7 @@ mod device;
 mod enodebs;
 mod host;
 mod initiator;
+mod offer;
 mod packets;
 mod plane;
 mod progress;
