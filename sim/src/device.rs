@@ -72,9 +72,9 @@ pub struct Device {
 /// What carries ESP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Encapsulation {
-    /// UDP: a NAT is faked
+    /// In UDP, by faking a NAT
     Udp,
-    /// IP protocol 50, unless there really is a NAT
+    /// As IP protocol 50, unless there really is a NAT
     Esp,
 }
 
@@ -139,6 +139,7 @@ struct End {
     engine: Engine,
     memory: Memory,
     ike: Option<IkeSaId>,
+    /// Why there is no tunnel, or no longer.
     failure: Option<String>,
     plane: Plane,
     path: Path,
