@@ -1,11 +1,17 @@
 //! A capture on the outside of the node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::process::{Running, run};
 use crate::world::World;
+
+/// Room for what tcpdump has no time to read.
+const BUFFER_KILOBYTES: &str = "65536";
+/// What tcpdump has not read when it is told to stop is lost.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Records every packet between peer and node until it is stopped.
 pub struct Capture {
@@ -19,7 +25,18 @@ impl Capture {
         let file = world.folder().join("outside.pcap").to_string_lossy().into_owned();
         let mut process = Running::start(
             &world.peer(),
-            &["tcpdump", "-U", "-i", "vran", "-s", "128", "-w", &file],
+            &[
+                "tcpdump",
+                "-i",
+                "vran",
+                "-s",
+                "128",
+                "-B",
+                BUFFER_KILOBYTES,
+                "--immediate-mode",
+                "-w",
+                &file,
+            ],
             &[],
             &world.folder().join("tcpdump.log"),
         );
@@ -33,8 +50,9 @@ impl Capture {
         Self { process, file }
     }
 
-    /// Stops and returns how many packets match `filter` (pcap-filter syntax).
+    /// Stops and returns what was recorded.
     pub fn stop(mut self) -> Recorded {
+        std::thread::sleep(SETTLE);
         self.process.signal(Signal::SIGINT);
         let _ = self.process.wait(Duration::from_secs(5));
         Recorded {
@@ -63,19 +81,38 @@ impl Recorded {
             .collect()
     }
 
+    /// ESP SPIs in packets from an address, as eight hexadecimal digits.
+    pub fn spis(&self, source: &str) -> BTreeSet<String> {
+        self.lines(&format!("src host {source}"))
+            .iter()
+            .filter_map(|line| line.split_once("ESP(spi=0x")?.1.split(',').next())
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Fails the scenario when anything but IKE, ESP and neighbour discovery was seen, or nothing at all.
     pub fn only_ike_and_esp(&self) {
-        let strange = self.lines(
-            "(ip or ip6) and not (udp port 500 or udp port 4500 or ip proto 50 or ip6 proto 50 or icmp6) and not (ip6 and dst net ff00::/8)",
+        self.only("udp port 500 or udp port 4500 or ip proto 50 or ip6 proto 50");
+    }
+
+    /// Fails the scenario when anything but IKE on port 500, ESP as protocol 50 and neighbour discovery was seen, or no ESP.
+    pub fn only_ike_and_protocol_50(&self) {
+        self.only("udp port 500 or ip proto 50 or ip6 proto 50");
+        assert!(
+            self.count("ip proto 50 or ip6 proto 50") > 0,
+            "no ESP was captured"
         );
+    }
+
+    fn only(&self, allowed: &str) {
+        let strange = self.lines(&format!(
+            "(ip or ip6) and not ({allowed} or icmp6) and not (ip6 and dst net ff00::/8)"
+        ));
         assert!(
             strange.is_empty(),
-            "clear packets outside the node: {:?}",
+            "strange packets outside the node: {:?}",
             &strange[..strange.len().min(5)]
         );
-        assert!(
-            self.count("udp port 500 or udp port 4500") > 0,
-            "nothing was captured"
-        );
+        assert!(self.count(allowed) > 0, "nothing was captured");
     }
 }
