@@ -5,4 +5,5 @@
 mod contexts;
 mod hostile;
 mod processes;
+mod protocol_50;
 mod shell;
