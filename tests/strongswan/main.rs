@@ -8,4 +8,5 @@ mod net_to_net;
 mod refusals;
 mod rekeying;
 mod remote_access;
+mod responder;
 mod scale;
