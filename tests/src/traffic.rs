@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::process::Running;
 use crate::world::World;
 
+/// Octets of a datagram.
+const USUAL_OCTETS: usize = 64;
+
 /// What one end counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
@@ -25,6 +28,19 @@ pub struct Stream<'w> {
 impl<'w> Stream<'w> {
     /// Starts a stream between an address in the peer's namespace and one in the host's: `rate` packets a second each way, `seconds` long.
     pub fn start(world: &'w World, peer: &str, host: &str, port: u16, rate: u32, seconds: u32) -> Self {
+        Self::of_size(world, peer, host, port, rate, seconds, USUAL_OCTETS)
+    }
+
+    /// Starts a stream whose datagrams have this many octets.
+    pub fn of_size(
+        world: &'w World,
+        peer: &str,
+        host: &str,
+        port: u16,
+        rate: u32,
+        seconds: u32,
+        octets: usize,
+    ) -> Self {
         let end = |namespace: &str, own: &str, other: &str| {
             Running::start(
                 namespace,
@@ -34,6 +50,7 @@ impl<'w> Stream<'w> {
                     &socket(other, port),
                     &rate.to_string(),
                     &seconds.to_string(),
+                    &octets.to_string(),
                 ],
                 &[],
                 &world.folder().join(format!("stream-{namespace}-{port}.json")),

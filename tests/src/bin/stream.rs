@@ -1,6 +1,6 @@
-//! One end of a numbered stream of packets: `stream OWN OTHER RATE SECONDS`.
+//! One end of a numbered stream of packets: `stream OWN OTHER RATE SECONDS OCTETS`.
 //!
-//! Sends `RATE * SECONDS` numbered datagrams to `OTHER` and counts those that come from there, on an ordinary kernel socket. Prints one
+//! Sends `RATE * SECONDS` numbered datagrams of `OCTETS` octets to `OTHER` and counts those that come from there, on an ordinary kernel socket. Prints one
 //! JSON object. Starts when the other end is heard (or heard of: both ends send hellos until they have an answer).
 
 #![expect(
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 const HELLO: u64 = u64::MAX;
 const LINGER: Duration = Duration::from_millis(1500);
-const PAYLOAD: usize = 64;
+/// The longest datagram.
+const MOST: usize = 65_507;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -21,6 +22,8 @@ fn main() {
     let other: SocketAddr = arguments[2].parse().expect("other address");
     let rate: u64 = arguments[3].parse().expect("packets a second");
     let seconds: u64 = arguments[4].parse().expect("seconds");
+    let octets: usize = arguments[5].parse().expect("octets");
+    let mut packet = vec![0; octets.clamp(size_of::<u64>(), MOST)];
     let socket = UdpSocket::bind(own).expect("bind");
     // The receiver must not be the one that loses packets.
     let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(16 << 20));
@@ -28,7 +31,7 @@ fn main() {
     socket.set_nonblocking(true).expect("non-blocking");
     let total = rate * seconds;
     let mut tally = Tally::new(total);
-    meet(&socket, &mut tally);
+    meet(&socket, &mut packet, &mut tally);
 
     let start = Instant::now();
     let mut sent = 0_u64;
@@ -36,7 +39,7 @@ fn main() {
         let due = (u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX) * rate / 1_000_000 + 1)
             .min(total);
         while sent < due {
-            match send(&socket, sent) {
+            match send(&socket, &mut packet, sent) {
                 Ok(()) => sent += 1,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) => panic!("send: {error}"),
@@ -63,6 +66,7 @@ fn main() {
 
 struct Tally {
     seen: Vec<bool>,
+    buffer: Vec<u8>,
     received: u64,
     duplicates: u64,
     hello: bool,
@@ -72,6 +76,7 @@ impl Tally {
     fn new(total: u64) -> Self {
         Self {
             seen: vec![false; usize::try_from(total).expect("size")],
+            buffer: vec![0; MOST],
             received: 0,
             duplicates: 0,
             hello: false,
@@ -80,11 +85,10 @@ impl Tally {
 
     /// Reads what waits in the socket; true if there was anything.
     fn drain(&mut self, socket: &UdpSocket) -> bool {
-        let mut buffer = [0_u8; 2048];
         let mut any = false;
-        while let Ok(length) = socket.recv(&mut buffer) {
+        while let Ok(length) = socket.recv(&mut self.buffer) {
             any = true;
-            let Some(number) = buffer[..length]
+            let Some(number) = self.buffer[..length]
                 .first_chunk::<8>()
                 .map(|bytes| u64::from_be_bytes(*bytes))
             else {
@@ -108,24 +112,23 @@ impl Tally {
     }
 }
 
-fn meet(socket: &UdpSocket, tally: &mut Tally) {
+fn meet(socket: &UdpSocket, packet: &mut [u8], tally: &mut Tally) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !tally.hello {
         assert!(
             Instant::now() < deadline,
             "the other end was not heard within 15 seconds"
         );
-        let _ = send(socket, HELLO);
+        let _ = send(socket, packet, HELLO);
         std::thread::sleep(Duration::from_millis(20));
         tally.drain(socket);
     }
     for _ in 0..3 {
-        let _ = send(socket, HELLO);
+        let _ = send(socket, packet, HELLO);
     }
 }
 
-fn send(socket: &UdpSocket, number: u64) -> std::io::Result<()> {
-    let mut packet = [0_u8; PAYLOAD];
+fn send(socket: &UdpSocket, packet: &mut [u8], number: u64) -> std::io::Result<()> {
     packet[..8].copy_from_slice(&number.to_be_bytes());
-    socket.send(&packet).map(drop)
+    socket.send(packet).map(drop)
 }
