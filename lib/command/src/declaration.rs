@@ -29,6 +29,7 @@ pub struct Command<T> {
     pub(crate) reset: Option<Setter>,
     pub(crate) show: Option<Shower>,
     pub(crate) enter: Option<Enter>,
+    pub(crate) missing_mode: Option<&'static [&'static str]>,
     object: std::marker::PhantomData<fn(&mut T)>,
 }
 
@@ -93,6 +94,7 @@ impl<T: Any> Command<T> {
             reset: None,
             show: None,
             enter: None,
+            missing_mode: None,
             object: std::marker::PhantomData,
         }
     }
@@ -104,6 +106,12 @@ impl<T: Any> Command<T> {
             None => vec![format!("!{words}")],
         };
         Self::new(marked.concat(), "")
+    }
+
+    /// A mode that this version does not have begins here; these commands of it lead on to further ones.
+    pub(crate) fn missing_mode(mut self, nested: &'static [&'static str]) -> Self {
+        self.missing_mode = Some(nested);
+        self
     }
 
     /// The syntax after `no`.

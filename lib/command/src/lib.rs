@@ -38,4 +38,4 @@ pub use kind::Kind;
 pub use lines::Lines;
 pub use pipe::{Filter, pipeline};
 pub use token::{MAX_LINE, MAX_TOKENS, Token, is_remark, quote, split_pipe, tokenize};
-pub use tree::{ModeBuilder, Outcome, Path, Tree};
+pub use tree::{Body, ModeBuilder, Outcome, Path, Tree};

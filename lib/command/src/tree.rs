@@ -1,10 +1,15 @@
 //! A tree of modes over a tree of objects: the configuration.
 
+mod body;
+mod builder;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use crate::declaration::{Command, Enter, Setter, Shower};
+pub use body::Body;
+
+use crate::declaration::{Enter, Setter, Shower};
 use crate::grammar::{Completion, Grammar, Suggestion};
 use crate::reference::ManualEntry;
 use crate::token::tokenize;
@@ -69,6 +74,8 @@ struct Declaration {
     reset: Option<Setter>,
     show: Option<Shower>,
     enter: Option<Enter>,
+    /// A mode of StarOS that is not supported begins here; these of its commands begin further ones.
+    missing_mode: Option<&'static [&'static str]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -456,58 +463,6 @@ impl<R: Any> Tree<R> {
             mode: &mut self.modes[index],
             object: PhantomData,
         }
-    }
-}
-
-impl<T: Any> ModeBuilder<'_, T> {
-    /// Adds a command. `show configuration` prints in the order of the declarations.
-    pub fn add(&mut self, command: Command<T>) -> &mut Self {
-        let index = self.mode.declarations.len();
-        let grammar = &mut self.mode.grammar;
-        grammar.add(&command.syntax, command.help, Rule::Set(index));
-        if let Some(no) = &command.no {
-            grammar.add(&format!("no {no}"), command.help, Rule::Unset(index));
-        }
-        if let Some(default) = &command.default {
-            grammar.add(&format!("default {default}"), command.help, Rule::Reset(index));
-        }
-        self.mode.declarations.push(Declaration {
-            set: command.set,
-            unset: command.unset,
-            reset: command.reset,
-            show: command.show,
-            enter: command.enter,
-        });
-        self
-    }
-
-    /// Lines that `show configuration` prints at this place, for settings that several commands share.
-    pub fn print(&mut self, show: impl Fn(&T, &mut Lines) + Send + Sync + 'static) -> &mut Self {
-        let command = Command::<T>::new("", "").show(show);
-        self.mode.declarations.push(Declaration {
-            set: None,
-            unset: None,
-            reset: None,
-            show: command.show,
-            enter: None,
-        });
-        self
-    }
-
-    /// Adds commands of StarOS that this version does not have.
-    pub fn unsupported(&mut self, commands: &[&str]) -> &mut Self {
-        for words in commands {
-            self.add(Command::unsupported(words));
-            self.add(Command::unsupported(&format!("no {words}")));
-            self.add(Command::unsupported(&format!("default {words}")));
-        }
-        self
-    }
-
-    /// Explains a keyword that several commands share.
-    pub fn explain(&mut self, word: &str, help: &str) -> &mut Self {
-        self.mode.grammar.explain(word, help);
-        self
     }
 }
 

@@ -10,6 +10,7 @@ mod findings;
 pub mod fuzz;
 pub mod model;
 pub mod reference;
+mod refused;
 mod secret;
 mod text;
 

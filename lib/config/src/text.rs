@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use command::{Error, Lines, Path, is_remark, split_pipe};
+use command::{Error, Lines, Outcome, Path, is_remark, split_pipe};
 
+use crate::refused::Refused;
 use crate::{Config, LOCAL, Sealer, tree};
 
 /// A configuration that was read, and what was wrong with the text.
@@ -93,8 +94,9 @@ impl Config {
 
 /// Reads a configuration file. As StarOS does, a bad line is reported and the rest is applied.
 ///
-/// A line that is indented deeper than the bad line before it belongs to it and is not tried. `#exit` and `exit` leave a mode, text after a
-/// pipe is ignored, and a context command outside any context is taken for one of context `local`, with a warning.
+/// Lines that belong to a bad line are not tried: those that are indented deeper and, where it would have led into a mode, all up to the
+/// `#exit` or `exit` of that mode. Text after a pipe is ignored. In a file that enters no context, a context command is taken for one of
+/// context `local`, with a warning.
 pub fn load(text: &str, sealer: &dyn Sealer) -> Loaded {
     let mut loader = Loader {
         loaded: Loaded {
@@ -103,6 +105,7 @@ pub fn load(text: &str, sealer: &dyn Sealer) -> Loaded {
             warnings: Vec::new(),
         },
         path: Path::default(),
+        in_contexts: false,
         refused: None,
         seal: &|plain| sealer.seal(plain.as_bytes()).map_err(|error| error.to_string()),
         dropped: 0,
@@ -148,16 +151,12 @@ pub fn check(text: &str, sealer: &dyn Sealer) -> Loaded {
 struct Loader<'a> {
     loaded: Loaded,
     path: Path,
-    /// The bad line whose deeper lines are skipped.
+    /// A context was entered: no line belongs to `local` without saying so.
+    in_contexts: bool,
+    /// The bad line whose mode is skipped.
     refused: Option<Refused>,
     seal: &'a dyn Fn(&str) -> Result<String, String>,
     dropped: usize,
-}
-
-struct Refused {
-    line: usize,
-    indentation: usize,
-    skipped: bool,
 }
 
 impl Loader<'_> {
@@ -165,48 +164,47 @@ impl Loader<'_> {
         let (line, _) = split_pipe(line);
         let content = line.trim();
         let indentation = line.len() - line.trim_start().len();
-        if content.eq_ignore_ascii_case("#exit") {
-            self.exit(indentation);
+        let with_hash = content.eq_ignore_ascii_case("#exit");
+        if with_hash || content.eq_ignore_ascii_case("exit") {
+            if self
+                .refused
+                .as_mut()
+                .is_some_and(|refused| refused.takes_exit(indentation, with_hash))
+            {
+                return;
+            }
+            self.refused = None;
+            self.path.leave();
             return;
         }
         if is_remark(line) {
             return;
         }
+        let begins = content.len() >= 4 && "configure".starts_with(&content.to_ascii_lowercase());
+        if begins || content.eq_ignore_ascii_case("end") {
+            self.refused = None;
+            self.path = Path::default();
+            return;
+        }
         if let Some(refused) = &mut self.refused {
-            if indentation > refused.indentation {
-                refused.skipped = true;
+            if refused.takes(indentation, line) {
                 let message = format!("not applied, because it belongs to line {}", refused.line);
                 self.report(number, None, message);
                 return;
             }
             self.refused = None;
         }
-        if content.len() >= 4 && "configure".starts_with(&content.to_ascii_lowercase()) {
-            self.path = Path::default();
-            return;
-        }
-        let result = tree().apply(&mut self.loaded.config, &mut self.path, line, self.seal);
-        if let Err(error) = result {
-            self.failed(number, indentation, line, error);
-        }
-    }
-
-    /// `#exit` closes the mode, unless it closes lines that were not applied.
-    fn exit(&mut self, indentation: usize) {
-        if let Some(refused) = self.refused.take() {
-            if indentation > refused.indentation {
-                self.refused = Some(refused);
-                return;
+        match tree().apply(&mut self.loaded.config, &mut self.path, line, self.seal) {
+            Ok(Outcome::Entered) if self.path.depth() == 1 => {
+                self.in_contexts |= self.path.lines().iter().any(|line| line.starts_with("context "));
             }
-            if indentation == refused.indentation && (refused.skipped || indentation > 0) {
-                return;
-            }
+            Ok(_) => {}
+            Err(error) => self.failed(number, indentation, line, error),
         }
-        self.path.leave();
     }
 
     fn failed(&mut self, number: usize, indentation: usize, line: &str, error: Error) {
-        if self.path.is_root() && self.applies_in_local(line) {
+        if !self.in_contexts && self.path.is_root() && self.applies_in_local(line) {
             let message = format!("taken for a command of context {LOCAL}");
             self.loaded.warnings.push(LineError {
                 line: number,
@@ -215,11 +213,8 @@ impl Loader<'_> {
             });
             return;
         }
-        self.refused = Some(Refused {
-            line: number,
-            indentation,
-            skipped: false,
-        });
+        let body = tree().body(&self.path, line);
+        self.refused = Some(Refused::new(number, indentation, body));
         self.report(number, error.column(), error.to_string());
     }
 

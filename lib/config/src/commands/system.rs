@@ -30,6 +30,7 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
             initial.location,
         ))
         .add(task_count())
+        .unsupported_modes(UNSUPPORTED_MODES)
         .unsupported(UNSUPPORTED);
 }
 
@@ -78,8 +79,8 @@ pub(super) fn declare_ports(tree: &mut Tree<Config>) {
     ))
     .add(bind())
     .explain("bind", "Binds to an interface")
+    .unsupported_modes(&[("!vlan", &[])])
     .unsupported(&[
-        "vlan",
         "medium",
         "flow-control",
         "ingress-mode",
@@ -188,26 +189,68 @@ fn port_id(args: &Args<'_>) -> Result<PortId, Error> {
     args.need("port")
 }
 
+/// Global commands of StarOS that later versions will have, and that lead to modes: with the commands of each that lead on to another.
+const UNSUPPORTED_MODES: &[(&str, &[&str])] = &[
+    (
+        "!active-charging !service",
+        &[
+            "charging-action",
+            "group-of-ruledefs",
+            "host-pool",
+            "port-map",
+            "rulebase",
+            "ruledef",
+            "rulebase-list",
+            "bandwidth-policy",
+            "edr-format",
+            "udr-format",
+        ],
+    ),
+    ("!apn-profile", &[]),
+    ("!apn-remap-table", &[]),
+    ("!call-control-profile", &[]),
+    ("!card", &[]),
+    ("!connectedapps", &[]),
+    ("!global-title-translation !address-map", &[]),
+    ("!hd !storage-policy", &[]),
+    ("!imei-profile", &[]),
+    ("!local-policy-service", &["actiondef", "eventbase", "ruledef"]),
+    (
+        "!lte-policy",
+        &["ho-restrict-list", "mme-paging", "subscriber-map", "tai-mgmt-db"],
+    ),
+    ("!network-service-entity", &[]),
+    ("!ntp", &[]),
+    ("!operator-policy", &[]),
+    ("!orbem", &[]),
+    ("!peer-profile", &[]),
+    ("!profile-id-qci-mapping !table", &[]),
+    ("!ps-network", &[]),
+    ("!quality-of-service-profile", &[]),
+    ("!ran-peer-map", &[]),
+    ("!rohc-profile", &[]),
+    ("!sgsn-global", &[]),
+    ("!ss7-routing-domain", &["asp", "peer-server"]),
+    ("!tacacs !mode", &[]),
+    ("!wsg-lookup", &[]),
+];
+
 /// Global commands of StarOS that later versions will have.
 const UNSUPPORTED: &[&str] = &[
     "aaa",
     "active-charging",
     "alarm",
-    "apn-profile",
-    "apn-remap-table",
     "arp",
     "autoconfirm",
     "autologout",
     "banner",
     "boot",
     "ca-crl",
-    "card",
     "cdr-multi-mode",
     "cli",
     "clock",
     "cmp",
     "congestion-control",
-    "connectedapps",
     "content-filtering",
     "crash",
     "crypto blacklist",
@@ -226,28 +269,16 @@ const UNSUPPORTED: &[&str] = &[
     "link-aggregation",
     "local-policy",
     "local-user",
-    "lte-policy",
     "mediation-device",
     "network-overload-protection",
-    "network-service-entity",
-    "ntp",
-    "operator-policy",
     "ocsp",
-    "orbem",
     "pac-standby",
-    "peer-profile",
     "profile-id-qci-mapping",
-    "ps-network",
     "qos",
-    "quality-of-service-profile",
-    "ran-peer-map",
     "require",
     "reveal",
-    "rohc-profile",
     "session",
     "slm",
-    "sgsn-global",
-    "ss7-routing-domain",
     "ssh",
     "statistics-backup",
     "support",
@@ -261,5 +292,4 @@ const UNSUPPORTED: &[&str] = &[
     "traffic-optimization",
     "upgrade",
     "url-blacklisting",
-    "wsg-lookup",
 ];
