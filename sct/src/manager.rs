@@ -94,9 +94,11 @@ impl Manager {
     fn reveal(&mut self, request: &RevealSecret) -> Revealed {
         let revealed = self.secrets.reveal(request);
         if !revealed.failure.is_empty()
-            && let Some(place) = self.running.place_of(&request.sealed)
+            && let Some(secret) = self.running.secret(&request.sealed)
         {
-            emit(&SecretUnreadable { place: &place });
+            emit(&SecretUnreadable {
+                place: &secret.place(),
+            });
         }
         revealed
     }

@@ -2,7 +2,9 @@
 
 use bus::messages::sct::{Configure, Configured};
 use command::{Outcome, Path};
-use config::{Config, LineError, Loaded};
+use config::{Config, LineError, Loaded, PlacedSecret};
+
+use telemetry::events::{SecretUnreadable, emit};
 
 use crate::secrets::Secrets;
 
@@ -27,10 +29,15 @@ impl Running {
     /// Reads a whole file; what cannot be applied is reported, the rest counts.
     pub(crate) fn load(text: &str, secrets: &Secrets) -> (Self, Vec<LineError>) {
         let Loaded {
-            config,
+            mut config,
             errors,
             warnings,
         } = config::load(text, secrets);
+        for secret in secrets.adopt(&mut config) {
+            emit(&SecretUnreadable {
+                place: &secret.place(),
+            });
+        }
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -98,22 +105,11 @@ impl Running {
         self.text.get_or_insert_with(|| self.config.to_text()).clone()
     }
 
-    /// The line with this sealed secret and the lines it stands under, without the secret.
-    pub(crate) fn place_of(&mut self, sealed: &str) -> Option<String> {
-        let indent = |line: &str| line.len() - line.trim_start().len();
-        let text = self.text();
-        let lines: Vec<&str> = text.lines().collect();
-        let at = lines.iter().position(|line| line.contains(sealed))?;
-        let mut place = vec![lines.get(at)?.trim().replace(sealed, "...")];
-        let mut depth = indent(lines.get(at)?);
-        for line in lines.get(..at)?.iter().rev() {
-            if indent(line) < depth && depth > 0 {
-                depth = indent(line);
-                place.push(line.trim().to_owned());
-            }
-        }
-        place.reverse();
-        Some(place.join(" / "))
+    /// Where this sealed secret stands.
+    pub(crate) fn secret(&mut self, sealed: &str) -> Option<PlacedSecret> {
+        config::placed_secrets(&self.text())
+            .into_iter()
+            .find(|secret| secret.sealed == sealed)
     }
 
     fn apply(&mut self, path: &mut Path, line: &str, secrets: &Secrets) -> Result<Outcome, command::Error> {
@@ -125,5 +121,70 @@ impl Running {
             self.text = None;
         }
         Ok(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto::MasterKey;
+
+    use super::*;
+
+    /// Those of one node, as a new process has them.
+    fn secrets() -> Secrets {
+        Secrets::new(MasterKey::from_bytes(&[7; MasterKey::LEN]).unwrap())
+    }
+
+    /// Types lines at the top; each must be accepted.
+    fn type_in(running: &mut Running, secrets: &Secrets, lines: &[&str]) {
+        let mut path = Vec::new();
+        for line in lines {
+            let request = Configure {
+                path: path.clone(),
+                line: (*line).to_owned(),
+                ..Configure::default()
+            };
+            let answer = running.configure(&request, secrets);
+            assert_eq!(answer.failure, "", "{line}");
+            path = answer.path;
+        }
+    }
+
+    #[test]
+    fn a_secret_entered_again_is_the_same() {
+        let (mut running, secrets) = (Running::new(), secrets());
+        let lines = [
+            "snmp community public",
+            "snmp community private read-write",
+            "context c",
+            "radius server 10.0.0.1 key x",
+            "crypto template t",
+            "authentication local pre-shared-key key x",
+        ];
+        type_in(&mut running, &secrets, &lines);
+        let before = (running.version, running.text());
+        type_in(&mut running, &secrets, &lines[1..]);
+        type_in(&mut running, &secrets, &["snmp community private read-write"]);
+        assert_eq!((running.version, running.text()), before);
+        type_in(&mut running, &secrets, &["no snmp community public"]);
+        assert_eq!(running.config.snmp.communities.len(), 1);
+        assert!(running.config.snmp.communities[0].read_write);
+    }
+
+    /// In a later life too, and when an older version wrote the same secret twice.
+    #[test]
+    fn secrets_that_were_saved_are_known_again() {
+        let forms = [secrets(), secrets()].map(|secrets| secrets.seal_text("public").unwrap());
+        assert_ne!(forms[0], forms[1]);
+        let text = format!(
+            "snmp community encrypted name {}\nsnmp community encrypted name {}\n",
+            forms[0], forms[1]
+        );
+        let secrets = secrets();
+        let (mut running, bad) = Running::load(&text, &secrets);
+        assert_eq!(bad, []);
+        assert_eq!(running.config.snmp.communities.len(), 1);
+        type_in(&mut running, &secrets, &["no snmp community public"]);
+        assert_eq!(running.config.snmp.communities, []);
     }
 }

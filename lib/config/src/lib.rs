@@ -18,5 +18,5 @@ pub use commands::tree;
 pub use exec::{Answer, Exec};
 pub use findings::Finding;
 pub use model::*;
-pub use secret::{SealError, Sealer, SecretText};
+pub use secret::{PlacedSecret, SealError, Sealer, SecretText, is_sealed, placed_secrets};
 pub use text::{LineError, Loaded, MAX_TEXT, check, load};

@@ -3,7 +3,7 @@
 use command::{Args, Command, Error, Keyword, ModeBuilder, Tree, lens};
 
 use super::network::ContextMode;
-use super::{absent, find_or_make, mode, remove, secret, secret_syntax};
+use super::{absent, find_or_make, mode, put, remove, secret, secret_syntax};
 use crate::{
     AaaGroup, Config, Context, DEFAULT_AAA_GROUP, DEFAULT_ACCOUNTING_PORT, DEFAULT_RADIUS_OUTSTANDING,
     DEFAULT_RADIUS_PORT, DEFAULT_RADIUS_PRIORITY, RadiusAlgorithm, RadiusPolicy, RadiusServer,
@@ -216,11 +216,8 @@ fn server<T: 'static>(side: Side, group: fn(&mut T) -> &mut AaaGroup) -> Command
             max_outstanding: args.get("max")?.unwrap_or(DEFAULT_RADIUS_OUTSTANDING),
         };
         let servers = side.servers_mut(group(object));
-        servers.retain(|other| (other.address, other.port) != (server.address, server.port));
-        if servers.len() == MAX_SERVERS {
-            return Err(args.refuse("address", format!("there are {MAX_SERVERS} servers already")));
-        }
-        servers.push(server);
+        put(servers, server, MAX_SERVERS, |one, other| (one.address, one.port) == (other.address, other.port))
+            .map_err(|message| args.refuse("address", message))?;
         servers.sort_by_key(|server| server.priority);
         Ok(())
     })

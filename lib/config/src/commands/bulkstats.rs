@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use command::{Args, Command, Error, Lines, ModeBuilder, Tree, lens, quote};
 
-use super::{absent, mode, secret, secret_syntax};
+use super::{absent, mode, put, secret, secret_syntax};
 use crate::{Bulkstats, BulkstatsFile, BulkstatsReceiver, Config, SYSTEM_SCHEMA, TransferMechanism};
 
 pub(super) fn declare(tree: &mut Tree<Config>) {
@@ -221,13 +221,8 @@ fn receiver<T: 'static>(file: fn(&mut T) -> &mut BulkstatsFile) -> Command<T> {
             primary: args.has("primary"),
             mechanism,
         };
-        let receivers = &mut file(object).receivers;
-        receivers.retain(|other| other.address != receiver.address);
-        if receivers.len() == MAX_RECEIVERS {
-            return Err(args.refuse("address", format!("the file has {MAX_RECEIVERS} receivers already")));
-        }
-        receivers.push(receiver);
-        Ok(())
+        put(&mut file(object).receivers, receiver, MAX_RECEIVERS, |one, other| one.address == other.address)
+            .map_err(|message| args.refuse("address", message))
     })
     .unset(move |object, args| {
         let address: IpAddr = args.need("address")?;

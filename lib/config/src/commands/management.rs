@@ -3,7 +3,7 @@
 use command::{Command, Keyword, Tree, lens, quote};
 
 use super::network::ContextMode;
-use super::{absent, remove, secret, secret_syntax};
+use super::{absent, put, remove, secret, secret_syntax};
 use crate::{
     Administrator, Config, Context, DEFAULT_SNMP_PORT, DEFAULT_SYSLOG_PORT, DEFAULT_TRAP_PORT, LogLevel,
     Privilege, SnmpCommunity, SnmpTarget, SnmpVersion, SyslogServer,
@@ -138,9 +138,10 @@ fn syslog() -> Command<Context> {
             port: args.get("port")?.unwrap_or(DEFAULT_SYSLOG_PORT),
             local: local.unwrap_or(DEFAULT_LOCAL),
         };
-        context.syslog.retain(|other| (other.address, other.port) != (server.address, server.port));
-        context.syslog.push(server);
-        Ok(())
+        put(&mut context.syslog, server, MAX_SYSLOG_SERVERS, |one, other| {
+            (one.address, one.port) == (other.address, other.port)
+        })
+        .map_err(|message| args.refuse("address", message))
     })
     .unset(|context, args| {
         let (address, port): (std::net::IpAddr, Option<u16>) = (args.need("address")?, args.get("port")?);
@@ -164,6 +165,8 @@ fn syslog() -> Command<Context> {
 
 /// Syslog facility when nothing is configured.
 const DEFAULT_LOCAL: u8 = 7;
+/// Most syslog servers of a context.
+const MAX_SYSLOG_SERVERS: usize = 16;
 /// Most SNMP communities.
 const MAX_COMMUNITIES: usize = 32;
 
@@ -175,22 +178,22 @@ fn community() -> Command<Config> {
     )
     .no("snmp community {all'Every community' | encrypted name <community:sealed> | <community:secret(31)>}")
     .set(|config, args| {
-        if config.snmp.communities.len() == MAX_COMMUNITIES {
-            return Err(args.refuse("community", format!("there are {MAX_COMMUNITIES} communities already")));
-        }
-        let name = secret(args, "community")?;
-        config.snmp.communities.retain(|other| other.name != name);
-        config.snmp.communities.push(SnmpCommunity {
-            name,
+        let community = SnmpCommunity {
+            name: secret(args, "community")?,
             read_write: args.has("read-write"),
-        });
-        Ok(())
+        };
+        put(&mut config.snmp.communities, community, MAX_COMMUNITIES, |one, other| one.name == other.name)
+            .map_err(|message| args.refuse("community", message))
     })
     .unset(|config, args| {
         let sealed = args.text("community");
         let before = config.snmp.communities.len();
         config.snmp.communities.retain(|community| sealed.is_some_and(|sealed| community.name.sealed() != sealed));
-        if config.snmp.communities.len() == before { Err(absent(args, "community")) } else { Ok(()) }
+        if config.snmp.communities.len() == before && !args.has("all") {
+            // Without the word itself: it is a secret, and sealed by now.
+            return Err(args.refuse("community", "there is no such community"));
+        }
+        Ok(())
     })
     .show(|config, out| {
         for community in &config.snmp.communities {

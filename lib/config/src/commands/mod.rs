@@ -102,6 +102,17 @@ fn remove<V>(
     }
 }
 
+/// Puts an entry where the same one stands already, otherwise at the end, so that a command entered again changes nothing.
+fn put<V>(list: &mut Vec<V>, entry: V, max: usize, same: impl Fn(&V, &V) -> bool) -> Result<(), String> {
+    let full = list.len() >= max;
+    match list.iter_mut().find(|other| same(other, &entry)) {
+        Some(place) => *place = entry,
+        None if full => return Err(format!("there are {max} already")),
+        None => list.push(entry),
+    }
+    Ok(())
+}
+
 /// Finds or makes the entry that the parameter `name` names, and returns its key.
 fn find_or_make<V: Default>(
     map: &mut std::collections::BTreeMap<String, V>,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::network::ContextMode;
 use super::pki::identity;
-use super::{absent, find_or_make, mode, optional_secret, remove};
+use super::{absent, find_or_make, mode, optional_secret, put, remove};
 use crate::{
     Config, Context, CookieChallenge, CryptoTemplate, DontFragment, EapMode, EapProfile, IdType, Keepalive,
     MaxChildSa, Nai, NatKeepalive, Natt, OverloadAction, PeerNetwork,
@@ -426,12 +426,8 @@ fn peer_network() -> Command<CryptoTemplate> {
             network: peer_prefix(args)?,
             secret: optional_secret(args, "key"),
         };
-        template.peer_networks.retain(|other| other.network != peer.network);
-        if template.peer_networks.len() == MAX_PEER_NETWORKS {
-            return Err(Error::refused(format!("there are {MAX_PEER_NETWORKS} peer networks already")));
-        }
-        template.peer_networks.push(peer);
-        Ok(())
+        put(&mut template.peer_networks, peer, MAX_PEER_NETWORKS, |one, other| one.network == other.network)
+            .map_err(Error::refused)
     })
     .unset(|template, args| {
         let network = peer_prefix(args)?;
