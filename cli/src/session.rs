@@ -55,14 +55,14 @@ impl Session {
             .ok()
             .flatten()
             .map_or_else(|| "operator".to_owned(), |user| user.name);
+        let (level, number) = meet_sct(&bus, &user).await?;
         let mut session = Self {
             run_dir: run_dir.to_owned(),
             tasks: Tasks::new(bus.clone(), user.clone()),
             bus,
             user,
-            // Who may open the bus directory owns the node; an account of the configuration can only take rights away.
-            level: Privilege::Administrator,
-            number: 0,
+            level,
+            number,
             hostname: "starward".to_owned(),
             context: LOCAL.to_owned(),
             configuration: None,
@@ -70,24 +70,10 @@ impl Session {
             timestamps: false,
             ended: false,
         };
-        session.meet_sct().await;
+        if let Ok(config) = Configuration::running(&session.bus, DEADLINE).await {
+            session.hostname = config.system.hostname;
+        }
         Ok(session)
-    }
-
-    async fn meet_sct(&mut self) {
-        let sct = Address::only(Facility::Sct);
-        let request = OpenSession {
-            user: self.user.clone(),
-            tty: crate::terminal::name().unwrap_or_default(),
-            pid: std::process::id(),
-        };
-        if let Ok(answer) = self.bus.request(sct, &request, DEADLINE).await {
-            self.number = answer.session;
-            self.level = Privilege::from_keyword(&answer.level).unwrap_or(self.level);
-        }
-        if let Ok(config) = Configuration::running(&self.bus, DEADLINE).await {
-            self.hostname = config.system.hostname;
-        }
     }
 
     /// Takes leave of the node.
@@ -255,6 +241,22 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What this user may do, and the number of the session. Nobody has rights that `sct` did not give.
+async fn meet_sct(bus: &Bus, user: &str) -> Result<(Privilege, u32), String> {
+    let request = OpenSession {
+        user: user.to_owned(),
+        tty: crate::terminal::name().unwrap_or_default(),
+        pid: std::process::id(),
+    };
+    let answer = bus
+        .request(Address::only(Facility::Sct), &request, DEADLINE)
+        .await
+        .map_err(|error| format!("sct does not say what {user} may do: {error}"))?;
+    let level =
+        Privilege::from_keyword(&answer.level).ok_or_else(|| format!("{user} may not use this node"))?;
+    Ok((level, answer.session))
 }
 
 /// Why a line failed.

@@ -127,6 +127,25 @@ fn pages_and_pipes() {
     shell.expect("| grep -i IMAGE\r\n  Image Version");
 }
 
+#[test]
+fn without_an_answer_of_sct_nobody_has_rights() {
+    let folder = std::env::temp_dir().join(format!("starward-shell-alone-{}", std::process::id()));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder.join("bus"))
+        .unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["the_shell_itself", "--exact", "--ignored", "--nocapture"])
+        .env(RUN_DIR, &folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Failure: sct does not say what"), "{said}");
+}
+
 /// A shell on a pseudo terminal; taken down when dropped.
 struct Terminal {
     shell: Child,

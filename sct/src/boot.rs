@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use telemetry::events::{ConfigurationLineRefused, emit};
 
+use crate::access::Access;
 use crate::error::Error;
 use crate::files;
 use crate::secrets::Secrets;
@@ -31,7 +32,7 @@ impl Places {
     ///
     /// # Errors
     /// The boot file cannot be read.
-    pub(crate) fn load(&self, lives: u32, secrets: &Secrets) -> Result<Running, Error> {
+    pub(crate) fn load(&self, lives: u32, secrets: &Secrets, access: &Access) -> Result<Running, Error> {
         let file = if lives > 0 && self.running.exists() {
             &self.running
         } else {
@@ -46,7 +47,7 @@ impl Places {
                 reason: &error.message,
             });
         }
-        for finding in running.config.findings() {
+        for finding in running.findings(access) {
             tracing::warn!("{}: {}", file.display(), finding.message);
         }
         Ok(running)

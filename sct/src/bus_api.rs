@@ -6,7 +6,7 @@ use bus::messages::sct::{
     SessionOpened,
 };
 use bus::{Incoming, dispatch};
-use config::{LOCAL, Privilege};
+use config::Privilege;
 use telemetry::events::{ConfigurationSaved, ConfigurationUpdate, emit};
 
 use crate::files;
@@ -23,7 +23,7 @@ impl Manager {
             }),
             Configure => |request, responder| {
                 let before = self.running.version;
-                let configured = self.running.configure(&request, &self.secrets);
+                let configured = self.running.configure(&request, &self.secrets, &self.access);
                 if self.running.version != before {
                     let line = self.running.loggable(&request);
                     emit(&ConfigurationUpdate { user: &request.user, line: &line });
@@ -44,6 +44,16 @@ impl Manager {
     }
 
     fn save(&mut self, request: &SaveConfig) -> Saved {
+        if let Err(error) = self.access.check(
+            &self.running.config,
+            &request.user,
+            Privilege::ConfigAdministrator,
+        ) {
+            return Saved {
+                failure: error.to_string(),
+                file: String::new(),
+            };
+        }
         let place = if request.url.is_empty() {
             Ok(self.places.boot.clone())
         } else {
@@ -70,22 +80,8 @@ impl Manager {
         }
     }
 
-    /// The level of an account of context local. Without any account everybody who may reach the bus may do everything: the run directory
-    /// keeps others out.
     fn open_session(&mut self, request: OpenSession) -> SessionOpened {
-        let accounts = self
-            .running
-            .config
-            .contexts
-            .get(LOCAL)
-            .map(|context| &context.administrators);
-        let level = match accounts {
-            Some(accounts) if !accounts.is_empty() => {
-                accounts.get(&request.user).map(|account| account.level)
-            }
-            _ => Some(Privilege::Administrator),
-        };
-        let level = level.map(|level| level.to_string()).unwrap_or_default();
+        let level = self.access.level(&self.running.config, &request.user).to_string();
         SessionOpened {
             session: self.sessions.open(request, &level),
             level,

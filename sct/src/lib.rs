@@ -10,6 +10,7 @@
 //! One thread. The running configuration is in memory; what survives the process is the last one applied, kept in the run directory after each
 //! change, and what survives the node is what was saved. Plain secrets exist only while a line is applied and while a link asks for one.
 
+mod access;
 mod boot;
 mod bus_api;
 mod error;

@@ -9,6 +9,7 @@ use bus::{Bus, Server};
 use task::{Shutdown, Sit, Task};
 use telemetry::events::{SecretUnreadable, emit};
 
+use crate::access::Access;
 use crate::boot::Places;
 use crate::error::Error;
 use crate::secrets::Secrets;
@@ -29,6 +30,7 @@ pub(crate) struct Manager {
     /// Directory of the counter pages of all tasks.
     pub(crate) pages: PathBuf,
     pub(crate) places: Places,
+    pub(crate) access: Access,
     pub(crate) secrets: Secrets,
     pub(crate) running: Running,
     pub(crate) sessions: Sessions,
@@ -39,7 +41,8 @@ impl Manager {
     pub(crate) fn start(task: Task) -> Result<Self, Error> {
         let secrets = Secrets::open(&task.state_dir)?;
         let places = Places::new(&task.run_dir, task.boot_config);
-        let mut running = places.load(task.lives, &secrets)?;
+        let access = Access::of(&task.run_dir);
+        let mut running = places.load(task.lives, &secrets, &access)?;
         // Versions grow over the lives of this process, so that nobody takes an old one for a new one.
         running.version += u64::from(task.lives) << 32;
         places.keep(&mut running);
@@ -52,6 +55,7 @@ impl Manager {
             state_dir: task.state_dir,
             pages: task.run_dir.join("counters"),
             places,
+            access,
             secrets,
             running,
             sessions: Sessions::default(),

@@ -18,6 +18,10 @@ use crate::manager::Manager;
 pub(crate) fn execute(manager: &mut Manager, execute: &Execute) -> Result<String, String> {
     let unknown = || format!("sct does not answer '{}'", execute.command);
     let exec = Exec::from_id(&execute.command).ok_or_else(unknown)?;
+    manager
+        .access
+        .check(&manager.running.config, &execute.user, exec.privilege())
+        .map_err(|error| error.to_string())?;
     let value = |name: &str| {
         execute
             .parameters
@@ -73,7 +77,7 @@ fn configuration(manager: &mut Manager, context: Option<&str>, bulkstats: bool) 
 }
 
 fn errors(manager: &Manager) -> String {
-    let findings = manager.running.config.findings();
+    let findings = manager.running.findings(&manager.access);
     let banner = "#".repeat(90);
     let mut text = format!("{banner}\n{:^90}\n{banner}\n", "Displaying configuration errors");
     for finding in &findings {

@@ -2,10 +2,11 @@
 
 use bus::messages::sct::{Configure, Configured};
 use command::{Outcome, Path};
-use config::{Config, LineError, Loaded, PlacedSecret};
+use config::{Config, Finding, LineError, Loaded, PlacedSecret, Privilege};
 
 use telemetry::events::{SecretUnreadable, emit};
 
+use crate::access::Access;
 use crate::secrets::Secrets;
 
 /// The running configuration and its version.
@@ -50,26 +51,40 @@ impl Running {
         )
     }
 
+    /// Everything that does not fit together, here too what only this node can tell.
+    pub(crate) fn findings(&self, access: &Access) -> Vec<Finding> {
+        let mut findings = self.config.findings();
+        findings.extend(access.findings(&self.config));
+        findings
+    }
+
     /// Applies one line of a shell.
-    pub(crate) fn configure(&mut self, request: &Configure, secrets: &Secrets) -> Configured {
+    pub(crate) fn configure(
+        &mut self,
+        request: &Configure,
+        secrets: &Secrets,
+        access: &Access,
+    ) -> Configured {
         let failed = |error: command::Error| Configured {
             failure: error.to_string(),
             column: error.column().and_then(|column| u32::try_from(column).ok()),
             path: request.path.clone(),
             ..Configured::default()
         };
+        if let Err(error) = access.check(&self.config, &request.user, Privilege::ConfigAdministrator) {
+            return failed(error);
+        }
         let mut path = match config::tree().path(&self.config, &request.path) {
             Ok(path) => path,
             Err(error) => return failed(error),
         };
-        let before = self.config.findings();
-        match self.apply(&mut path, &request.line, secrets) {
+        let before = self.findings(access);
+        match self.apply(&mut path, request, secrets, access) {
             Ok(outcome) => Configured {
                 path: path.lines(),
                 ended: outcome == Outcome::Ended,
                 warnings: self
-                    .config
-                    .findings()
+                    .findings(access)
                     .into_iter()
                     .filter(|finding| !before.contains(finding))
                     .map(|finding| finding.message)
@@ -112,11 +127,22 @@ impl Running {
             .find(|secret| secret.sealed == sealed)
     }
 
-    fn apply(&mut self, path: &mut Path, line: &str, secrets: &Secrets) -> Result<Outcome, command::Error> {
+    fn apply(
+        &mut self,
+        path: &mut Path,
+        request: &Configure,
+        secrets: &Secrets,
+        access: &Access,
+    ) -> Result<Outcome, command::Error> {
         let before = self.config.clone();
-        let outcome =
-            config::tree().apply(&mut self.config, path, line, &|plain| secrets.seal_text(plain))?;
+        let outcome = config::tree().apply(&mut self.config, path, &request.line, &|plain| {
+            secrets.seal_text(plain)
+        })?;
         if self.config != before {
+            if let Err(error) = access.check_change(&before, &self.config, &request.user) {
+                self.config = before;
+                return Err(error);
+            }
             self.version += 1;
             self.text = None;
         }
@@ -144,7 +170,7 @@ mod tests {
                 line: (*line).to_owned(),
                 ..Configure::default()
             };
-            let answer = running.configure(&request, secrets);
+            let answer = running.configure(&request, secrets, &Access::of(std::path::Path::new("/")));
             assert_eq!(answer.failure, "", "{line}");
             path = answer.path;
         }

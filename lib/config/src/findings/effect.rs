@@ -1,6 +1,6 @@
 //! Settings that are kept and printed, but that nothing in this version acts on. Whoever gives one its effect removes it here.
 
-use crate::{Config, Context, CryptoTemplate, TaskCount};
+use crate::{Config, Context, CryptoTemplate, LOCAL, TaskCount};
 
 use super::{Findings, Scope};
 
@@ -20,7 +20,19 @@ pub(super) fn missing(config: &Config, findings: &mut Findings) {
     }
     for (name, context) in config.contexts_by_id() {
         let mut scope = findings.scope(format!("context {name}"));
+        accounts(name, context, &mut scope);
         context_settings(context, &mut scope);
+    }
+}
+
+/// Accounts are looked for in context `local`.
+fn accounts(name: &str, context: &Context, findings: &mut Scope<'_>) {
+    for (user, account) in context.administrators.iter().filter(|_| name != LOCAL) {
+        let mut scope = findings.scope(format!("{} {user}", account.level));
+        scope.here(
+            false,
+            &format!("an account has an effect in context {LOCAL} only"),
+        );
     }
 }
 

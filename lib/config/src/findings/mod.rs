@@ -22,6 +22,17 @@ pub struct Finding {
     pub message: String,
 }
 
+impl Finding {
+    /// A finding about the object that these commands lead to, which the message need not name.
+    pub fn new(is_error: bool, subject: Vec<String>, message: &str) -> Self {
+        Self {
+            is_error,
+            message: format!("{}: {message}", subject.join(", ")),
+            subject,
+        }
+    }
+}
+
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
@@ -425,10 +436,6 @@ impl Scope<'_> {
     }
 
     fn here(&mut self, is_error: bool, message: &str) {
-        self.list.push(Finding {
-            is_error,
-            subject: self.path.clone(),
-            message: format!("{}: {message}", self.path.join(", ")),
-        });
+        self.list.push(Finding::new(is_error, self.path.clone(), message));
     }
 }
