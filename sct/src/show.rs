@@ -2,6 +2,7 @@
 
 mod template;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bus::messages::common::Execute;
@@ -47,8 +48,8 @@ pub(crate) fn execute(manager: &mut Manager, execute: &Execute) -> Result<String
         Exec::ShowCryptoIpsecTransformSet | Exec::ShowIpsecTransformSet => {
             template::ipsec_sets(context()?, value("set"))
         }
-        Exec::ShowIpAccessList => access_lists(&context()?.ipv4_access_lists, value("list")),
-        Exec::ShowIpv6AccessList => access_lists(&context()?.ipv6_access_lists, value("list")),
+        Exec::ShowIpAccessList => access_lists(&context()?.ipv4_access_lists, value("list"), false),
+        Exec::ShowIpv6AccessList => access_lists(&context()?.ipv6_access_lists, value("list"), true),
         Exec::ShowWsgService => services(manager, value("name"))?,
         _ => return Err(unknown()),
     })
@@ -154,7 +155,7 @@ fn logging(manager: &Manager) -> String {
     text
 }
 
-fn access_lists(lists: &std::collections::BTreeMap<String, AccessList>, wanted: Option<&str>) -> String {
+fn access_lists(lists: &BTreeMap<String, AccessList>, wanted: Option<&str>, ipv6: bool) -> String {
     let mut text = String::new();
     for (name, list) in lists
         .iter()
@@ -162,7 +163,7 @@ fn access_lists(lists: &std::collections::BTreeMap<String, AccessList>, wanted: 
     {
         let _ = writeln!(text, "Access list {name}: {} rule(s)", list.rules.len());
         for rule in &list.rules {
-            let _ = writeln!(text, "  {} {:?}", rule.action, rule.protocol);
+            let _ = writeln!(text, "  {}", rule.to_line(ipv6));
         }
     }
     text
@@ -217,4 +218,47 @@ fn service_block(text: &mut String, context_name: &str, name: &str, service: &Ws
     };
     line("Duplicate session detection", duplicates.to_owned());
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use config::Config;
+
+    use super::*;
+
+    /// The context `isp` with these lines.
+    fn context(lines: &str) -> Context {
+        let mut config = Config::parse(&format!("context isp\n{lines}\n")).unwrap();
+        config.contexts.remove("isp").unwrap()
+    }
+
+    #[test]
+    fn rules_are_shown_as_they_are_configured() {
+        let rules = ["permit tcp any host 10.0.0.1 eq 22", "deny log ip any any"];
+        let context = context(&format!("ip access-list a\n{}", rules.join("\n")));
+        assert_eq!(
+            access_lists(&context.ipv4_access_lists, None, false),
+            format!("Access list a: 2 rule(s)\n  {}\n  {}\n", rules[0], rules[1])
+        );
+        let rule = "permit icmpv6 any fd00::/48";
+        let context = self::context(&format!("ipv6 access-list a\n{rule}"));
+        let shown = access_lists(&context.ipv6_access_lists, Some("a"), true);
+        assert!(shown.contains(&format!("  {rule}\n")), "{shown}");
+    }
+
+    #[test]
+    fn transform_sets_are_laid_out_as_in_the_reference() {
+        let context = context("ipsec transform-set tselsa\nesn");
+        assert_eq!(
+            template::ipsec_sets(&context, Some("tselsa")),
+            "IKEv2 IPsec Transform-Set tselsa :
+  Cipher      : aes-cbc-128
+  HMAC        : sha1-96
+  DH Group    : none
+  Encaps Mode : TUNNEL
+  ESN         : Enabled
+
+"
+        );
+    }
 }

@@ -43,15 +43,23 @@ pub(super) fn ipsec_sets(context: &Context, wanted: Option<&str>) -> String {
         .iter()
         .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name))
     {
-        let _ = writeln!(text, "Transform Set: {name}");
-        ipsec_set(&mut text, set, "  ");
+        let _ = writeln!(text, "IKEv2 IPsec Transform-Set {name} :");
+        let lines = [
+            ("Cipher", set.encryption.to_string()),
+            ("HMAC", set.hmac.to_string()),
+            ("DH Group", group(set)),
+            ("Encaps Mode", "TUNNEL".to_owned()),
+            ("ESN", enabled(set.esn).to_owned()),
+        ];
+        for (label, value) in lines {
+            let _ = writeln!(text, "  {label:<11} : {value}");
+        }
         text.push('\n');
     }
     text
 }
 
 fn block(text: &mut String, context: &Context, name: &str, template: &CryptoTemplate) {
-    let enabled = |on: bool| if on { "Enabled" } else { "Disabled" };
     let not_configured = || "<not configured>".to_owned();
     let complete = !template.payloads.is_empty()
         && template
@@ -137,7 +145,7 @@ fn block(text: &mut String, context: &Context, name: &str, template: &CryptoTemp
     for ((name, payload), number) in template.payloads.iter().zip(1..) {
         let _ = writeln!(
             text,
-            "IPSec SA Payload {number}/{count} ({})\n  Name: {name}",
+            "IPSec SA Payload {number}/{count} ({})\n  Name : {name}",
             payload.family
         );
         payload_block(text, context, payload);
@@ -197,17 +205,14 @@ fn authentication(text: &mut String, context: &Context, template: &CryptoTemplat
 }
 
 fn payload_block(text: &mut String, context: &Context, payload: &Payload) {
-    let tsr = if payload.tsr.is_empty() {
-        "any".to_owned()
-    } else {
-        payload
-            .tsr
-            .iter()
-            .map(|range| format!("{}-{}", range.start, range.end))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let _ = writeln!(text, "  Payload Local: {tsr}\n  Payload Remote: {}", payload.tsi);
+    text.push_str("  Payload Local\n");
+    if payload.tsr.is_empty() {
+        text.push_str("    Address Range any\n");
+    }
+    for range in &payload.tsr {
+        let _ = writeln!(text, "    Address Range {}-{}", range.start, range.end);
+    }
+    let _ = writeln!(text, "  Payload Remote\n    Address Range {}", payload.tsi);
     let count = payload.transform_sets.len();
     for (set, number) in payload.transform_sets.iter().zip(1..) {
         let _ = writeln!(
@@ -247,13 +252,15 @@ fn ipsec_set(text: &mut String, set: &IpsecTransformSet, indent: &str) {
     let _ = writeln!(text, "{indent}Protocol: esp");
     let _ = writeln!(text, "{indent}Encryption Cipher: {}", set.encryption);
     let _ = writeln!(text, "{indent}Hashed Message Authentication Code: {}", set.hmac);
-    let group = set
-        .group
-        .map_or_else(|| "none".to_owned(), |group| group.to_string());
-    let _ = writeln!(text, "{indent}Diffie-Hellman Group: {group}");
-    let _ = writeln!(
-        text,
-        "{indent}Extended Sequence Numbers: {}",
-        if set.esn { "Enabled" } else { "Disabled" }
-    );
+    let _ = writeln!(text, "{indent}Diffie-Hellman Group: {}", group(set));
+    let _ = writeln!(text, "{indent}ESN : {}", enabled(set.esn));
+}
+
+fn group(set: &IpsecTransformSet) -> String {
+    set.group
+        .map_or_else(|| "none".to_owned(), |group| group.to_string())
+}
+
+fn enabled(on: bool) -> &'static str {
+    if on { "Enabled" } else { "Disabled" }
 }
