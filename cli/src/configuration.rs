@@ -61,7 +61,7 @@ impl Configuration {
     }
 
     pub(crate) fn complete(&self, line: &str) -> Completion {
-        config::tree().complete(&self.path, line)
+        config::tree().complete(&self.config, &self.path, line)
     }
 
     /// Has a line applied.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bus::messages::sct::{CloseSession, OpenSession, SaveConfig};
 use bus::{Address, Bus, Facility};
 use command::{Args, Completion, Keyword as _, Suggestion};
-use config::{Answer, Exec, LOCAL, Privilege};
+use config::{Answer, Config, Exec, LOCAL, Privilege};
 
 use crate::configuration::Configuration;
 use crate::local;
@@ -28,7 +28,8 @@ pub(crate) struct Session {
     level: Privilege,
     /// Number of this session at `sct`; 0 if it is not listed.
     number: u32,
-    hostname: String,
+    /// The configuration as it was when this shell looked last, for the prompt and for completion.
+    config: Config,
     context: String,
     /// In configuration mode.
     configuration: Option<Configuration>,
@@ -63,17 +64,46 @@ impl Session {
             user,
             level,
             number,
-            hostname: "starward".to_owned(),
+            config: Config::default(),
             context: LOCAL.to_owned(),
             configuration: None,
             pages: Pages::default(),
             timestamps: false,
             ended: false,
         };
-        if let Ok(config) = Configuration::running(&session.bus, DEADLINE).await {
-            session.hostname = config.system.hostname;
-        }
+        session.look().await;
         Ok(session)
+    }
+
+    /// Looks at the running configuration.
+    async fn look(&mut self) {
+        if let Ok(config) = Configuration::running(&self.bus, DEADLINE).await {
+            self.config = config;
+        }
+    }
+
+    /// Whatever a command names must exist.
+    async fn check_names(&mut self, exec: Exec, args: &Args<'_>) -> Result<(), Failure> {
+        let named: Vec<_> = args
+            .values()
+            .filter_map(|(parameter, name)| Some((exec.object(parameter)?, name)))
+            .collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        self.look().await;
+        for (object, name) in named {
+            let there = object.names(&self.config, &self.context);
+            if !there.iter().any(|other| other == name) {
+                let place = match object.belongs_to_context() {
+                    true => format!(" in context {}", self.context),
+                    false => String::new(),
+                };
+                let message = format!("there is no {} {name}{place}", object.command());
+                return Err(Failure::sentence(message));
+            }
+        }
+        Ok(())
     }
 
     /// Takes leave of the node.
@@ -93,7 +123,11 @@ impl Session {
         match &self.configuration {
             Some(configuration) => {
                 let context = configuration.context().unwrap_or(&self.context);
-                format!("[{context}]{}({})# ", self.hostname, configuration.prompt())
+                format!(
+                    "[{context}]{}({})# ",
+                    self.config.system.hostname,
+                    configuration.prompt()
+                )
             }
             None => {
                 let sign = if self.level >= Privilege::ConfigAdministrator {
@@ -101,7 +135,7 @@ impl Session {
                 } else {
                     '>'
                 };
-                format!("[{}]{}{sign} ", self.context, self.hostname)
+                format!("[{}]{}{sign} ", self.context, self.config.system.hostname)
             }
         }
     }
@@ -123,7 +157,15 @@ impl Session {
     pub(crate) fn complete(&self, line: &str) -> Completion {
         match &self.configuration {
             Some(configuration) => configuration.complete(line),
-            None => Exec::grammar().complete(line),
+            None => {
+                let mut completion = Exec::grammar().complete(line);
+                for (exec, parameter) in Exec::grammar().parameters(line) {
+                    if let Some(object) = exec.object(parameter) {
+                        completion.add(line, object.names(&self.config, &self.context));
+                    }
+                }
+                completion
+            }
         }
     }
 
@@ -171,8 +213,8 @@ impl Session {
         };
         if stays {
             self.configuration = Some(configuration);
-        } else if let Ok(config) = Configuration::running(&self.bus, DEADLINE).await {
-            self.hostname = config.system.hostname;
+        } else {
+            self.look().await;
         }
         result.map(drop)
     }
@@ -180,6 +222,7 @@ impl Session {
     async fn exec(&mut self, line: &str, output: &mut Output) -> Result<(), Failure> {
         let (words, filters) = command::pipeline(line)?;
         let (exec, args) = Exec::parse(words, self.level)?;
+        self.check_names(exec, &args).await?;
         output.filter(filters);
         if self.timestamps && !matches!(exec, Exec::Exit | Exec::Configure | Exec::Config) {
             output.line(&local::clock(false));
@@ -222,16 +265,7 @@ impl Session {
                 output.line(&format!("Configuration saved to {}", saved.file));
             }
             Exec::EnterContext => {
-                let name = args.text("name").unwrap_or_default();
-                let config = Configuration::running(&self.bus, DEADLINE).await?;
-                let Some(found) = config
-                    .contexts
-                    .keys()
-                    .find(|context| context.eq_ignore_ascii_case(name))
-                else {
-                    return Err(Failure::sentence(format!("context '{name}' does not exist")));
-                };
-                self.context.clone_from(found);
+                self.context = args.need("name")?;
             }
             Exec::TerminalLength => self.pages.length = args.need("lines")?,
             Exec::TerminalWidth => self.pages.width = args.need("columns")?,

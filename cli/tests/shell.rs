@@ -57,6 +57,22 @@ fn tab_completes_what_is_unique() {
 }
 
 #[test]
+fn objects_are_completed_and_must_exist() {
+    let mut shell = Terminal::start("objects");
+    shell.type_in("configure\rcontext isp\rcrypto template enodeb\rexit\rcrypto template en\t\r");
+    shell.expect("(crf-crypto-enodeb-ikev2-tunnel)# ");
+    shell.expect("(crf-crypto-enodeb-ikev2-tunnel)# ");
+    shell.type_in("end\rcontext i\t\r");
+    shell.expect("[isp]gw# ");
+    shell.type_in("show crypto template tag nope\r");
+    shell.expect("Failure: there is no crypto template nope in context isp");
+    shell.type_in("show wsg-service all nope\r");
+    shell.expect("Failure: there is no wsg-service nope");
+    shell.type_in("context nope\r");
+    shell.expect("Failure: there is no context nope");
+}
+
+#[test]
 fn modes_have_their_prompts_and_the_context_is_shown() {
     let mut shell = Terminal::start("modes");
     shell.type_in("conf\r");

@@ -1,5 +1,7 @@
 //! A set of commands, and the matching of lines against it.
 
+mod named;
+
 use std::collections::BTreeMap;
 
 use crate::args::Args;
@@ -47,12 +49,23 @@ pub struct Suggestion {
 pub struct Completion {
     /// Offset in the line of the word to complete.
     pub start: usize,
-    /// The keywords that fit, sorted.
+    /// The keywords and names that fit, sorted.
     pub words: Vec<String>,
 }
 
 /// What `?` shows where the line may end.
 pub const END_OF_LINE: &str = "<cr>";
+
+impl Completion {
+    /// Adds names that fit the word to complete.
+    pub fn add(&mut self, line: &str, names: impl IntoIterator<Item = String>) {
+        let partial = line.get(self.start..).unwrap_or_default();
+        let fitting = names.into_iter().filter(|name| name.starts_with(partial));
+        self.words.extend(fitting);
+        self.words.sort();
+        self.words.dedup();
+    }
+}
 
 impl<A> Default for Grammar<A> {
     fn default() -> Self {
@@ -219,17 +232,24 @@ impl<A> Grammar<A> {
         Completion { start, words }
     }
 
-    /// The commands whose keywords a line begins with, whatever is wrong with the rest of it, and how many keywords these are. Those that
-    /// know most of the line, and of them those that it names in full.
-    pub(crate) fn named(&self, tokens: &[Token]) -> Option<(usize, Vec<&A>)> {
-        let scores: Vec<((usize, usize), &A)> = self
-            .entries
-            .iter()
-            .filter_map(|entry| Some((keywords_of(&entry.node, tokens)?, &entry.action)))
-            .collect();
-        let best = scores.iter().map(|(score, _)| *score).max()?;
-        let named = scores.into_iter().filter(|(score, _)| *score == best);
-        Some((best.0, named.map(|(_, action)| action).collect()))
+    /// The parameters that the last word of a line can be: the command of each and its name. Nothing fits a line that is already wrong.
+    pub fn parameters(&self, line: &str) -> Vec<(&A, &str)> {
+        let Ok((before, _, _)) = split_partial(line) else {
+            return Vec::new();
+        };
+        let threads = self.run(&before).unwrap_or_default();
+        let mut found = Vec::new();
+        for thread in &threads {
+            let Some(entry) = self.entries.get(thread.entry) else {
+                continue;
+            };
+            for (leaf, _) in thread.state.next().leaves {
+                if let Leaf::Parameter(parameter) = leaf {
+                    found.push((&entry.action, parameter.name.as_str()));
+                }
+            }
+        }
+        found
     }
 
     pub(crate) fn entries(&self) -> &[Entry<A>] {
@@ -408,35 +428,6 @@ impl<A> Grammar<A> {
         };
         help.unwrap_or_default().to_owned()
     }
-}
-
-/// With how many keywords of a command the words begin, and how many of them are written in full; `None` when they do not name the command.
-fn keywords_of(node: &Node, tokens: &[Token]) -> Option<(usize, usize)> {
-    let mut state = State(vec![Frame::Node(node)]);
-    let (mut words, mut in_full) = (0, 0);
-    for token in tokens.iter().take_while(|token| !token.quoted) {
-        let keywords = || {
-            state
-                .next()
-                .leaves
-                .into_iter()
-                .filter_map(|(leaf, rest)| match leaf {
-                    Leaf::Word(word) => Some((word, rest)),
-                    Leaf::Parameter(_) => None,
-                })
-        };
-        let exact = keywords().find(|(word, _)| word.text.eq_ignore_ascii_case(&token.text));
-        in_full += usize::from(exact.is_some());
-        let abbreviated = || {
-            keywords().find(|(word, _)| word.class != Class::Hidden && abbreviates(&word.text, &token.text))
-        };
-        let Some((_, rest)) = exact.or_else(abbreviated) else {
-            break;
-        };
-        state = rest;
-        words += 1;
-    }
-    (words > 0 && state.is_end_or_value()).then_some((words, in_full))
 }
 
 fn distinct_words(moves: &[&Move<'_, '_>]) -> Vec<String> {

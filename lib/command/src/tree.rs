@@ -2,18 +2,21 @@
 
 mod body;
 mod builder;
+mod path;
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 pub use body::Body;
+pub use path::Path;
 
 use crate::declaration::{Enter, Setter, Shower};
 use crate::grammar::{Completion, Grammar, Suggestion};
 use crate::reference::ManualEntry;
 use crate::token::tokenize;
 use crate::{Args, Error, Lines};
+use path::Step;
 
 /// The modes of a configuration of type `R`, each with its commands.
 pub struct Tree<R> {
@@ -21,22 +24,6 @@ pub struct Tree<R> {
     names: BTreeMap<&'static str, usize>,
     defects: Vec<String>,
     root: PhantomData<fn(&mut R)>,
-}
-
-/// A place in the tree: the commands that lead there, and the objects they named. The root is the empty path.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Path {
-    steps: Vec<Step>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
-    /// Mode the command belongs to, and which of its declarations it is.
-    from: usize,
-    declaration: usize,
-    mode: usize,
-    key: String,
-    line: String,
 }
 
 /// What a line did.
@@ -233,15 +220,28 @@ impl<R: Any> Tree<R> {
         self.mode_at(path, path.steps.len())?.grammar.help(line)
     }
 
-    /// The answer to the Tab key at `path`.
-    pub fn complete(&self, path: &Path, line: &str) -> Completion {
-        match self.mode_at(path, path.steps.len()) {
-            Ok(mode) => mode.grammar.complete(line),
-            Err(_) => Completion {
+    /// The answer to the Tab key at `path`: keywords, and where a mode is entered or removed the objects there are.
+    pub fn complete(&self, root: &R, path: &Path, line: &str) -> Completion {
+        let Ok(mode) = self.mode_at(path, path.steps.len()) else {
+            return Completion {
                 start: line.len(),
                 words: Vec::new(),
-            },
+            };
+        };
+        let mut completion = mode.grammar.complete(line);
+        let Some(object) = self.object(root, path) else {
+            return completion;
+        };
+        for (rule, _) in mode.grammar.parameters(line) {
+            let (Rule::Set(index) | Rule::Unset(index) | Rule::Reset(index)) = rule else {
+                continue;
+            };
+            let declaration = mode.declarations.get(*index);
+            if let Some(enter) = declaration.and_then(|declaration| declaration.enter.as_ref()) {
+                completion.add(line, (enter.list)(object).into_iter().map(|(key, _)| key));
+            }
         }
+        completion
     }
 
     /// Does the line hold a plain secret? Lines that do belong in no history.
@@ -463,33 +463,6 @@ impl<R: Any> Tree<R> {
             mode: &mut self.modes[index],
             object: PhantomData,
         }
-    }
-}
-
-impl Path {
-    /// Is this the root?
-    pub fn is_root(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    /// How many modes deep.
-    pub fn depth(&self) -> usize {
-        self.steps.len()
-    }
-
-    /// The commands that lead here, outermost first.
-    pub fn lines(&self) -> Vec<String> {
-        self.steps.iter().map(|step| step.line.clone()).collect()
-    }
-
-    /// The keys of the objects on the way, outermost first.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().map(|step| step.key.as_str())
-    }
-
-    /// One mode up; `false` at the root.
-    pub fn leave(&mut self) -> bool {
-        self.steps.pop().is_some()
     }
 }
 

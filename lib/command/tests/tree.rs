@@ -250,7 +250,7 @@ fn help_and_secrets_follow_the_mode() {
             "default", "detect", "end", "exit", "key", "mode", "mtu", "no", "rule"
         ]
     );
-    assert_eq!(tree.complete(&path, "de").words, ["default", "detect"]);
+    assert_eq!(tree.complete(&root, &path, "de").words, ["default", "detect"]);
     assert!(tree.has_plain_secret(&path, "key abc"));
     assert!(!tree.has_plain_secret(&path, "key encrypted abc"));
     let manual = command::reference::tree(&tree);

@@ -116,7 +116,7 @@ exec! {
     ShowIpv6AccessList, "show ipv6 access-list", "[<list:name(47)'Access list name'>]":
         One("sct"), Inspector, "Shows the IPv6 access lists of this context";
     ShowPortTable, "show port table": Every("vpnmgr"), Inspector, "Shows the ports";
-    ShowWsgService, "show wsg-service", "{all'Every service' | name'One service' <name:name(63)'Service name'>}":
+    ShowWsgService, "show wsg-service", "{all'Every service' [<name:name(63)'Only this one'>] | name'One service' <name:name(63)'Service name'>}":
         One("sct"), Operator, "Shows wsg-services";
     ShowWsgServiceStatistics, "show wsg-service statistics", "[all'Every service' | name'One service' <name:name(63)'Service name'>]":
         Every("sessmgr"), Operator, "Shows counters of wsg-services";
