@@ -76,6 +76,13 @@ impl Secrets {
         unreadable
     }
 
+    /// The secrets that this key does not open.
+    pub(crate) fn unreadable(&self, config: &Config) -> Vec<PlacedSecret> {
+        let mut secrets = config.secrets();
+        secrets.retain(|secret| self.key.open(&secret.sealed).is_err());
+        secrets
+    }
+
     /// The form this secret has already, otherwise the new one.
     fn remember(&self, plain: &[u8], new: impl FnOnce() -> String) -> String {
         let digest = hash::sha256(&[b"starward secret identity", self.key.as_bytes(), plain]);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bus::messages::common::Execute;
-use config::{AccessList, Context, Exec, WsgService};
+use config::{AccessList, Context, Exec, Finding, Section, WsgService};
 use telemetry::Reader;
 use telemetry::time::{Civil, Zone};
 
@@ -35,7 +35,10 @@ pub(crate) fn execute(manager: &mut Manager, execute: &Execute) -> Result<String
         Exec::ShowConfiguration => {
             return configuration(manager, value("context"), value("bulkstats").is_some());
         }
-        Exec::ShowConfigurationErrors => errors(manager),
+        Exec::ShowConfigurationErrors => {
+            let findings = manager.running.all_findings(&manager.access, &manager.secrets);
+            errors(&findings, value("verbose").is_some())
+        }
         Exec::ShowBoot => format!(
             "boot system priority 1 \\\n    config {}\n",
             manager.places.boot.display()
@@ -77,14 +80,30 @@ fn configuration(manager: &mut Manager, context: Option<&str>, bulkstats: bool) 
     }
 }
 
-fn errors(manager: &Manager) -> String {
-    let findings = manager.running.findings(&manager.access);
+/// Findings by section; those without any only when everything is wanted, or when there is nothing else to show.
+fn errors(findings: &[Finding], verbose: bool) -> String {
     let banner = "#".repeat(90);
-    let mut text = format!("{banner}\n{:^90}\n{banner}\n", "Displaying configuration errors");
-    for finding in &findings {
-        let _ = writeln!(text, "{}", finding.message);
+    let mut text = String::new();
+    for section in Section::ALL {
+        let of_section: Vec<&Finding> = findings
+            .iter()
+            .filter(|finding| finding.section() == *section)
+            .collect();
+        if of_section.is_empty() && !verbose && !findings.is_empty() {
+            continue;
+        }
+        let title = format!("Displaying {} system errors", section.title);
+        let _ = writeln!(text, "{banner}\n{}\n{banner}", format!("{title:^90}").trim_end());
+        for finding in &of_section {
+            let _ = writeln!(text, "{:<7} : {}", finding.severity(), finding.message);
+        }
+        let errors = of_section.iter().filter(|finding| finding.is_error).count();
+        let _ = writeln!(
+            text,
+            "Total {errors} error(s) in this section !\nTotal {} warning(s) in this section!\n",
+            of_section.len() - errors
+        );
     }
-    let _ = writeln!(text, "Total {} finding(s) in this section!", findings.len());
     text
 }
 
@@ -244,6 +263,30 @@ mod tests {
         let context = self::context(&format!("ipv6 access-list a\n{rule}"));
         let shown = access_lists(&context.ipv6_access_lists, Some("a"), true);
         assert!(shown.contains(&format!("  {rule}\n")), "{shown}");
+    }
+
+    #[test]
+    fn findings_are_shown_by_section_with_their_severity() {
+        let finding = |is_error, message| Finding::new(is_error, vec!["wsg-service s".to_owned()], message);
+        let findings = [finding(true, "no"), finding(false, "hardly")];
+        let shown = errors(&findings, false);
+        assert!(
+            shown.contains("Displaying wsg-service system errors\n####"),
+            "{shown}"
+        );
+        assert!(
+            shown.ends_with(
+                "####\nerror   : wsg-service s: no\nwarning : wsg-service s: hardly\n\
+                 Total 1 error(s) in this section !\nTotal 1 warning(s) in this section!\n\n"
+            ),
+            "{shown}"
+        );
+        assert_eq!(shown.matches("Displaying").count(), 1);
+        assert_eq!(
+            errors(&findings, true).matches("Displaying").count(),
+            Section::ALL.len()
+        );
+        assert!(errors(&[], false).contains("Total 0 error(s) in this section !"));
     }
 
     #[test]

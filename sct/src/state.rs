@@ -58,6 +58,13 @@ impl Running {
         findings
     }
 
+    /// Like [`Running::findings`], with the secrets that cannot be opened here.
+    pub(crate) fn all_findings(&self, access: &Access, secrets: &Secrets) -> Vec<Finding> {
+        let mut findings = self.findings(access);
+        findings.extend(secrets.unreadable(&self.config).into_iter().map(unreadable));
+        findings
+    }
+
     /// Applies one line of a shell.
     pub(crate) fn configure(
         &mut self,
@@ -79,6 +86,7 @@ impl Running {
             Err(error) => return failed(error),
         };
         let before = self.findings(access);
+        let version = self.version;
         match self.apply(&mut path, request, secrets, access) {
             Ok(outcome) => Configured {
                 path: path.lines(),
@@ -87,6 +95,7 @@ impl Running {
                     .findings(access)
                     .into_iter()
                     .filter(|finding| !before.contains(finding))
+                    .chain(self.unreadable_in(&request.line, version, secrets))
                     .map(|finding| finding.message)
                     .collect(),
                 version: self.version,
@@ -120,6 +129,16 @@ impl Running {
         self.text.get_or_insert_with(|| self.config.to_text()).clone()
     }
 
+    /// The secret of a line that was just applied, if it was sealed elsewhere.
+    fn unreadable_in(&self, line: &str, version: u64, secrets: &Secrets) -> Vec<Finding> {
+        if version == self.version || !line.contains("encrypted") {
+            return Vec::new();
+        }
+        let mut found = secrets.unreadable(&self.config);
+        found.retain(|secret| line.contains(&secret.sealed));
+        found.into_iter().map(unreadable).collect()
+    }
+
     /// Where this sealed secret stands.
     pub(crate) fn secret(&mut self, sealed: &str) -> Option<PlacedSecret> {
         config::placed_secrets(&self.text())
@@ -148,6 +167,15 @@ impl Running {
         }
         Ok(outcome)
     }
+}
+
+fn unreadable(secret: PlacedSecret) -> Finding {
+    let subject = secret.modes.into_iter().chain([secret.line]).collect();
+    Finding::new(
+        true,
+        subject,
+        "the master key of this node does not open this secret: enter it in the clear",
+    )
 }
 
 #[cfg(test)]
@@ -212,5 +240,34 @@ mod tests {
         assert_eq!(running.config.snmp.communities.len(), 1);
         type_in(&mut running, &secrets, &["no snmp community public"]);
         assert_eq!(running.config.snmp.communities, []);
+    }
+
+    #[test]
+    fn secrets_of_another_node_are_found() {
+        let other = Secrets::new(MasterKey::from_bytes(&[9; MasterKey::LEN]).unwrap());
+        let text = format!(
+            "context c\ncrypto template t\nauthentication local pre-shared-key encrypted key {}\n",
+            other.seal_text("x").unwrap()
+        );
+        let secrets = secrets();
+        let access = Access::of(std::path::Path::new("/"));
+        let (mut running, bad) = Running::load(&text, &secrets);
+        assert_eq!(bad, []);
+        let message = "context c, crypto template t ikev2-dynamic, authentication local pre-shared-key encrypted key ...: the master key of \
+                       this node does not open this secret: enter it in the clear";
+        let told = |findings: &[Finding]| findings.iter().any(|finding| finding.message == message);
+        assert!(told(&running.all_findings(&access, &secrets)));
+        let mine = secrets.seal_text("x").unwrap();
+        let mut request = Configure {
+            path: vec!["context c".to_owned(), "crypto template t".to_owned()],
+            line: format!("authentication local pre-shared-key encrypted key {mine}"),
+            ..Configure::default()
+        };
+        let warnings = running.configure(&request, &secrets, &access).warnings;
+        assert!(!warnings.iter().any(|warning| warning == message));
+        assert!(!told(&running.all_findings(&access, &secrets)));
+        request.line = text.lines().last().unwrap().to_owned();
+        let warnings = running.configure(&request, &secrets, &access).warnings;
+        assert!(warnings.iter().any(|warning| warning == message), "{warnings:?}");
     }
 }

@@ -80,7 +80,7 @@ exec! {
     ShowConfiguration, "show configuration",
         "[context'One context' <context:name(79)'Context name'> | bulkstats'Bulk statistics']":
         One("sct"), Operator, "Shows the running configuration";
-    ShowConfigurationErrors, "show configuration errors": One("sct"), Operator, "Shows what is inconsistent in the running configuration";
+    ShowConfigurationErrors, "show configuration errors", "[verbose'Sections without findings, too']": One("sct"), Operator, "Shows what is inconsistent in the running configuration";
     ShowBoot, "show boot": One("sct"), Operator, "Shows the boot configuration file";
     ShowAdministrators, "show administrators": One("sct"), Operator, "Shows the accounts of the shell";
     ShowLogging, "show logging": One("sct"), Operator, "Shows the log filters and servers";

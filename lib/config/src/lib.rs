@@ -4,6 +4,7 @@
 //! reported, the rest applied), [`Config::to_text`] prints the canonical text, which [`Config::parse`] reads back; that text is what managers
 //! get from `sct`. [`Config::findings`] says what does not fit together.
 
+mod check;
 mod commands;
 pub mod exec;
 mod findings;
@@ -15,10 +16,11 @@ mod refused;
 mod secret;
 mod text;
 
+pub use check::{Checked, check};
 pub use commands::tree;
 pub use exec::{Answer, Exec};
-pub use findings::Finding;
+pub use findings::{Finding, Section};
 pub use model::*;
 pub use objects::Object;
 pub use secret::{PlacedSecret, SealError, Sealer, SecretText, is_sealed, placed_secrets};
-pub use text::{LineError, Loaded, MAX_TEXT, check, load};
+pub use text::{LineError, Loaded, MAX_TEXT, load};

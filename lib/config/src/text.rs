@@ -134,20 +134,6 @@ pub fn load(text: &str, sealer: &dyn Sealer) -> Loaded {
     loader.loaded
 }
 
-/// Reads a configuration file and says what is wrong with it: in `errors` the bad lines, in `warnings` also what does not fit together.
-pub fn check(text: &str, sealer: &dyn Sealer) -> Loaded {
-    let mut loaded = load(text, sealer);
-    for finding in loaded.config.findings() {
-        loaded.warnings.push(LineError {
-            line: line_of(text, &finding.subject),
-            column: None,
-            message: finding.message,
-        });
-    }
-    loaded.warnings.sort_by_key(|warning| warning.line);
-    loaded
-}
-
 struct Loader<'a> {
     loaded: Loaded,
     path: Path,
@@ -259,24 +245,4 @@ impl Sealer for NoSealer {
     fn seal(&self, _: &[u8]) -> Result<String, crate::SealError> {
         Err(crate::SealError("a plain secret cannot be read here".to_owned()))
     }
-}
-
-/// The line that leads to an object (`context isp`, `wsg-service enb`, outermost first), each word looked for after the one before; 1 when
-/// there is none.
-fn line_of(text: &str, subject: &[String]) -> usize {
-    let mut found = 0;
-    for wanted in subject {
-        let wanted: Vec<&str> = wanted.split_whitespace().collect();
-        let begins = |line: &str| {
-            let mut words = line.split_whitespace();
-            wanted
-                .iter()
-                .all(|wanted| words.next().is_some_and(|word| word.eq_ignore_ascii_case(wanted)))
-        };
-        match text.lines().skip(found).position(begins) {
-            Some(more) => found = found.saturating_add(more).saturating_add(1),
-            None => break,
-        }
-    }
-    found.max(1)
 }

@@ -407,17 +407,16 @@ bind interface ran isp
 #exit
 end
 ",
-        &Visible,
     );
     assert_eq!(checked.errors, []);
     let found = |line: usize, part: &str| {
         assert!(
             checked
-                .warnings
+                .findings
                 .iter()
-                .any(|warning| warning.line == line && warning.message.contains(part)),
+                .any(|(found, finding)| *found == line && finding.message.contains(part)),
             "{line} {part}: {:#?}",
-            checked.warnings
+            checked.findings
         );
     };
     found(3, "encryption aes-128-gcm-128 needs hmac none");
@@ -429,4 +428,34 @@ end
     found(10, "10.0.0.1 is not an address of an interface");
     found(14, "it has no device");
     found(14, "interface ran does not exist in context isp");
+}
+
+#[test]
+fn the_form_of_sealed_secrets_is_checked() {
+    let key = crypto::MasterKey::generate(&mut crypto::SystemRandom);
+    let good = key.seal(b"x").unwrap();
+    let checked = check(&format!(
+        "context c
+crypto template t
+authentication local pre-shared-key encrypted key {good}
+authentication remote pre-shared-key encrypted key +B1short
+snmp community plain
+"
+    ));
+    assert_eq!(checked.errors, []);
+    assert_eq!(checked.sealed, 2);
+    let wrong: Vec<_> = checked
+        .findings
+        .iter()
+        .filter(|(_, finding)| finding.message.contains("not a sealed secret"))
+        .map(|(line, finding)| (*line, finding.is_error, finding.message.as_str()))
+        .collect();
+    assert_eq!(
+        wrong,
+        [(
+            4,
+            true,
+            "context c, crypto template t ikev2-dynamic, authentication remote pre-shared-key encrypted key ...: this is not a sealed secret"
+        )]
+    );
 }

@@ -1,10 +1,13 @@
 //! What does not fit together in a configuration: references that lead nowhere, settings that exclude each other.
 
 mod effect;
+mod section;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+
+pub use section::Section;
 
 use crate::{
     Config, Context, CryptoTemplate, DEFAULT_AAA_GROUP, DeploymentMode, Encryption, Group, Hmac,
@@ -23,6 +26,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// `error` or `warning`.
+    pub fn severity(&self) -> &'static str {
+        if self.is_error { "error" } else { "warning" }
+    }
+
     /// A finding about the object that these commands lead to, which the message need not name.
     pub fn new(is_error: bool, subject: Vec<String>, message: &str) -> Self {
         Self {
