@@ -1,5 +1,6 @@
 //! Configuration mode: lines go to `sct`, help comes from the table.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bus::messages::sct::{Configure, GetConfig};
@@ -14,6 +15,8 @@ pub(crate) struct Configuration {
     /// The configuration as it was when the mode was entered last: it gives help its context.
     config: Config,
     path: Path,
+    /// What was told already, or was there before.
+    told: HashSet<String>,
 }
 
 /// What became of a line.
@@ -27,8 +30,14 @@ pub(crate) struct Applied {
 impl Configuration {
     /// Enters configuration mode.
     pub(crate) async fn enter(bus: &Bus, deadline: Duration) -> Result<Self, Failure> {
+        let config = Self::running(bus, deadline).await?;
         Ok(Self {
-            config: Self::running(bus, deadline).await?,
+            told: config
+                .findings()
+                .into_iter()
+                .map(|finding| finding.message)
+                .collect(),
+            config,
             path: Path::default(),
         })
     }
@@ -64,6 +73,24 @@ impl Configuration {
         config::tree().complete(&self.config, &self.path, line)
     }
 
+    /// What does not fit together in the modes that were left.
+    fn about_the_left(&mut self, before: &[String], after: &[String]) -> Vec<String> {
+        let common = before
+            .iter()
+            .zip(after)
+            .take_while(|(one, other)| one == other)
+            .count();
+        let Some(left) = before.get(..=common) else {
+            return Vec::new();
+        };
+        let findings = self.config.findings().into_iter();
+        findings
+            .filter(|finding| finding.is_below(left))
+            .map(|finding| finding.message)
+            .filter(|message| self.told.insert(message.clone()))
+            .collect()
+    }
+
     /// Has a line applied.
     pub(crate) async fn apply(
         &mut self,
@@ -85,13 +112,16 @@ impl Configuration {
             let column = answer.column.and_then(|column| usize::try_from(column).ok());
             return Err(Failure::At(answer.failure, column));
         }
+        let mut warnings = answer.warnings;
+        self.told.extend(warnings.iter().cloned());
         if answer.path != request.path {
             self.config = Self::running(bus, deadline).await?;
             self.path = config::tree().path(&self.config, &answer.path)?;
+            warnings.extend(self.about_the_left(&request.path, &answer.path));
         }
         Ok(Applied {
             ended: answer.ended,
-            warnings: answer.warnings,
+            warnings,
         })
     }
 }

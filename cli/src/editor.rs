@@ -66,7 +66,13 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
                     clippy::await_holding_refcell_ref,
                     reason = "one thread, and the editor is not reading"
                 )]
-                runtime.block_on(async { session.borrow_mut().run(&line).await });
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = async { session.borrow_mut().run(&line).await } => {}
+                        // Ctrl-C ends the command and not the shell.
+                        _ = tokio::signal::ctrl_c() => println!(),
+                    }
+                });
                 if session.borrow().ended() {
                     break ExitCode::SUCCESS;
                 }

@@ -175,8 +175,8 @@ impl Session {
             return true;
         }
         let mut output = Output::new(&self.pages);
-        let result = match self.configuration.take() {
-            Some(configuration) => self.configure(configuration, line, &mut output).await,
+        let result = match self.configuration {
+            Some(_) => self.configure(line, &mut output).await,
             None => self.exec(line, &mut output).await,
         };
         output.finish();
@@ -187,36 +187,25 @@ impl Session {
         true
     }
 
-    async fn configure(
-        &mut self,
-        mut configuration: Configuration,
-        line: &str,
-        output: &mut Output,
-    ) -> Result<(), Failure> {
+    /// A line of configuration mode. Whoever interrupts it stays there.
+    async fn configure(&mut self, line: &str, output: &mut Output) -> Result<(), Failure> {
         let word = line.split_whitespace().next().unwrap_or_default();
+        let Some(configuration) = &mut self.configuration else {
+            return Ok(());
+        };
         // `show` is understood everywhere, as operators are used to.
         if word.len() >= 2 && "show".starts_with(&word.to_ascii_lowercase()) {
-            let result = self.exec(line, output).await;
-            self.configuration = Some(configuration);
-            return result;
+            return self.exec(line, output).await;
         }
-        let result = configuration.apply(&self.bus, &self.user, line, DEADLINE).await;
-        let stays = match &result {
-            Ok(applied) => {
-                applied
-                    .warnings
-                    .iter()
-                    .for_each(|warning| output.line(&format!("Warning: {warning}")));
-                !applied.ended
-            }
-            Err(_) => true,
-        };
-        if stays {
-            self.configuration = Some(configuration);
-        } else {
+        let applied = configuration.apply(&self.bus, &self.user, line, DEADLINE).await?;
+        for warning in &applied.warnings {
+            output.line(&format!("Warning: {warning}"));
+        }
+        if applied.ended {
+            self.configuration = None;
             self.look().await;
         }
-        result.map(drop)
+        Ok(())
     }
 
     async fn exec(&mut self, line: &str, output: &mut Output) -> Result<(), Failure> {

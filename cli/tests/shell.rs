@@ -73,6 +73,48 @@ fn objects_are_completed_and_must_exist() {
 }
 
 #[test]
+fn what_is_unfinished_is_told_when_the_mode_is_left() {
+    let mut shell = Terminal::start("unfinished");
+    shell.type_in("configure\rcontext isp\rikev2-ikesa transform-set i\rwsg-service s\r");
+    shell.expect("Warning: context isp, ikev2-ikesa transform-set i: group 2 is weak");
+    shell.expect("(config-wsg-service)# ");
+    shell.type_in("duplicate-session-detection\r");
+    shell.expect("\r\n");
+    shell.expect("(config-wsg-service)# ");
+    assert!(!shell.raw.contains("not bound"), "{}", shell.raw);
+    shell.type_in("exit\r");
+    shell.expect("Warning: context isp, wsg-service s: it is not bound");
+    // Once is enough.
+    shell.type_in("end\r");
+    shell.expect("[local]gw# ");
+    assert_eq!(shell.raw.matches("not bound").count(), 1, "{}", shell.raw);
+}
+
+#[test]
+fn an_interrupt_ends_the_command_and_not_the_shell() {
+    let mut shell = Terminal::start("interrupt");
+    // Nobody answers this one, so that it waits.
+    shell.type_in("show task table\r");
+    shell.expect("show task table\r\n");
+    let begin = Instant::now();
+    let process = nix::unistd::Pid::from_raw(i32::try_from(shell.shell.id()).unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
+    shell.expect("[local]gw# ");
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "the command was waited for"
+    );
+    shell.type_in("configure\r");
+    shell.expect("[local]gw(config)# ");
+    shell.type_in("show task table\r");
+    shell.expect("show task table\r\n");
+    std::thread::sleep(Duration::from_millis(300));
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
+    shell.expect("[local]gw(config)# ");
+}
+
+#[test]
 fn modes_have_their_prompts_and_the_context_is_shown() {
     let mut shell = Terminal::start("modes");
     shell.type_in("conf\r");

@@ -94,7 +94,7 @@ impl Running {
                 warnings: self
                     .findings(access)
                     .into_iter()
-                    .filter(|finding| !before.contains(finding))
+                    .filter(|finding| !before.contains(finding) && !is_under_way(finding, &path))
                     .chain(self.unreadable_in(&request.line, version, secrets))
                     .map(|finding| finding.message)
                     .collect(),
@@ -167,6 +167,11 @@ impl Running {
         }
         Ok(outcome)
     }
+}
+
+/// What is being typed may be unfinished: the shell tells of it when the mode is left.
+fn is_under_way(finding: &Finding, path: &Path) -> bool {
+    !path.is_root() && finding.is_below(&path.lines())
 }
 
 fn unreadable(secret: PlacedSecret) -> Finding {

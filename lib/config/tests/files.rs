@@ -308,9 +308,13 @@ fn a_setting_without_effect_says_so() {
     let text = "context c
 wsg-service s
 ip access-group a
+deployment-mode site-to-site
+bind address 10.0.0.1 crypto-template t
 #exit
 crypto template t
 natt include-header
+payload p match childsa
+ip-address-allocation dynamic
 ";
     let findings = load(text, &Visible).config.findings();
     let found = |is_error: bool, part: &str| {
@@ -326,6 +330,10 @@ natt include-header
         "ip access-group has no effect in this version: every packet passes",
     );
     found(false, "natt include-header has no effect in this version");
+    found(
+        false,
+        "payload ip-address-allocation dynamic has no effect with deployment-mode site-to-site",
+    );
 }
 
 #[test]

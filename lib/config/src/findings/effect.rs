@@ -1,6 +1,8 @@
 //! Settings that are kept and printed, but that nothing in this version acts on. Whoever gives one its effect removes it here.
 
-use crate::{Config, Context, CryptoTemplate, LOCAL, TaskCount};
+use crate::{
+    AddressAllocation, Config, Context, CryptoTemplate, DeploymentMode, LOCAL, TaskCount, WsgService,
+};
 
 use super::{Findings, Scope};
 
@@ -63,6 +65,7 @@ fn context_settings(context: &Context, findings: &mut Scope<'_>) {
     }
     for (name, service) in &context.wsg_services {
         let mut scope = findings.scope(format!("wsg-service {name}"));
+        allocation(context, service, &mut scope);
         for (list, word) in [
             (&service.ip_access_group, "ip"),
             (&service.ipv6_access_group, "ipv6"),
@@ -74,6 +77,23 @@ fn context_settings(context: &Context, findings: &mut Scope<'_>) {
                 );
             }
         }
+    }
+}
+
+/// The deployment mode decides whether peers get addresses; the payload is not asked.
+fn allocation(context: &Context, service: &WsgService, findings: &mut Scope<'_>) {
+    let template = service
+        .bind
+        .as_ref()
+        .and_then(|bind| context.crypto_templates.get(&bind.template));
+    let payloads = template.map(|template| template.payloads.values());
+    let dynamic = payloads
+        .is_some_and(|mut payloads| payloads.any(|payload| payload.allocation == AddressAllocation::Dynamic));
+    if dynamic && service.deployment_mode == DeploymentMode::SiteToSite {
+        findings.here(
+            false,
+            "payload ip-address-allocation dynamic has no effect with deployment-mode site-to-site: peers keep their addresses",
+        );
     }
 }
 

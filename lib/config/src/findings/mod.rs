@@ -31,6 +31,17 @@ impl Finding {
         if self.is_error { "error" } else { "warning" }
     }
 
+    /// Is it about the object that these lines lead to, or about something in it? Lines may have more words than the subject.
+    pub fn is_below(&self, path: &[String]) -> bool {
+        let leads_to = |(line, command): (&String, &String)| {
+            let mut words = line.split_whitespace();
+            command
+                .split_whitespace()
+                .all(|wanted| words.next() == Some(wanted))
+        };
+        path.len() <= self.subject.len() && path.iter().zip(&self.subject).all(leads_to)
+    }
+
     /// A finding about the object that these commands lead to, which the message need not name.
     pub fn new(is_error: bool, subject: Vec<String>, message: &str) -> Self {
         Self {
