@@ -176,6 +176,17 @@ impl<R: Any> Tree<R> {
         }
     }
 
+    /// Does a command of any mode begin with these words, the first of them a keyword in full?
+    pub fn knows(&self, words: &str) -> bool {
+        let line = format!("{words} ");
+        let first = words.split_whitespace().next().unwrap_or_default();
+        let knows = |mode: &Mode| {
+            let keywords = mode.grammar.help("").unwrap_or_default();
+            keywords.iter().any(|keyword| keyword.word == first) && mode.grammar.help(&line).is_ok()
+        };
+        self.modes.iter().any(knows)
+    }
+
     /// Walks the commands that lead to a mode, without creating anything.
     ///
     /// # Errors

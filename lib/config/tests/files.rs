@@ -467,3 +467,57 @@ snmp community plain
         )]
     );
 }
+
+#[test]
+fn names_of_traps_and_schemas_are_looked_up() {
+    let text = "snmp trap enable NoSuchTrap
+snmp trap suppress NoSuchTrap LongDurationDetected
+bulkstats mode
+card schema c format x
+wsg schema w format x
+gtpu schema g format x
+schema s format x
+default logging filter runtime facility all
+";
+    let loaded = load(text, &Visible);
+    let errors: Vec<_> = loaded
+        .errors
+        .iter()
+        .map(|error| (error.line, error.message.as_str()))
+        .collect();
+    assert_eq!(errors, [(1, "this version sends no trap NoSuchTrap")]);
+    let findings = loaded.config.findings();
+    let told = |part: &str| {
+        findings
+            .iter()
+            .filter(|finding| finding.message.contains(part))
+            .count()
+    };
+    assert_eq!(told("sends no trap of this name"), 2);
+    assert_eq!(told("no schemas of this type"), 1);
+    assert_eq!(told("gtpu schema g"), 1);
+}
+
+/// The reference prints the interval of NAT keepalives beside `send-keepalive` and not below it.
+#[test]
+fn natt_intervals_as_the_reference_prints_them() {
+    for (line, printed) in [
+        (
+            "natt interval 40",
+            "natt send-keepalive idle-interval 60 interval 40",
+        ),
+        (
+            "natt include-header interval 40",
+            "natt include-header send-keepalive idle-interval 60 interval 40",
+        ),
+        (
+            "natt include-header send-keepalive idle-interval 30 interval 40",
+            "natt include-header send-keepalive idle-interval 30 interval 40",
+        ),
+    ] {
+        let loaded = load(&format!("context c\ncrypto template t\n{line}\n"), &Visible);
+        assert_eq!(loaded.errors, []);
+        let text = loaded.config.to_text();
+        assert!(text.contains(&format!("{printed}\n")), "{line}:\n{text}");
+    }
+}

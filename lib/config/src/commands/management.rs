@@ -111,6 +111,11 @@ fn filter() -> Command<Config> {
         Ok(())
     })
     .unset(|config, args| remove(&mut config.logging.filters, args, "facility"))
+    .reset(|config, args| {
+        // The default of what was never set is what it is.
+        config.logging.filters.remove(args.text("facility").unwrap_or_default());
+        Ok(())
+    })
     .show(|config, out| {
         for (facility, level) in &config.logging.filters {
             out.line(format!("logging filter runtime facility {facility} level {level}"));
@@ -244,6 +249,11 @@ fn target() -> Command<Config> {
     })
 }
 
+/// Is there an event that sends this trap?
+pub(crate) fn is_trap(name: &str) -> bool {
+    telemetry::events::all().any(|event| event.trap.is_some_and(|trap| trap.name == name))
+}
+
 fn trap() -> Command<Config> {
     let names = "<trap:name(63)'Name of a trap, without star'>*20";
     Command::<Config>::new(
@@ -255,8 +265,8 @@ fn trap() -> Command<Config> {
         for trap in args.all("trap") {
             if suppress {
                 config.snmp.suppressed.insert(trap.to_owned());
-            } else {
-                config.snmp.suppressed.remove(trap);
+            } else if !config.snmp.suppressed.remove(trap) && !is_trap(trap) {
+                return Err(args.refuse("trap", format!("this version sends no trap {trap}")));
             }
         }
         Ok(())

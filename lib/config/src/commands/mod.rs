@@ -4,7 +4,7 @@ mod aaa;
 pub(crate) mod access_list;
 mod bulkstats;
 mod context;
-mod management;
+pub(crate) mod management;
 mod network;
 mod pki;
 mod pool;

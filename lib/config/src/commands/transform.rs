@@ -186,7 +186,7 @@ fn ike(tree: &mut Tree<Config>) {
     ))
     .add(Command::choice::<Prf>(
         "prf",
-        "|!md5|!aes-scbc-128",
+        "|!md5|!aes-scbc-128|!aes-xcbc-128",
         "Sets the pseudo-random function",
         lens!(prf),
         initial.prf,

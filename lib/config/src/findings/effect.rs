@@ -1,10 +1,16 @@
 //! Settings that are kept and printed, but that nothing in this version acts on. Whoever gives one its effect removes it here.
 
+use telemetry::counters::Schema;
+
+use crate::commands::management::is_trap;
 use crate::{
     AddressAllocation, Config, Context, CryptoTemplate, DeploymentMode, LOCAL, TaskCount, WsgService,
 };
 
 use super::{Findings, Scope};
+
+/// Type of the schemas of the node as a card; the others are types of counters.
+const CARD_SCHEMA: &str = "card";
 
 /// Says so for each that is configured. Where somebody could believe to be protected, it is an error.
 pub(super) fn missing(config: &Config, findings: &mut Findings) {
@@ -18,6 +24,21 @@ pub(super) fn missing(config: &Config, findings: &mut Findings) {
         if !file.receivers.is_empty() {
             let mut bulkstats = findings.scope("bulkstats mode".to_owned());
             without(&mut bulkstats.scope(format!("file {number}")), "receiver");
+        }
+        for (kind, name) in file.schemas.keys() {
+            if kind != CARD_SCHEMA && Schema::from_name(kind).is_none() {
+                let mut bulkstats = findings.scope("bulkstats mode".to_owned());
+                bulkstats.scope(format!("file {number}")).here(
+                    false,
+                    &format!("{kind} schema {name}: this version has no schemas of this type, so that nothing is written"),
+                );
+            }
+        }
+    }
+    for trap in &config.snmp.suppressed {
+        if !is_trap(trap) {
+            let mut scope = findings.scope(format!("snmp trap suppress {trap}"));
+            scope.here(false, "this version sends no trap of this name");
         }
     }
     for (name, context) in config.contexts_by_id() {

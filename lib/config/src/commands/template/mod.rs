@@ -368,13 +368,14 @@ fn max_child_sa() -> Command<CryptoTemplate> {
 fn natt() -> Command<CryptoTemplate> {
     Command::<CryptoTemplate>::new(
         "natt [include-header'Packet sizes count the UDP header'] [send-keepalive'NAT keepalives are sent' \
-         [idle-interval'Silence before the first' <idle:20-86400'Seconds'>] [interval'Time between two' <interval:20-86400'Seconds'>]]",
+         [idle-interval'Silence before the first' <idle:20-86400'Seconds'>]] [interval'NAT keepalives are sent, so often' <interval:20-86400'Seconds'>]",
         "Allows peers behind a NAT",
     )
     .undo("natt")
     .set(|template, args| {
         let initial = NatKeepalive::default();
-        let send_keepalive = match args.has("send-keepalive") {
+        // An interval has no meaning but that of keepalives.
+        let send_keepalive = match args.has("send-keepalive") || args.has("interval") {
             true => Some(NatKeepalive {
                 idle_interval: args.get("idle")?.unwrap_or(initial.idle_interval),
                 interval: args.get("interval")?.unwrap_or(initial.interval),
