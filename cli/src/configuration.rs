@@ -8,7 +8,7 @@ use bus::{Address, Bus, Facility};
 use command::{Completion, Path, Suggestion};
 use config::Config;
 
-use crate::session::Failure;
+use crate::failure::Failure;
 
 /// Where the operator is in the configuration.
 pub(crate) struct Configuration {
@@ -71,6 +71,14 @@ impl Configuration {
 
     pub(crate) fn complete(&self, line: &str) -> Completion {
         config::tree().complete(&self.config, &self.path, line)
+    }
+
+    /// Would this line make a context that is not there yet?
+    pub(crate) fn makes_a_context(&self, line: &str) -> bool {
+        let (mut trial, mut path) = (self.config.clone(), self.path.clone());
+        let seal = |_: &str| Err(String::new());
+        let _ = config::tree().apply(&mut trial, &mut path, line, &seal);
+        trial.contexts.len() > self.config.contexts.len()
     }
 
     /// What does not fit together in the modes that were left.

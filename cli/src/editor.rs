@@ -61,6 +61,17 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
                 if !line.trim().is_empty() {
                     let _ = editor.add_history_entry(&line);
                 }
+                #[expect(
+                    clippy::await_holding_refcell_ref,
+                    reason = "one thread, and the editor is not reading"
+                )]
+                let question = runtime.block_on(async { session.borrow().question(&line).await });
+                if let Some(question) = question {
+                    let answer = editor.readline(question).unwrap_or_default();
+                    if !is_yes(&answer) {
+                        continue;
+                    }
+                }
                 // Nothing else holds the session while a line runs.
                 #[expect(
                     clippy::await_holding_refcell_ref,
@@ -87,6 +98,12 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
         runtime.block_on(session.into_inner().close());
     }
     status
+}
+
+/// `Yes`, or the beginning of it.
+fn is_yes(answer: &str) -> bool {
+    let answer = answer.trim().to_ascii_lowercase();
+    !answer.is_empty() && "yes".starts_with(&answer)
 }
 
 fn print_help(session: &Session, line: &str) {

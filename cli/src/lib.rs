@@ -14,6 +14,7 @@
 mod check;
 mod configuration;
 mod editor;
+mod failure;
 mod local;
 mod output;
 mod session;

@@ -40,7 +40,7 @@ pub(crate) fn show(
         Exec::ShowClock => output.line(&clock(args.has("universal"))),
         Exec::ShowTerminal => {
             output.line(&format!("Terminal length: {}", session.pages.length));
-            output.line(&format!("Terminal width:  {}", session.pages.width));
+            output.line(&format!("Terminal width:  {}", session.pages.shown_width()));
             output.line(&format!(
                 "Timestamps:      {}",
                 if session.timestamps { "on" } else { "off" }

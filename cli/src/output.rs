@@ -11,14 +11,27 @@ use crate::terminal;
 pub(crate) struct Pages {
     /// Lines of a page; 0: no pages.
     pub length: usize,
-    /// Columns of a line, for what is cut to fit.
-    pub width: usize,
+    /// Columns of a line: longer ones are folded. Until it is set, the terminal does that.
+    pub width: Option<usize>,
 }
+
+impl Pages {
+    /// The columns that lines have here.
+    pub(crate) fn shown_width(&self) -> usize {
+        let terminal = || terminal::size().map_or(DEFAULT_WIDTH, |(_, columns)| columns);
+        self.width.unwrap_or_else(terminal)
+    }
+}
+
+/// Columns of a terminal that says nothing about itself.
+const DEFAULT_WIDTH: usize = 80;
 
 impl Default for Pages {
     fn default() -> Self {
-        let (length, width) = terminal::size().unwrap_or((0, 80));
-        Self { length, width }
+        Self {
+            length: terminal::size().map_or(0, |(lines, _)| lines),
+            width: None,
+        }
     }
 }
 
@@ -26,6 +39,7 @@ impl Default for Pages {
 pub(crate) struct Output {
     filters: Vec<Filter>,
     length: usize,
+    width: Option<usize>,
     /// Lines since the last page break.
     shown: usize,
     /// The operator has seen enough.
@@ -43,6 +57,7 @@ impl Output {
         Self {
             filters: Vec::new(),
             length,
+            width: pages.width,
             shown: 0,
             refused: false,
             rest: String::new(),
@@ -86,7 +101,21 @@ impl Output {
     }
 
     fn print(&mut self, line: &str) {
-        if self.refused || !self.filters.iter().all(|filter| filter.passes(line)) {
+        if !self.filters.iter().all(|filter| filter.passes(line)) {
+            return;
+        }
+        let mut rest = line;
+        while let Some((end, _)) = self.width.and_then(|width| rest.char_indices().nth(width)) {
+            let (first, more) = rest.split_at(end);
+            self.print_folded(first);
+            rest = more;
+        }
+        self.print_folded(rest);
+    }
+
+    /// A line that is not too long.
+    fn print_folded(&mut self, line: &str) {
+        if self.refused {
             return;
         }
         if self.length > 1 && self.shown + 1 >= self.length {

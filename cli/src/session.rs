@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bus::messages::sct::{CloseSession, OpenSession, SaveConfig};
+use bus::messages::sct::{CloseSession, OpenSession, SaveConfig, Saved};
 use bus::{Address, Bus, Facility};
 use command::{Args, Completion, Keyword as _, Suggestion};
 use config::{Answer, Config, Exec, LOCAL, Privilege};
 
 use crate::configuration::Configuration;
+use crate::failure::Failure;
 use crate::local;
 use crate::output::{Output, Pages};
 use crate::tasks::Tasks;
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     configuration: Option<Configuration>,
     pub(crate) pages: Pages,
     pub(crate) timestamps: bool,
+    /// Nobody wants to be asked.
+    autoconfirm: bool,
     ended: bool,
 }
 
@@ -69,6 +72,7 @@ impl Session {
             configuration: None,
             pages: Pages::default(),
             timestamps: false,
+            autoconfirm: false,
             ended: false,
         };
         session.look().await;
@@ -169,6 +173,47 @@ impl Session {
         }
     }
 
+    /// What a person must say yes to before this line is run.
+    pub(crate) async fn question(&self, line: &str) -> Option<&'static str> {
+        let sure = match &self.configuration {
+            _ if self.autoconfirm => true,
+            Some(configuration) => !configuration.makes_a_context(line),
+            None => !self.overwrites(line).await,
+        };
+        (!sure).then_some("Are you sure? [Yes|No]: ")
+    }
+
+    /// Would this line save over a file without a word about it?
+    async fn overwrites(&self, line: &str) -> bool {
+        let Ok((words, _)) = command::pipeline(line) else {
+            return false;
+        };
+        match Exec::parse(words, self.level) {
+            Ok((Exec::SaveConfiguration, args)) if !args.has("-noconfirm") => {
+                self.save(&args, true).await.is_ok_and(|saved| saved.existed)
+            }
+            _ => false,
+        }
+    }
+
+    async fn save(&self, args: &Args<'_>, probe: bool) -> Result<Saved, Failure> {
+        let request = SaveConfig {
+            url: args.text("url").unwrap_or_default().to_owned(),
+            user: self.user.clone(),
+            probe,
+        };
+        let saved = self
+            .bus
+            .request(Address::only(Facility::Sct), &request, DEADLINE)
+            .await
+            .map_err(Failure::bus)?;
+        if saved.failure.is_empty() {
+            Ok(saved)
+        } else {
+            Err(Failure::sentence(saved.failure))
+        }
+    }
+
     /// Runs a line; false if it failed. Prints what there is to say.
     pub(crate) async fn run(&mut self, line: &str) -> bool {
         if line.trim().is_empty() || command::is_remark(line) {
@@ -234,30 +279,16 @@ impl Session {
                 self.configuration = Some(Configuration::enter(&self.bus, DEADLINE).await?);
             }
             Exec::SaveConfiguration => {
-                let url = args.text("url").unwrap_or_default().to_owned();
-                let sct = Address::only(Facility::Sct);
-                let saved = self
-                    .bus
-                    .request(
-                        sct,
-                        &SaveConfig {
-                            url,
-                            user: self.user.clone(),
-                        },
-                        DEADLINE,
-                    )
-                    .await
-                    .map_err(Failure::bus)?;
-                if !saved.failure.is_empty() {
-                    return Err(Failure::sentence(saved.failure));
-                }
+                let saved = self.save(args, false).await?;
                 output.line(&format!("Configuration saved to {}", saved.file));
             }
             Exec::EnterContext => {
                 self.context = args.need("name")?;
             }
             Exec::TerminalLength => self.pages.length = args.need("lines")?,
-            Exec::TerminalWidth => self.pages.width = args.need("columns")?,
+            Exec::TerminalWidth => self.pages.width = Some(args.need("columns")?),
+            Exec::Autoconfirm => self.autoconfirm = true,
+            Exec::NoAutoconfirm => self.autoconfirm = false,
             Exec::Timestamps => self.timestamps = true,
             Exec::NoTimestamps => self.timestamps = false,
             other => local::show(self, other, args, output).map_err(Failure::sentence)?,
@@ -280,48 +311,4 @@ async fn meet_sct(bus: &Bus, user: &str) -> Result<(Privilege, u32), String> {
     let level =
         Privilege::from_keyword(&answer.level).ok_or_else(|| format!("{user} may not use this node"))?;
     Ok((level, answer.session))
-}
-
-/// Why a line failed.
-pub(crate) enum Failure {
-    /// The line itself: the word at fault is pointed at.
-    Line(command::Error),
-    /// The same, as `sct` said it.
-    At(String, Option<usize>),
-    /// What the tasks said, one sentence each.
-    Sentences(Vec<String>),
-}
-
-impl Failure {
-    pub(crate) fn sentence(text: impl Into<String>) -> Self {
-        Self::At(text.into(), None)
-    }
-
-    pub(crate) fn bus(error: bus::BusError) -> Self {
-        Self::At(error.to_string(), None)
-    }
-
-    /// `Failure: ...`, with a caret under the word at fault where a person types.
-    fn print(&self, prompt: &str, line: &str) {
-        let (sentences, column) = match self {
-            Self::Line(error) => (vec![error.to_string()], error.column()),
-            Self::At(text, column) => (vec![text.clone()], *column),
-            Self::Sentences(sentences) => (sentences.clone(), None),
-        };
-        if let Some(column) = column
-            && crate::terminal::is_interactive()
-        {
-            let before = line.get(..column).unwrap_or(line).chars().count();
-            eprintln!("{}^", " ".repeat(prompt.chars().count() + before));
-        }
-        for sentence in sentences {
-            eprintln!("Failure: {sentence}");
-        }
-    }
-}
-
-impl From<command::Error> for Failure {
-    fn from(error: command::Error) -> Self {
-        Self::Line(error)
-    }
 }

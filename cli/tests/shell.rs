@@ -14,7 +14,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bus::messages::sct::{ConfigText, Configure, Configured, GetConfig, OpenSession, SessionOpened};
+use bus::messages::sct::{
+    ConfigText, Configure, Configured, GetConfig, OpenSession, SaveConfig, Saved, SessionOpened,
+};
 use bus::{Address, Bus, Facility, Server};
 use config::Config;
 
@@ -44,7 +46,7 @@ fn question_mark_shows_help_at_once_and_keeps_the_line() {
     shell.expect("20");
     shell.type_in("configure\r");
     shell.expect("[local]gw(config)# ");
-    shell.type_in("context isp\rwsg-service s\rbind address ?");
+    shell.type_in("context isp\rYes\rwsg-service s\rbind address ?");
     shell.expect("<address>  Local address: an IPv4 or IPv6 address");
 }
 
@@ -59,7 +61,7 @@ fn tab_completes_what_is_unique() {
 #[test]
 fn objects_are_completed_and_must_exist() {
     let mut shell = Terminal::start("objects");
-    shell.type_in("configure\rcontext isp\rcrypto template enodeb\rexit\rcrypto template en\t\r");
+    shell.type_in("configure\rcontext isp\ry\rcrypto template enodeb\rexit\rcrypto template en\t\r");
     shell.expect("(crf-crypto-enodeb-ikev2-tunnel)# ");
     shell.expect("(crf-crypto-enodeb-ikev2-tunnel)# ");
     shell.type_in("end\rcontext i\t\r");
@@ -75,7 +77,7 @@ fn objects_are_completed_and_must_exist() {
 #[test]
 fn what_is_unfinished_is_told_when_the_mode_is_left() {
     let mut shell = Terminal::start("unfinished");
-    shell.type_in("configure\rcontext isp\rikev2-ikesa transform-set i\rwsg-service s\r");
+    shell.type_in("configure\rcontext isp\rYes\rikev2-ikesa transform-set i\rwsg-service s\r");
     shell.expect("Warning: context isp, ikev2-ikesa transform-set i: group 2 is weak");
     shell.expect("(config-wsg-service)# ");
     shell.type_in("duplicate-session-detection\r");
@@ -88,6 +90,27 @@ fn what_is_unfinished_is_told_when_the_mode_is_left() {
     shell.type_in("end\r");
     shell.expect("[local]gw# ");
     assert_eq!(shell.raw.matches("not bound").count(), 1, "{}", shell.raw);
+}
+
+#[test]
+fn what_cannot_be_undone_is_asked_for() {
+    let mut shell = Terminal::start("sure");
+    shell.type_in("configure\rcontext isp\r");
+    shell.expect("Are you sure? [Yes|No]: ");
+    shell.type_in("n\r");
+    shell.expect("[local]gw(config)# ");
+    shell.type_in("end\rsave configuration /flash/there.cfg\r");
+    shell.expect("Are you sure? [Yes|No]: ");
+    shell.type_in("No\r");
+    shell.expect("[local]gw# ");
+    shell.type_in("save configuration /flash/there.cfg -noconfirm\r");
+    shell.expect("saved to /flash/there.cfg");
+    shell.type_in("save configuration /flash/new.cfg\r");
+    shell.expect("saved to /flash/new.cfg");
+    shell.type_in("terminal width 20\rshow version\r");
+    shell.expect("\r\n  Image Version:    \r\n");
+    assert_eq!(shell.raw.matches("saved to").count(), 2);
+    assert!(!shell.config.lock().unwrap().contexts.contains_key("isp"));
 }
 
 #[test]
@@ -120,6 +143,8 @@ fn modes_have_their_prompts_and_the_context_is_shown() {
     shell.type_in("conf\r");
     shell.expect("[local]gw(config)# ");
     shell.type_in("cont isp\r");
+    shell.expect("Are you sure? [Yes|No]: ");
+    shell.type_in("yes\r");
     shell.expect("[isp]gw(config-ctx)# ");
     shell.type_in("crypto template t\r");
     shell.expect("[isp]gw(crf-crypto-t-ikev2-tunnel)# ");
@@ -143,7 +168,7 @@ fn a_pasted_configuration_is_run_line_by_line() {
         !shell.raw.contains("\u{1b}[?2004h"),
         "the terminal must not bundle what is pasted"
     );
-    let mut text = "configure\rcontext isp\r".to_owned();
+    let mut text = "autoconfirm\rconfigure\rcontext isp\r".to_owned();
     for number in 1..=40 {
         text.push_str(&format!(
             "interface i{number}\rip address 10.0.{number}.1 255.255.255.0\rexit\r"
@@ -169,7 +194,7 @@ fn errors_point_at_the_word() {
     shell.expect("\r\n                ^\r\nFailure: Unexpected \"klock\"");
     shell.type_in("show crypto map\r");
     shell.expect("Failure: not supported: show crypto map");
-    shell.type_in("conf\rcontext isp\rinterface i\rip address 10.0.0.1 255.0.255.0\r");
+    shell.type_in("conf\rcontext isp\rYes\rinterface i\rip address 10.0.0.1 255.0.255.0\r");
     shell.expect("^\r\nFailure: \"255.0.255.0\" is not a netmask");
 }
 
@@ -347,6 +372,11 @@ async fn answer(mut server: Server, config: &Mutex<Config>) {
         bus::dispatch!(incoming, {
             GetConfig => |_, responder| responder.reply(ConfigText { version, text: config.lock().unwrap().to_text() }),
             OpenSession => |_, responder| responder.reply(SessionOpened { level: "administrator".to_owned(), session: 0 }),
+            SaveConfig => |request, responder| responder.reply(Saved {
+                existed: request.url.contains("there"),
+                file: request.url,
+                failure: String::new(),
+            }),
             Configure => |request, responder| {
                 version += 1;
                 responder.reply(configure(&mut config.lock().unwrap(), &request));

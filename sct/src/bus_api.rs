@@ -44,40 +44,38 @@ impl Manager {
     }
 
     fn save(&mut self, request: &SaveConfig) -> Saved {
-        if let Err(error) = self.access.check(
-            &self.running.config,
-            &request.user,
-            Privilege::ConfigAdministrator,
-        ) {
-            return Saved {
-                failure: error.to_string(),
-                file: String::new(),
-            };
-        }
-        let place = if request.url.is_empty() {
-            Ok(self.places.boot.clone())
+        self.try_save(request).unwrap_or_else(|failure| Saved {
+            failure,
+            ..Saved::default()
+        })
+    }
+
+    fn try_save(&mut self, request: &SaveConfig) -> Result<Saved, String> {
+        self.access
+            .check(
+                &self.running.config,
+                &request.user,
+                Privilege::ConfigAdministrator,
+            )
+            .map_err(|error| error.to_string())?;
+        let path = if request.url.is_empty() {
+            self.places.boot.clone()
         } else {
-            files::locate(&self.state_dir, &request.url)
+            files::locate(&self.state_dir, &request.url).map_err(|error| error.to_string())?
         };
-        let text = self.running.text();
-        let saved = place.and_then(|path| files::replace(&path, text.as_bytes()).map(|()| path));
-        match saved {
-            Ok(path) => {
-                let file = path.display().to_string();
-                emit(&ConfigurationSaved {
-                    user: &request.user,
-                    file: &file,
-                });
-                Saved {
-                    failure: String::new(),
-                    file,
-                }
-            }
-            Err(error) => Saved {
-                failure: error.to_string(),
-                file: String::new(),
-            },
+        let saved = Saved {
+            failure: String::new(),
+            file: path.display().to_string(),
+            existed: path.exists(),
+        };
+        if !request.probe {
+            files::replace(&path, self.running.text().as_bytes()).map_err(|error| error.to_string())?;
+            emit(&ConfigurationSaved {
+                user: &request.user,
+                file: &saved.file,
+            });
         }
+        Ok(saved)
     }
 
     fn open_session(&mut self, request: OpenSession) -> SessionOpened {

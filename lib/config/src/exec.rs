@@ -164,6 +164,8 @@ exec! {
     EnterContext, "context", "<name:name(79)'Context name'>": Shell, Inspector, "Goes to a context";
     TerminalLength, "terminal length", "<lines:0-512'Lines of a page; 0 for no pages'>": Shell, Inspector, "Sets the lines of a page";
     TerminalWidth, "terminal width", "<columns:5-512'Columns'>": Shell, Inspector, "Sets the columns of a line";
+    Autoconfirm, "autoconfirm": Shell, Inspector, "Asks no more whether you are sure";
+    NoAutoconfirm, "no autoconfirm": Shell, Inspector, "Asks again whether you are sure";
     Timestamps, "timestamps": Shell, Inspector, "Prints the time before the output of each command";
     NoTimestamps, "no timestamps": Shell, Inspector, "Prints no time before the output of commands";
     Exit, "exit": Shell, Inspector, "Leaves the shell";
@@ -171,7 +173,6 @@ exec! {
 
 /// Commands of StarOS that later versions will have.
 const UNSUPPORTED: &[&str] = &[
-    "autoconfirm",
     "clear alarm",
     "clear ca-crl",
     "clear crypto isakmp",

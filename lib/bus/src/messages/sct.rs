@@ -87,6 +87,9 @@ pub struct SaveConfig {
     /// Administrator name.
     #[prost(string, tag = "2")]
     pub user: String,
+    /// Nothing is written: the answer says only whether there is such a file.
+    #[prost(bool, tag = "3")]
+    pub probe: bool,
 }
 
 /// What became of it.
@@ -98,6 +101,9 @@ pub struct Saved {
     /// The file written.
     #[prost(string, tag = "2")]
     pub file: String,
+    /// The file was there before.
+    #[prost(bool, tag = "3")]
+    pub existed: bool,
 }
 
 /// A shell begins: what may this administrator do?
