@@ -35,14 +35,14 @@ impl Section {
         section("certificate", &["certificate", "ca-certificate", "private-key"]),
         section("SNMP", &["snmp"]),
         section("bulkstats", &["bulkstats"]),
-        section("system", &[]),
+        section("global", &[]),
     ];
 }
 
 impl Finding {
     /// The section it is shown in.
     pub fn section(&self) -> Section {
-        let others = section("system", &[]);
+        let others = section("global", &[]);
         let begins = |section: &Section| {
             let matches = |line: &String| section.commands.iter().any(|command| line.starts_with(command));
             self.subject.iter().any(matches)
@@ -66,7 +66,7 @@ mod tests {
             "crypto template"
         );
         assert_eq!(title(&["port ethernet 1/1"]), "interface");
-        assert_eq!(title(&["context local", "operator anna"]), "system");
+        assert_eq!(title(&["context local", "operator anna"]), "global");
         assert!(Section::ALL.contains(&Finding::new(true, Vec::new(), "").section()));
     }
 }
