@@ -9,7 +9,7 @@ use bus::messages::certmgr::VerifyPeer;
 use bus::messages::sessmgr::{Admission, Released, Verdict};
 use config::SecretText;
 use ikev2::{
-    AdmitRequest, Answer, Configuration, EapStep, IkeSaId, Path, Profile, Question, Refusal, Ticket,
+    AdmitRequest, Answer, Configuration, EapStep, Identity, IkeSaId, Path, Profile, Question, Refusal, Ticket,
 };
 use services::DisconnectReason;
 use services::wsg::Wsg;
@@ -125,7 +125,7 @@ impl State {
                 let round = EapRound {
                     ike_spi: ticket.ike.0,
                     context: wsg.context.clone(),
-                    identity: identity.to_string(),
+                    identity: user(&identity),
                     eap: message.unwrap_or_default(),
                     calling_station: self
                         .sessions
@@ -241,6 +241,16 @@ impl State {
     }
 }
 
+/// Whom EAP begins with (RFC 7296 2.16): the name in IDi. One that is no name, as the address that Windows sends, is empty: the peer
+/// is asked who it is.
+fn user(identity: &Identity) -> String {
+    if identity.is_user() {
+        identity.to_string()
+    } else {
+        String::new()
+    }
+}
+
 fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
     let wanted = request.request.unwrap_or_default();
     Admission {
@@ -292,5 +302,24 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
             .first_chunk()
             .map(|octets: &[u8; 16]| IpAddr::from(*octets)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ikev2::IdentityKind;
+
+    use super::*;
+
+    #[test]
+    fn eap_begins_with_a_name_and_asks_where_there_is_none() {
+        let of = |kind, data: &[u8]| user(&Identity::new(kind, data).unwrap());
+        assert_eq!(of(IdentityKind::Rfc822, b"bob@example.org"), "bob@example.org");
+        assert_eq!(of(IdentityKind::Fqdn, b"enb1.example.org"), "enb1.example.org");
+        assert_eq!(of(IdentityKind::KeyId, b"bob"), "bob");
+        // Windows sends its address.
+        assert_eq!(of(IdentityKind::Ipv4, &[192, 168, 1, 7]), "");
+        assert_eq!(of(IdentityKind::Ipv6, &[1; 16]), "");
+        assert_eq!(of(IdentityKind::Dn, b"0\x00"), "");
     }
 }

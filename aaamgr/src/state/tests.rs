@@ -89,12 +89,16 @@ impl World {
     }
 
     fn round(&mut self, eap: &[u8]) {
+        self.round_of("alice@example.org", eap);
+    }
+
+    fn round_of(&mut self, identity: &str, eap: &[u8]) {
         let answers = self.answers.clone();
         let answer = Box::new(move |answer: Wiped| answers.lock().unwrap().push(answer.0.clone()));
         let round = EapRound {
             ike_spi: SPI,
             context: "isp".to_owned(),
-            identity: "alice@example.org".to_owned(),
+            identity: identity.to_owned(),
             eap: eap.to_vec(),
             calling_station: "198.51.100.7".to_owned(),
             ..EapRound::default()
@@ -201,6 +205,23 @@ fn a_peer_authenticates_and_is_authorized() {
     assert_eq!(world.counters.get(aaa::AUTH_SUCCESS), 1);
     assert_eq!(world.counters.get(aaa::CURRENT_AUTH_REQUESTS), 0);
     assert_eq!(world.state.conversations.len(), 0);
+}
+
+#[test]
+fn a_peer_without_a_name_is_asked_for_it() {
+    let mut world = World::new("ask");
+    world.round_of("", &[]);
+    assert_eq!(world.answer().eap, [1, 0, 0, 5, 1], "EAP-Request/Identity");
+    world.round_of("", b"\x02\x00\x00\x0a\x01alice");
+    let first = world.sent();
+    let packet = Packet::decode(&first.bytes).unwrap();
+    assert_eq!(packet.text(Attribute::UserName), Some("alice"));
+    assert_eq!(packet.eap().unwrap(), b"\x02\x00\x00\x0a\x01alice");
+    world.challenge(&first, 1);
+    world.round_of("", &[2, 1, 0, 6, 26, 0]);
+    let second = world.sent();
+    let packet = Packet::decode(&second.bytes).unwrap();
+    assert_eq!(packet.text(Attribute::UserName), Some("alice"));
 }
 
 #[test]

@@ -110,6 +110,15 @@ impl Identity {
         &self.data
     }
 
+    /// True if its octets are a name as AAA knows users by: not an address, and not a name of X.509. Peers whose users have
+    /// a name of their own (RFC 7296 2.16) send such as IDi, e.g. their address.
+    pub fn is_user(&self) -> bool {
+        matches!(
+            self.kind,
+            IdentityKind::Fqdn | IdentityKind::Rfc822 | IdentityKind::KeyId
+        )
+    }
+
     /// The body of an identification payload: type, three reserved octets, data. AUTH covers it (RFC 7296 2.15).
     pub(crate) fn payload_body(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(4 + self.data.len());

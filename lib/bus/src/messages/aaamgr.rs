@@ -103,7 +103,7 @@ pub struct EapRound {
     /// Context whose AAA group is used.
     #[prost(string, tag = "2")]
     pub context: String,
-    /// The IKE identity of the peer as a NAI, for the first round.
+    /// Who the peer says it is, for the first round; empty: it is asked (EAP-Identity).
     #[prost(string, tag = "3")]
     pub identity: String,
     /// The EAP packet from the peer; empty to begin.
