@@ -11,7 +11,7 @@ use crate::settings::Nas;
 /// An Access-Request that carries an EAP response. `last` is the reply that it continues.
 pub fn access_request(
     nas: &Nas,
-    user: &str,
+    user: &[u8],
     calling_station: &str,
     eap: &[u8],
     last: Option<&Reply>,
@@ -21,7 +21,7 @@ pub fn access_request(
         ..Request::default()
     };
     let list = &mut request.attributes;
-    list.text(Attribute::UserName, user)?;
+    list.octets(Attribute::UserName, user)?;
     describe(list, nas)?;
     list.integer(Attribute::ServiceType, FRAMED)?;
     list.integer(Attribute::FramedMtu, EAP_MTU)?;
@@ -40,7 +40,7 @@ pub fn accounting_request(nas: &Nas, record: &AccountingRecord) -> Result<Reques
     let list = &mut request.attributes;
     list.integer(Attribute::AcctStatusType, record.kind.cast_unsigned())?;
     list.text(Attribute::AcctSessionId, &record.session)?;
-    list.text(Attribute::UserName, &record.user)?;
+    list.octets(Attribute::UserName, &record.user)?;
     describe(list, nas)?;
     list.integer(Attribute::ServiceType, FRAMED)?;
     list.integer(Attribute::AcctAuthentic, BY_RADIUS)?;

@@ -132,7 +132,7 @@ impl Conversation {
 
     /// The first round: the IKE identity, or without one the question for it.
     pub fn start(&mut self, round: &EapRound) -> Next {
-        let start = match round.identity.as_bytes() {
+        let start = match round.identity.as_slice() {
             [] => Start::AskIdentity,
             identity => Start::Identity(identity),
         };
@@ -174,8 +174,8 @@ impl Conversation {
     }
 
     /// Who the peer says it is.
-    pub fn user(&self) -> String {
-        String::from_utf8_lossy(self.authenticator.identity()).into_owned()
+    pub fn user(&self) -> &[u8] {
+        self.authenticator.identity()
     }
 
     fn after(&self, action: Result<Action, eap::Discard>, reply: Option<&Reply>) -> Next {
@@ -213,12 +213,12 @@ impl Conversation {
     fn success(&self, answer: EapAnswer, reply: Option<&Reply>) -> Wiped {
         let mut answer = Wiped(EapAnswer {
             success: true,
-            user: self.user(),
+            user: self.user().to_vec(),
             ..answer
         });
         let Some(reply) = reply else { return answer };
-        if let Some(user) = reply.packet().text(radius::Attribute::UserName) {
-            answer.0.user = user.to_owned();
+        if let Some(user) = reply.packet().value(radius::Attribute::UserName) {
+            answer.0.user = user.to_vec();
         }
         if let Some(msk) = reply.mppe_keys().and_then(|keys| keys.msk()) {
             answer.0.msk = msk.to_vec();

@@ -201,7 +201,7 @@ impl State {
             group: conversation.group.clone(),
             accounting: false,
         };
-        let (user, station) = (conversation.user(), conversation.calling_station.clone());
+        let (user, station) = (conversation.user().to_vec(), conversation.calling_station.clone());
         let last = conversation.last.take();
         let nas = nas(&self.settings, &self.found_addresses, &channel.group);
         let request = access_request(&nas, &user, &station, response, last.as_ref())

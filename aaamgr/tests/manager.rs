@@ -114,7 +114,7 @@ impl World {
         let round = EapRound {
             ike_spi: 7,
             context: "isp".to_owned(),
-            identity: "bob".to_owned(),
+            identity: b"bob".to_vec(),
             eap: eap.to_vec(),
             calling_station: "198.51.100.7".to_owned(),
             ..EapRound::default()
@@ -138,7 +138,7 @@ impl World {
             kind: kind as i32,
             context: "isp".to_owned(),
             session: "0000000000000001".to_owned(),
-            user: "bob".to_owned(),
+            user: b"bob".to_vec(),
             ipv4: vec![10, 30, 0, 77],
             time: 1_700_000_000,
             ..AccountingRecord::default()
@@ -231,8 +231,8 @@ fn eap_and_accounting_over_real_sockets() {
         let last = world.round(&[2, 9, 0, 5, 26]).await;
         assert!(last.success, "{}", last.failure);
         assert_eq!(
-            (last.msk.as_slice(), last.user.as_str()),
-            (&[0x5a; 64][..], "bob")
+            (last.msk.as_slice(), last.user.as_slice()),
+            (&[0x5a; 64][..], &b"bob"[..])
         );
         assert_eq!(last.authorization.unwrap().framed_ipv4, [10, 30, 0, 77]);
         let request = requests.recv().await.unwrap();

@@ -243,11 +243,11 @@ impl State {
 
 /// Whom EAP begins with (RFC 7296 2.16): the name in IDi. One that is no name, as the address that Windows sends, is empty: the peer
 /// is asked who it is.
-fn user(identity: &Identity) -> String {
+fn user(identity: &Identity) -> Vec<u8> {
     if identity.is_user() {
-        identity.to_string()
+        identity.data().to_vec()
     } else {
-        String::new()
+        Vec::new()
     }
 }
 
@@ -260,7 +260,9 @@ fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
         identity_type: (request.identity.kind() as u8).into(),
         identity: request.identity.data().to_vec(),
         peer: octets(request.path),
-        user: request.eap_identity.unwrap_or_default(),
+        user: request
+            .eap_identity
+            .map_or_else(Vec::new, |user| user.as_bytes().to_vec()),
         wants_ipv4: wanted.ipv4.is_some(),
         wants_ipv6: wanted.ipv6.is_some(),
         authorization: None,
@@ -314,12 +316,13 @@ mod tests {
     #[test]
     fn eap_begins_with_a_name_and_asks_where_there_is_none() {
         let of = |kind, data: &[u8]| user(&Identity::new(kind, data).unwrap());
-        assert_eq!(of(IdentityKind::Rfc822, b"bob@example.org"), "bob@example.org");
-        assert_eq!(of(IdentityKind::Fqdn, b"enb1.example.org"), "enb1.example.org");
-        assert_eq!(of(IdentityKind::KeyId, b"bob"), "bob");
+        assert_eq!(of(IdentityKind::Rfc822, b"bob@example.org"), b"bob@example.org");
+        assert_eq!(of(IdentityKind::Fqdn, b"enb1.example.org"), b"enb1.example.org");
+        assert_eq!(of(IdentityKind::KeyId, b"bob"), b"bob");
+        assert_eq!(of(IdentityKind::KeyId, b"a\\b\xff"), b"a\\b\xff");
         // Windows sends its address.
-        assert_eq!(of(IdentityKind::Ipv4, &[192, 168, 1, 7]), "");
-        assert_eq!(of(IdentityKind::Ipv6, &[1; 16]), "");
-        assert_eq!(of(IdentityKind::Dn, b"0\x00"), "");
+        assert_eq!(of(IdentityKind::Ipv4, &[192, 168, 1, 7]), b"");
+        assert_eq!(of(IdentityKind::Ipv6, &[1; 16]), b"");
+        assert_eq!(of(IdentityKind::Dn, b"0\x00"), b"");
     }
 }

@@ -9,7 +9,7 @@ use bus::messages::sessmgr::{Authorization, Verdict};
 use bus::{Address, Bus, Facility};
 use config::SecretText;
 use crypto::Secret;
-use ikev2::{Answer, EapStep, IkeSaId, Ticket};
+use ikev2::{Answer, EapStep, IkeSaId, Ticket, UserName};
 use services::wsg::Wsg;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -171,7 +171,7 @@ fn eap_step(ticket: Ticket, answer: EapAnswer) -> Found {
         EapStep::Success {
             message: answer.eap,
             msk: (!answer.msk.is_empty()).then(|| Secret::new(answer.msk)),
-            identity: (!answer.user.is_empty()).then_some(answer.user),
+            identity: UserName::new(&answer.user),
         }
     } else if answer.failure.is_empty() {
         EapStep::Continue(answer.eap)

@@ -68,7 +68,7 @@ pub fn record(
         kind: kind as i32,
         context: session.service.context.to_string(),
         session: session.accounting_id(),
-        user: session.user.to_string(),
+        user: session.user.as_bytes().to_vec(),
         ipv4: address(&session.ipv4),
         ipv6: address(&session.ipv6),
         class: session.authorized.class.clone(),

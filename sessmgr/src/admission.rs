@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bus::messages::sessmgr::{Admission, Authorization, Verdict};
-use ikev2::{Identity, IdentityKind};
+use ikev2::{Identity, IdentityKind, UserName};
 
 use crate::policy::{PoolKey, Service};
 use crate::session::{Assigned, Authorized, Phase, Session, Source, Usage};
@@ -211,12 +211,9 @@ impl Draft {
         if dns.is_empty() {
             dns.clone_from(&service.dns);
         }
-        let user = match admission.user.as_str() {
-            "" => identity.to_string(),
-            user => user.to_owned(),
-        };
+        let user = UserName::new(&admission.user).unwrap_or_else(|| identity.user_name());
         Session {
-            user: user.into(),
+            user,
             peer: address(&admission.peer).unwrap_or(IpAddr::from([0; 4])),
             ipv4: self.ipv4.take(),
             ipv6: self.ipv6.take(),

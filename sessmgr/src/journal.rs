@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ikev2::{Identity, IdentityKind};
+use ikev2::{Identity, IdentityKind, UserName};
 use prost::Message;
 
 use crate::admission::{address, octets};
@@ -227,7 +227,7 @@ fn snapshot(session: &Session) -> SessionRecord {
         service: session.service.name.to_string(),
         identity_type: session.identity.kind() as u32,
         identity: session.identity.data().to_vec(),
-        user: session.user.to_string(),
+        user: session.user.as_bytes().to_vec(),
         peer: octets(session.peer),
         ipv4: assigned(&session.ipv4),
         ipv6: assigned(&session.ipv6),
@@ -283,8 +283,8 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Sess
     Some(Session {
         // A service that was removed meanwhile gives its last sessions nothing more.
         service: service.unwrap_or_else(|| Service::gone(&record.context, &record.service).into()),
+        user: UserName::new(&record.user)?,
         identity: Identity::new(kind, &record.identity)?,
-        user: record.user.as_str().into(),
         peer: address(&record.peer).unwrap_or(IpAddr::from([0; 4])),
         ipv4: assigned(&record.ipv4),
         ipv6: assigned(&record.ipv6),
@@ -341,8 +341,8 @@ struct SessionRecord {
     identity_type: u32,
     #[prost(bytes = "vec", tag = "4")]
     identity: Vec<u8>,
-    #[prost(string, tag = "5")]
-    user: String,
+    #[prost(bytes = "vec", tag = "5")]
+    user: Vec<u8>,
     #[prost(bytes = "vec", tag = "6")]
     peer: Vec<u8>,
     #[prost(message, optional, tag = "7")]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ikev2::Identity;
+use ikev2::{Identity, UserName};
 use services::DisconnectReason;
 
 use crate::policy::{PoolKey, Service};
@@ -76,7 +76,7 @@ pub struct Session {
     /// IKE identity of the peer.
     pub identity: Identity,
     /// Who AAA says it is; the IKE identity where nobody was asked.
-    pub user: Box<str>,
+    pub user: UserName,
     /// Outer address of the peer.
     pub peer: IpAddr,
     /// IPv4 address given to it.

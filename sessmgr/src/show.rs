@@ -54,9 +54,9 @@ struct Filter<'a> {
 impl Filter<'_> {
     fn takes(&self, session: &Session) -> bool {
         let here = in_sight(self.context, &session.service.context);
-        let user = self
-            .user
-            .is_none_or(|user| *session.user == *user || session.identity.to_string() == user);
+        let user = self.user.is_none_or(|user| {
+            session.user.as_bytes() == user.as_bytes() || session.identity.to_string() == user
+        });
         here && user
             && self
                 .service

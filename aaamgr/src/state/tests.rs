@@ -98,7 +98,7 @@ impl World {
         let round = EapRound {
             ike_spi: SPI,
             context: "isp".to_owned(),
-            identity: identity.to_owned(),
+            identity: identity.as_bytes().to_vec(),
             eap: eap.to_vec(),
             calling_station: "198.51.100.7".to_owned(),
             ..EapRound::default()
@@ -186,8 +186,8 @@ fn a_peer_authenticates_and_is_authorized() {
     let answer = world.answer();
     assert!(answer.success && answer.failure.is_empty());
     assert_eq!(
-        (answer.eap.as_slice(), answer.user.as_str()),
-        (&[3, 7, 0, 4][..], "alice")
+        (answer.eap.as_slice(), answer.user.as_slice()),
+        (&[3, 7, 0, 4][..], &b"alice"[..])
     );
     assert_eq!(answer.msk, msk);
     let said = answer.authorization.unwrap();
@@ -319,7 +319,7 @@ fn accounting_is_delivered_again_until_it_is_acknowledged() {
         kind: AccountingKind::Stop as i32,
         context: "isp".to_owned(),
         session: "0000000000000001".to_owned(),
-        user: "alice".to_owned(),
+        user: vec![0xff, b'a'],
         ipv4: vec![10, 30, 0, 77],
         class: vec![b"class".to_vec()],
         seconds: 60,
@@ -339,6 +339,7 @@ fn accounting_is_delivered_again_until_it_is_acknowledged() {
     assert_eq!(packet.integer(Attribute::AcctTerminateCause), Some(1));
     assert_eq!(packet.integer(Attribute::EventTimestamp), Some(1_700_000_000));
     assert_eq!(packet.value(Attribute::Class), Some(&b"class"[..]));
+    assert_eq!(packet.value(Attribute::UserName), Some(&[0xff, b'a'][..]));
     world.now += Duration::from_secs(3);
     world.state.handle_timeout(world.now);
     assert_eq!(world.state.spool.len(), 1, "nobody acknowledged it");

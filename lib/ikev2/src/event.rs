@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, UserName};
 use crate::message::{DecodeError, Exchange, NotifyKind};
 use crate::negotiate::Mismatch;
 use crate::output::{AuthMethod, IkeSaId, Path};
@@ -146,7 +146,7 @@ pub struct Established {
     /// How the peer proved it.
     pub peer_auth: AuthMethod,
     /// What EAP authenticated.
-    pub eap_identity: Option<String>,
+    pub eap_identity: Option<UserName>,
     /// What was assigned to the peer (to us, when we initiated).
     pub configuration: Option<Arc<Configuration>>,
     /// Our SPI of the first child SA, if it was created too.

@@ -33,6 +33,10 @@ pub struct Identity {
     data: Box<[u8]>,
 }
 
+/// The name of a user in the octets that AAA knows it by (User-Name, RFC 2865 5.1). What is displayed is escaped, and for people only.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(Box<[u8]>);
+
 impl IdentityKind {
     /// The kind with this number, if there is one.
     pub fn from_u8(value: u8) -> Option<Self> {
@@ -119,12 +123,45 @@ impl Identity {
         )
     }
 
+    /// What AAA is told where nobody has another name for the peer: its octets, and for an address or a name of X.509 its text.
+    pub fn user_name(&self) -> UserName {
+        if self.is_user() {
+            UserName(self.data.clone())
+        } else {
+            UserName(self.to_string().into_bytes().into())
+        }
+    }
+
     /// The body of an identification payload: type, three reserved octets, data. AUTH covers it (RFC 7296 2.15).
     pub(crate) fn payload_body(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(4 + self.data.len());
         body.extend_from_slice(&[self.kind as u8, 0, 0, 0]);
         body.extend_from_slice(&self.data);
         body
+    }
+}
+
+impl UserName {
+    /// A name of these octets, or `None` if there are none.
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        (!octets.is_empty()).then(|| Self(octets.into()))
+    }
+
+    /// The octets.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.escape_ascii().to_string())
+    }
+}
+
+impl fmt::Debug for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
     }
 }
 
@@ -182,6 +219,18 @@ mod tests {
         assert_eq!(id.to_string(), "a\\x1b[2J");
         let id = Identity::new(IdentityKind::KeyId, &[0xff, 0x00]).unwrap();
         assert_eq!(id.to_string(), "ff00");
+    }
+
+    #[test]
+    fn a_user_name_is_the_octets_and_not_what_is_displayed() {
+        let of = |kind, data: &[u8]| Identity::new(kind, data).unwrap().user_name();
+        let umlaut = of(IdentityKind::Rfc822, "j\u{f6}rg\\x@example.org".as_bytes());
+        assert_eq!(umlaut.as_bytes(), "j\u{f6}rg\\x@example.org".as_bytes());
+        assert_eq!(umlaut.to_string(), r"j\xc3\xb6rg\\x@example.org");
+        assert_eq!(of(IdentityKind::KeyId, &[0xff, 1]).as_bytes(), [0xff, 1]);
+        assert_eq!(of(IdentityKind::Ipv4, &[192, 0, 2, 1]).as_bytes(), b"192.0.2.1");
+        assert_eq!(of(IdentityKind::Dn, &[0x30, 0]).as_bytes(), b"3000");
+        assert_eq!(UserName::new(b""), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use engine::{CookieSecret, Engine, EngineConfig, Error};
 pub use event::{
     ChildExchange, ChildFailure, Count, DropCause, Established, Event, RemoveReason, SetupFailure,
 };
-pub use identity::{Identity, IdentityKind, MAX_IDENTITY_LEN};
+pub use identity::{Identity, IdentityKind, MAX_IDENTITY_LEN, UserName};
 pub use message::{DecodeError, Exchange, NotifyKind, Protocol, TransformKind};
 pub use negotiate::{Difference, Mismatch};
 pub use output::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crypto::{Cipher, Integrity, Secret};
 
 use crate::event::{Event, RemoveReason};
-use crate::identity::Identity;
+use crate::identity::{Identity, UserName};
 use crate::profile::{ChildProfile, Configuration, ConfigurationRequest, Profile};
 use crate::selectors::TrafficSelector;
 
@@ -200,7 +200,7 @@ pub struct AdmitRequest {
     /// How it proved it.
     pub method: AuthMethod,
     /// The identity that EAP authenticated.
-    pub eap_identity: Option<String>,
+    pub eap_identity: Option<UserName>,
     /// What it asks for; `None`: no CFG_REQUEST.
     pub request: Option<ConfigurationRequest>,
     /// It sent INITIAL_CONTACT: it has no other IKE SA. Those of this engine are deleted when this one is established; others may have more.
@@ -257,7 +257,7 @@ pub enum EapStep {
         /// Master session key; `None` if the method makes none, then SK_pi and SK_pr stand in (RFC 7296 2.16).
         msk: Option<Secret>,
         /// Who it is, as AAA says.
-        identity: Option<String>,
+        identity: Option<UserName>,
     },
     /// It is over, not well.
     Failure {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crypto::{Cipher, DhGroup, Integrity, Prf};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, UserName};
 use crate::output::{AuthMethod, IkeSaId, Path};
 use crate::profile::{ChildProfile, Configuration, Profile};
 use crate::selectors::TrafficSelector;
@@ -43,7 +43,7 @@ pub struct IkeSaView {
     /// How the peer proved it.
     pub peer_auth: Option<AuthMethod>,
     /// What EAP authenticated.
-    pub eap_identity: Option<String>,
+    pub eap_identity: Option<UserName>,
     /// Algorithms, once they are negotiated.
     pub algorithms: Option<IkeAlgorithms>,
     /// Since when.

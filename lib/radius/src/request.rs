@@ -29,9 +29,11 @@ impl AttributeList {
         self.push(attribute, value.as_bytes())
     }
 
-    /// Adds octets. An empty string is left out.
+    /// Adds octets, also as text that somebody else worded, such as a user name. An empty string is left out.
     pub fn octets(&mut self, attribute: Attribute, value: &[u8]) -> Result<&mut Self, EncodeError> {
-        self.expect(attribute, Kind::Octets)?;
+        if attribute.kind() != Kind::Text {
+            self.expect(attribute, Kind::Octets)?;
+        }
         if value.is_empty() {
             return Ok(self);
         }

@@ -266,13 +266,32 @@ fn a_site_needs_no_address_and_is_accounted() {
     assert_eq!(start.session, stop.session);
     assert_eq!((stop.packets_in, stop.bytes_in, stop.packets_out), (17, 1700, 2));
     assert_eq!(
-        (stop.seconds, stop.terminate_cause, stop.user.as_str()),
-        (5, 1, "enb1")
+        (stop.seconds, stop.terminate_cause, stop.user.as_slice()),
+        (5, 1, &b"enb1"[..])
     );
     assert_eq!(
         (start.calling_station.as_str(), start.service.as_str()),
         ("198.51.100.7", "site")
     );
+}
+
+#[test]
+fn accounting_names_the_user_in_the_octets_it_came_in() {
+    let mut world = World::new(|_| ());
+    let name = "j\u{f6}rg\\x";
+    for (ike_spi, user) in [(7, name.as_bytes()), (8, &[0xff, 1][..]), (9, b"")] {
+        let admission = Admission {
+            user: user.to_vec(),
+            ..ask(ike_spi, "site", name)
+        };
+        assert_eq!(world.admit(admission).refusal, "");
+        world.connect(ike_spi, 0, &[100]);
+        world.release(ike_spi, 2);
+        let expected = if user.is_empty() { name.as_bytes() } else { user };
+        for record in world.records() {
+            assert_eq!(record.user, expected);
+        }
+    }
 }
 
 #[test]

@@ -46,8 +46,8 @@ pub struct AccountingRecord {
     #[prost(string, tag = "3")]
     pub session: String,
     /// User-Name.
-    #[prost(string, tag = "4")]
-    pub user: String,
+    #[prost(bytes = "vec", tag = "4")]
+    pub user: Vec<u8>,
     /// Framed-IP-Address; may be empty.
     #[prost(bytes = "vec", tag = "5")]
     pub ipv4: Vec<u8>,
@@ -104,8 +104,8 @@ pub struct EapRound {
     #[prost(string, tag = "2")]
     pub context: String,
     /// Who the peer says it is, for the first round; empty: it is asked (EAP-Identity).
-    #[prost(string, tag = "3")]
-    pub identity: String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub identity: Vec<u8>,
     /// The EAP packet from the peer; empty to begin.
     #[prost(bytes = "vec", tag = "4")]
     pub eap: Vec<u8>,
@@ -139,8 +139,8 @@ pub struct EapAnswer {
     #[prost(message, optional, tag = "5")]
     pub authorization: Option<Authorization>,
     /// The identity AAA authenticated, with success.
-    #[prost(string, tag = "6")]
-    pub user: String,
+    #[prost(bytes = "vec", tag = "6")]
+    pub user: Vec<u8>,
     /// EAP method number seen last, for counters.
     #[prost(uint32, tag = "7")]
     pub method: u32,

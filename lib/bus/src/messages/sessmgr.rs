@@ -44,8 +44,8 @@ pub struct Admission {
     #[prost(bytes = "vec", tag = "6")]
     pub peer: Vec<u8>,
     /// The identity that AAA authenticated, if any.
-    #[prost(string, tag = "7")]
-    pub user: String,
+    #[prost(bytes = "vec", tag = "7")]
+    pub user: Vec<u8>,
     /// Asked for an IPv4 address (CFG_REQUEST).
     #[prost(bool, tag = "8")]
     pub wants_ipv4: bool,

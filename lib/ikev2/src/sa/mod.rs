@@ -39,7 +39,7 @@ use std::time::Instant;
 
 use crate::env::{Env, peer_key};
 use crate::event::{Event, RemoveReason, SetupFailure};
-use crate::identity::Identity;
+use crate::identity::{Identity, UserName};
 use crate::keys::IkeKeys;
 use crate::output::{AuthMethod, IkeSaId, Output, Path};
 use crate::profile::{Configuration, Profile};
@@ -114,7 +114,7 @@ pub(crate) struct Parties {
     pub local: Identity,
     pub peer: Identity,
     pub method: AuthMethod,
-    pub eap_identity: Option<String>,
+    pub eap_identity: Option<UserName>,
     pub configuration: Option<Arc<Configuration>>,
 }
 

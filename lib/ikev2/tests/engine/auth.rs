@@ -246,7 +246,7 @@ fn eap_with_a_key() {
     assert_eq!(peer_auth(&world.a.events), AuthMethod::Signature(14));
     let id = world.ike(B);
     let view = world.b.engine.ike_sa(world.now, id).unwrap();
-    assert_eq!(view.eap_identity.as_deref(), Some("user@aaa"));
+    assert_eq!(view.eap_identity, ikev2::UserName::new(b"user@aaa"));
     let admit = world.b.asked.last().unwrap();
     assert!(admit.contains("eap_identity: Some(\"user@aaa\")"), "{admit}");
     world.action(A, Action::Delete);

@@ -257,7 +257,7 @@ impl Host {
             Some(_) => EapStep::Success {
                 message: vec![3, round, 0, 4],
                 msk: self.answers.msk.map(Secret::from),
-                identity: Some("user@aaa".to_owned()),
+                identity: ikev2::UserName::new(b"user@aaa"),
             },
             None if round == 0 => EapStep::Continue(vec![1, round, 0, 5, 1]),
             None => EapStep::Failure {

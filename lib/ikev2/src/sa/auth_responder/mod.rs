@@ -14,7 +14,7 @@ use super::auth::{
 use super::{IkeSa, State};
 use crate::env::Env;
 use crate::event::{Count, SetupFailure};
-use crate::identity::Identity;
+use crate::identity::{Identity, UserName};
 use crate::keys::shared_key_auth;
 use crate::message::{CFG_REQUEST, DecodeError, Exchange, NotifyKind, Payloads, Proposal, payload};
 use crate::output::{AdmitRequest, Answer, AuthMethod, EapStep, Question, Refusal};
@@ -45,7 +45,7 @@ pub(crate) struct AuthReceived {
     /// Our AUTH, before EAP.
     own_auth: Option<(u8, Vec<u8>)>,
     msk: Option<Secret>,
-    eap_identity: Option<String>,
+    eap_identity: Option<UserName>,
     configuration: Option<Configuration>,
 }
 
