@@ -473,6 +473,34 @@ fn an_address_of_aaa_is_given_once() {
 }
 
 #[test]
+fn of_two_sessions_on_two_workers_the_younger_stays() {
+    let detect = |context: &mut Context| {
+        let service = context.wsg_services.get_mut("site").unwrap();
+        service.duplicate_session_detection = true;
+    };
+    let (mut older, mut younger) = (World::new(detect), World::new(detect));
+    let tell = |from: &mut World, to: &mut World| {
+        for errand in std::mem::take(&mut from.state.errands) {
+            let Errand::Newer(service, identity, began) = errand else {
+                panic!("{errand:?}")
+            };
+            to.state
+                .newer_elsewhere(&service.context, &service.name, &identity, began);
+        }
+    };
+    assert_eq!(older.admit(ask(1, "site", "enb1")).refusal, "");
+    assert_eq!(younger.admit(ask(2, "site", "enb1")).refusal, "");
+    // Both hear of each other; the younger one's word comes first, or its errands would be of its own end.
+    let said = std::mem::take(&mut older.state.errands);
+    tell(&mut younger, &mut older);
+    let ends = older.state.errands.split_off(0);
+    assert_eq!(ends, [Errand::End(vec![1], Reason::Duplicate)]);
+    older.state.errands = said;
+    tell(&mut older, &mut younger);
+    assert_eq!(younger.state.errands, []);
+}
+
+#[test]
 fn a_second_session_of_an_identity_displaces_the_first_and_takes_its_address() {
     let detect = |context: &mut Context| {
         let service = context.wsg_services.get_mut("host").unwrap();
