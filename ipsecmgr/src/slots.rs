@@ -163,12 +163,14 @@ impl ikev2::Sad for Slots {
     fn usage(&self, spi: u32) -> Usage {
         let counters = self.counters(spi);
         let activity = self.activity(spi);
-        if let Some(learned) = activity.and_then(|activity| activity.learned_peer) {
+        let learned_peer = activity.and_then(|activity| activity.learned_peer);
+        if let Some(learned) = learned_peer {
             self.note_move(spi, learned);
         }
         let last_inbound = activity.and_then(|activity| self.clock.instant(activity.last_in_ns));
         Usage {
             last_inbound,
+            learned_peer,
             inbound_bytes: counters.get(SaCounter::BytesIn),
             inbound_packets: counters.get(SaCounter::PacketsIn),
             outbound_bytes: counters.get(SaCounter::BytesOut),
@@ -276,6 +278,7 @@ mod tests {
             (usage.inbound_packets, usage.inbound_bytes, usage.outbound_bytes),
             (2, 300, 0)
         );
+        assert_eq!(usage.learned_peer, "203.0.113.8:1".parse().ok());
         assert!(usage.last_inbound.unwrap().elapsed() < Duration::from_secs(5));
         slots.usage(third);
         assert_eq!((slots.take_moves(), slots.take_moves()), (1, 0));

@@ -1,5 +1,6 @@
 //! The security association database, as far as the engine needs to look into it.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// What the shell does for the engine at once, over the data plane's tables. Installing and removing go through
@@ -21,6 +22,9 @@ pub trait Sad {
 pub struct Usage {
     /// When the last authentic packet came in.
     pub last_inbound: Option<Instant>,
+    /// Where the newest authentic packet came from, if that is another place than the child SA was installed for or last moved to
+    /// (RFC 7296 2.23); it stays until the next such.
+    pub learned_peer: Option<SocketAddr>,
     /// Bytes from the peer.
     pub inbound_bytes: u64,
     /// Packets from the peer.

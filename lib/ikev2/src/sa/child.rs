@@ -1,5 +1,6 @@
 //! Child SAs: installing, timers, removal.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub(crate) struct Child {
     pub rekey: Option<Instant>,
     pub expire: Option<Instant>,
     check: Option<Instant>,
+    /// Where ESP last said that the peer is.
+    pub learned: Option<SocketAddr>,
     /// The soft limit has been reported.
     soft_reached: bool,
 }
@@ -149,6 +152,7 @@ impl IkeSa {
             rekey,
             expire: lifetime.time.map(|time| env.now + time),
             check: Some(env.now + check_interval(&lifetime)),
+            learned: None,
             soft_reached: false,
         });
         env.core.totals.children += 1;

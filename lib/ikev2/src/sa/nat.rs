@@ -1,13 +1,14 @@
-//! NAT detection (RFC 7296 2.23).
+//! NATs: detecting them, and following peers behind them (RFC 7296 2.23).
 
 use std::net::{IpAddr, SocketAddr};
 
 use crypto::hash::sha1;
 
-use super::Nat;
+use super::{IkeSa, Nat, State};
 use crate::env::Env;
+use crate::event::Event;
 use crate::message::{Builder, NotifyKind, Payloads};
-use crate::output::Path;
+use crate::output::{Output, Path};
 use crate::profile::Profile;
 
 /// Appends both NAT_DETECTION notifies. With [`Profile::force_encapsulation`] the source is a lie, so that the peer sees a
@@ -69,5 +70,70 @@ impl Nat {
     /// Somebody is behind one, so ESP goes over UDP.
     pub fn any(self) -> bool {
         self.local || self.remote
+    }
+}
+
+impl IkeSa {
+    /// A peer behind a NAT is where its last authentic message came from.
+    pub(super) fn follow(&mut self, env: &mut Env<'_>, path: Path) {
+        if path == self.path || !self.may_follow() {
+            return;
+        }
+        // What ESP told before is older than this message.
+        for child in &mut self.children {
+            child.learned = env.sad.usage(child.inbound_spi).learned_peer;
+        }
+        self.move_to(env, path);
+    }
+
+    /// The same where ESP knows better than IKE: its last authentic packet came from elsewhere. Looked at before we send a request,
+    /// for that must arrive; what ESP has not told anew since the last look is old.
+    pub(super) fn follow_data(&mut self, env: &mut Env<'_>) {
+        if !self.may_follow() {
+            return;
+        }
+        let mut latest = None;
+        for child in &mut self.children {
+            let usage = env.sad.usage(child.inbound_spi);
+            if usage.learned_peer != child.learned {
+                child.learned = usage.learned_peer;
+                latest = latest.max(Some(usage.last_inbound).zip(usage.learned_peer));
+            }
+        }
+        let local = self.path.local;
+        // IKE goes through the mapping of ESP only where both use one port (RFC 3948 2.2).
+        let shares = |remote: &SocketAddr| {
+            local.port() == env.core.config.nat_port && local.is_ipv4() == remote.is_ipv4()
+        };
+        if let Some((_, remote)) = latest.filter(|(_, remote)| shares(remote))
+            && remote != self.path.remote
+        {
+            self.move_to(env, Path { local, remote });
+        }
+    }
+
+    /// When we are behind a NAT ourselves the peer is not followed, as that NAT is ours to keep open.
+    fn may_follow(&self) -> bool {
+        let remote_only = Nat {
+            local: false,
+            remote: true,
+        };
+        self.nat == remote_only && matches!(self.state, State::Established | State::Closing(_))
+    }
+
+    fn move_to(&mut self, env: &mut Env<'_>, path: Path) {
+        let from = std::mem::replace(&mut self.path, path);
+        env.event(Event::Moved {
+            ike: self.id,
+            from,
+            to: path,
+        });
+        if !self.children.is_empty() {
+            env.core.outputs.push_back(Output::Move {
+                ike: self.id,
+                inbound_spis: self.children.iter().map(|child| child.inbound_spi).collect(),
+                path,
+            });
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! An encrypted message comes in: window, integrity, fragments, then to its exchange.
 
 use super::tasks::Task;
-use super::{IkeSa, Nat, State};
+use super::{IkeSa, State};
 use crate::env::Env;
-use crate::event::{Count, DropCause, Event, RemoveReason, SetupFailure};
+use crate::event::{Count, DropCause, RemoveReason, SetupFailure};
 use crate::message::{DecodeError, Exchange, Fragment, Header, NotifyKind, Opened, Payloads, open};
-use crate::output::{Output, Path};
+use crate::output::Path;
 
 /// Fragments of one message, at most.
 const MAX_FRAGMENTS: u16 = 64;
@@ -215,32 +215,6 @@ impl IkeSa {
                 self.send_response(env, exchange, builder);
             }
             _ => env.drop(path.remote, DropCause::UnexpectedExchange),
-        }
-    }
-
-    /// RFC 7296 2.23: a peer behind a NAT is where its last authentic message came from. When we are behind one it is not
-    /// followed, as the NAT is ours to keep open.
-    fn follow(&mut self, env: &mut Env<'_>, path: Path) {
-        let may = self.nat
-            == Nat {
-                local: false,
-                remote: true,
-            };
-        if path == self.path || !may || !matches!(self.state, State::Established | State::Closing(_)) {
-            return;
-        }
-        let from = std::mem::replace(&mut self.path, path);
-        env.event(Event::Moved {
-            ike: self.id,
-            from,
-            to: path,
-        });
-        if !self.children.is_empty() {
-            env.core.outputs.push_back(Output::Move {
-                ike: self.id,
-                inbound_spis: self.children.iter().map(|child| child.inbound_spi).collect(),
-                path,
-            });
         }
     }
 

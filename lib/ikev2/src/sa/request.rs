@@ -62,6 +62,7 @@ impl IkeSa {
             (Pending::Liveness, Some(liveness)) => liveness.retransmission(),
             _ => self.profile.retransmission,
         };
+        self.follow_data(env);
         let message_id = self.next_request;
         match self.sealed(env, exchange, false, message_id, builder) {
             Ok(datagrams) => self.send_clear_request(env, datagrams, pending, policy),
@@ -204,6 +205,7 @@ impl IkeSa {
 
     /// The outstanding request got no answer in time: again, or the peer is dead.
     pub(super) fn retransmit(&mut self, env: &mut Env<'_>) {
+        self.follow_data(env);
         let Some(outstanding) = &mut self.outstanding else {
             return;
         };

@@ -152,6 +152,7 @@ impl IkeSa {
             self.deadlines.liveness = None;
             return;
         };
+        self.follow_data(env);
         let heard = self
             .children
             .iter()

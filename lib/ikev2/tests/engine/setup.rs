@@ -265,6 +265,59 @@ fn a_peer_behind_a_nat_is_followed() {
 }
 
 #[test]
+fn a_peer_behind_a_nat_that_moves_silently_is_found_where_esp_came_from() {
+    let mut world = World::new();
+    world.nat = true;
+    world.a_outside = "198.51.100.7:500".parse().unwrap();
+    world.initiate(profile(A));
+    world.settle();
+    let child = world.child(B);
+    let goes_to = |world: &mut World| {
+        world.action(B, Action::CheckLiveness);
+        world.advance(Duration::from_secs(1));
+        let sent = world.wire.back().unwrap().clone();
+        world.settle();
+        (sent.to, world.b.installed[&child].path.remote)
+    };
+    let learn = |world: &mut World, from: &str| {
+        let now = world.now;
+        let usage = world.b.sad.usage.entry(child).or_default();
+        usage.last_inbound = Some(now);
+        usage.learned_peer = from.parse().ok();
+    };
+    // The NAT gives it another address; only ESP has come from there.
+    world.a_outside = "198.51.100.8:500".parse().unwrap();
+    learn(&mut world, "198.51.100.8:14500");
+    assert_eq!(goes_to(&mut world), (A, "198.51.100.8:14500".parse().unwrap()));
+    // A message of IKE is newer than what ESP told before; that is no news any more.
+    world.a_outside = "198.51.100.9:500".parse().unwrap();
+    world.action(A, Action::CheckLiveness);
+    world.settle();
+    assert_eq!(goes_to(&mut world).1, "198.51.100.9:14500".parse().unwrap());
+    // A request under way finds it as well, when it is sent again.
+    world.action(B, Action::CheckLiveness);
+    world.intercept(A);
+    world.a_outside = "198.51.100.10:500".parse().unwrap();
+    learn(&mut world, "198.51.100.10:14500");
+    world.advance(Duration::from_secs(3));
+    let moved = world.b.installed[&child].path.remote;
+    assert_eq!(moved, "198.51.100.10:14500".parse().unwrap());
+}
+
+#[test]
+fn a_gateway_behind_a_nat_of_its_own_does_not_follow_esp() {
+    let mut theirs = profile(B);
+    theirs.force_encapsulation = true;
+    let mut world = World::connected_with(profile(A), theirs);
+    let child = world.child(B);
+    let before = world.b.installed[&child].path;
+    world.b.sad.usage.entry(child).or_default().learned_peer = "198.51.100.8:14500".parse().ok();
+    world.action(B, Action::CheckLiveness);
+    world.settle();
+    assert_eq!(world.b.installed[&child].path, before);
+}
+
+#[test]
 fn encapsulation_can_be_forced() {
     let mut ours = profile(A);
     ours.force_encapsulation = true;
