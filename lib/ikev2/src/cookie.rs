@@ -54,11 +54,17 @@ impl Cookies {
         self.active
     }
 
-    /// Must an IKE_SA_INIT have a cookie? Begins above `start` and ends below `stop` half-open IKE SAs.
-    pub fn required(&mut self, thresholds: Option<CookieThresholds>, half_open: u32) -> bool {
-        let Some(thresholds) = thresholds else {
-            return false;
+    /// Must an IKE_SA_INIT have a cookie? Begins above `start` and ends below `stop` half-open IKE SAs; at the latest, and without
+    /// thresholds, above a quarter of the `max` there may be.
+    pub fn required(&mut self, thresholds: Option<CookieThresholds>, half_open: u32, max: u32) -> bool {
+        let latest = CookieThresholds {
+            start: (max / 4).max(1),
+            stop: max / 8,
         };
+        let thresholds = thresholds.map_or(latest, |configured| CookieThresholds {
+            start: configured.start.min(latest.start),
+            stop: configured.stop.min(latest.start),
+        });
         if thresholds.start == 0 || half_open > thresholds.start {
             self.active = true;
         } else if half_open < thresholds.stop || thresholds.stop == 0 && half_open == 0 {
@@ -185,12 +191,27 @@ mod tests {
     #[test]
     fn thresholds_have_a_hysteresis() {
         let mut cookies = Cookies::new();
+        let mut required = |thresholds, half_open| cookies.required(thresholds, half_open, 1000);
         let thresholds = Some(CookieThresholds { start: 10, stop: 5 });
-        assert!(!cookies.required(thresholds, 10));
-        assert!(cookies.required(thresholds, 11));
-        assert!(cookies.required(thresholds, 5));
-        assert!(!cookies.required(thresholds, 4));
-        assert!(cookies.required(Some(CookieThresholds { start: 0, stop: 0 }), 0));
-        assert!(!cookies.required(None, 1000));
+        assert!(!required(thresholds, 10));
+        assert!(required(thresholds, 11));
+        assert!(required(thresholds, 5));
+        assert!(!required(thresholds, 4));
+        assert!(required(Some(CookieThresholds { start: 0, stop: 0 }), 0));
+    }
+
+    #[test]
+    fn cookies_are_required_when_it_gets_crowded_whatever_is_configured() {
+        let late = CookieThresholds {
+            start: 1_000_000,
+            stop: 900_000,
+        };
+        for thresholds in [None, Some(late)] {
+            let mut cookies = Cookies::new();
+            assert!(!cookies.required(thresholds, 250, 1000));
+            assert!(cookies.required(thresholds, 251, 1000));
+            assert!(cookies.is_active());
+            assert!(!cookies.required(thresholds, 124, 1000));
+        }
     }
 }

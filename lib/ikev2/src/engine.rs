@@ -22,10 +22,14 @@ use crate::unprotected::{on_bad_header, on_unknown_ike_sa};
 pub struct EngineConfig {
     /// Slots whose IKE SAs are ours; at least one, none 0. New IKE SAs go round them.
     pub slots: Vec<u8>,
-    /// IKE SAs in all, at most.
+    /// IKE SAs in all, at most. While they are rekeyed there may be a sixteenth more: a flood must not keep peers that are there from
+    /// going on.
     pub max_ike_sas: u32,
-    /// Half-open IKE SAs, at most.
+    /// Half-open IKE SAs, at most. Above a quarter cookies are asked for, whatever the profile says (RFC 7296 2.6).
     pub max_half_open: u32,
+    /// Half-open IKE SAs from one IPv4 address or one IPv6 /64 network, at most. Above a quarter it is asked for cookies, so that
+    /// nobody else can use up its share in its name (RFC 8019 4.2).
+    pub max_half_open_of_source: u32,
     /// The port without non-ESP marker.
     pub ike_port: u16,
     /// The port with non-ESP marker, where peers go when there is a NAT.
@@ -81,6 +85,7 @@ impl Default for EngineConfig {
             slots: vec![1],
             max_ike_sas: 100_000,
             max_half_open: 50_000,
+            max_half_open_of_source: 256,
             ike_port: 500,
             nat_port: 4500,
             signature_hashes: vec![2, 3, 4],

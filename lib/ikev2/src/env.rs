@@ -18,6 +18,7 @@ use crate::profile::Profile;
 use crate::sa::IkeSa;
 use crate::sad::Sad;
 use crate::show::Totals;
+use crate::source::Sources;
 use crate::table::Table;
 use crate::timer::Timers;
 use crate::unprotected::Limit;
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub cookies: Cookies,
     /// Half-open IKE SAs by initiator SPI and address, to know a retransmitted IKE_SA_INIT (RFC 7296 2.1).
     pub half_open: HashMap<(u64, SocketAddr), IkeSaId>,
+    /// How many half-open IKE SAs come from where.
+    pub sources: Sources,
     /// Established IKE SAs by hash of the identities, for INITIAL_CONTACT.
     pub peers: BTreeSet<(u64, IkeSaId)>,
     pub totals: Totals,
@@ -66,6 +69,7 @@ impl Core {
             profiles: HashMap::new(),
             cookies: Cookies::new(),
             half_open: HashMap::new(),
+            sources: Sources::default(),
             peers: BTreeSet::new(),
             totals: Totals::default(),
             unknown_answers: Limit::default(),

@@ -27,6 +27,7 @@ mod sa;
 mod sad;
 mod selectors;
 mod show;
+mod source;
 mod table;
 mod timer;
 mod unprotected;

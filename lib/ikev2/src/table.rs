@@ -12,6 +12,9 @@ const MAX_INDEX: usize = 1 << 24;
 /// A free index waits until this many others are free, so that an SPI does not come back at once.
 const MIN_FREE: usize = 64;
 
+/// For so many peers there may be one more IKE SA, while they are rekeyed.
+const REKEY_SHARE: u32 = 16;
+
 /// Every IKE SA of the engine. Finding one is an array access and a comparison of all 64 bits.
 pub(crate) struct Table {
     slots: Vec<SlotTable>,
@@ -64,23 +67,29 @@ impl Table {
         self.position(id.slot()).is_some()
     }
 
-    /// IKE SAs, with those reserved.
-    pub fn count(&self) -> u32 {
-        self.count
+    /// True if there is no room for another peer.
+    pub fn is_full(&self) -> bool {
+        self.count >= self.max || self.slots.is_empty()
     }
 
-    /// Gives out an SPI in the slot, or in the next one; `None` when there is no room.
-    pub fn reserve(&mut self, slot: Option<u8>, random: &mut dyn Random) -> Option<IkeSaId> {
-        if self.count >= self.max || self.slots.is_empty() {
+    /// Gives out an SPI for a new peer, in the slot after the last one's; `None` when there is no room.
+    pub fn reserve(&mut self, random: &mut dyn Random) -> Option<IkeSaId> {
+        if self.is_full() {
             return None;
         }
-        let position = match slot {
-            Some(slot) => self.position(slot)?,
-            None => {
-                self.next = (self.next + 1) % self.slots.len();
-                self.next
-            }
-        };
+        self.next = (self.next + 1) % self.slots.len();
+        self.reserve_at(self.next, random)
+    }
+
+    /// Gives out an SPI in this slot, for an IKE SA that replaces another; there is room that new peers cannot take.
+    pub fn reserve_for_rekey(&mut self, slot: u8, random: &mut dyn Random) -> Option<IkeSaId> {
+        if self.count >= self.max.saturating_add(self.max / REKEY_SHARE).saturating_add(1) {
+            return None;
+        }
+        self.reserve_at(self.position(slot)?, random)
+    }
+
+    fn reserve_at(&mut self, position: usize, random: &mut dyn Random) -> Option<IkeSaId> {
         let table = self.slots.get_mut(position)?;
         let id = table.reserve(random)?;
         self.count += 1;
@@ -169,28 +178,31 @@ mod tests {
     fn an_spi_carries_its_slot_and_index_and_is_checked_whole() {
         let mut random = TestRandom::new(1);
         let mut table = Table::new(&[7, 9, 7, 0], 10);
-        let first = table.reserve(Some(9), &mut random).unwrap();
-        let second = table.reserve(Some(9), &mut random).unwrap();
+        let first = table.reserve_for_rekey(9, &mut random).unwrap();
+        let second = table.reserve_for_rekey(9, &mut random).unwrap();
         assert_eq!((first.slot(), first.index()), (9, 0));
         assert_eq!((second.slot(), second.index()), (9, 1));
         assert!(table.is_ours(first));
         assert!(!table.is_ours(IkeSaId(0)));
         assert!(table.entry_mut(IkeSaId(first.0 ^ 1)).is_none());
-        assert!(table.reserve(Some(8), &mut random).is_none());
+        assert!(table.reserve_for_rekey(8, &mut random).is_none());
     }
 
     #[test]
     fn a_released_spi_is_dead_and_the_limit_holds() {
         let mut random = TestRandom::new(1);
         let mut table = Table::new(&[1, 2], 2);
-        let first = table.reserve(None, &mut random).unwrap();
-        let second = table.reserve(None, &mut random).unwrap();
+        let first = table.reserve(&mut random).unwrap();
+        let second = table.reserve(&mut random).unwrap();
         assert_ne!(first.slot(), second.slot(), "new IKE SAs go round the slots");
-        assert!(table.reserve(None, &mut random).is_none());
+        assert!(table.reserve(&mut random).is_none());
+        let rekeyed = table.reserve_for_rekey(1, &mut random).unwrap();
+        assert!(table.reserve_for_rekey(1, &mut random).is_none(), "bounded too");
+        table.release(rekeyed);
         table.release(first);
         table.release(first);
-        assert_eq!(table.count(), 1);
+        assert_eq!(table.count, 1);
         assert!(table.entry_mut(first).is_none());
-        assert!(table.reserve(None, &mut random).is_some());
+        assert!(table.reserve(&mut random).is_some());
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn initiate(env: &mut Env<'_>, profile: Arc<Profile>, path: Path) -> 
     let key = group.generate(env.random()).map_err(Error::Crypto)?;
     let nonce = env.nonce();
     let random = &mut *env.core.random;
-    let id = env.core.table.reserve(None, random).ok_or(Error::Full)?;
+    let id = env.core.table.reserve(random).ok_or(Error::Full)?;
     env.event(Event::Attempt {
         ike: id,
         path,

@@ -55,8 +55,12 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
     if !cookie_is_good(env, header, path, &profile, nonce, &payloads) {
         return;
     }
-    let config = &env.core.config;
-    if env.core.totals.half_open >= config.max_half_open || env.core.table.count() >= config.max_ike_sas {
+    let (core, config) = (&env.core, &env.core.config);
+    let of_source = core.sources.of(path.remote.ip().into());
+    if core.totals.half_open >= config.max_half_open
+        || of_source >= config.max_half_open_of_source
+        || core.table.is_full()
+    {
         return env.drop(path.remote, DropCause::Congestion);
     }
     let request = Request {
@@ -89,11 +93,16 @@ fn cookie_is_good(
     nonce: &[u8],
     payloads: &Payloads<'_>,
 ) -> bool {
-    let half_open = env.core.totals.half_open;
-    if !env.core.cookies.required(profile.cookies, half_open) {
+    let (remote, spi) = (path.remote.ip(), header.initiator_spi);
+    let core = &mut *env.core;
+    let (half_open, config) = (core.totals.half_open, &core.config);
+    let crowded = core.sources.of(remote.into()) > config.max_half_open_of_source / 4;
+    let flooded = core
+        .cookies
+        .required(profile.cookies, half_open, config.max_half_open);
+    if !flooded && !crowded {
         return true;
     }
-    let (remote, spi) = (path.remote.ip(), header.initiator_spi);
     if let Some(cookie) = payloads.notify(NotifyKind::COOKIE) {
         match env.core.cookies.check(cookie.data, nonce, remote, spi) {
             CookieVerdict::Match => {
@@ -153,7 +162,7 @@ fn answer(
     };
     let nonce = env.nonce();
     let random = &mut *env.core.random;
-    let Some(id) = env.core.table.reserve(None, random) else {
+    let Some(id) = env.core.table.reserve(random) else {
         return env.drop(path.remote, DropCause::Congestion);
     };
     let exchanged = Exchanged {

@@ -44,6 +44,7 @@ use crate::keys::IkeKeys;
 use crate::output::{AuthMethod, IkeSaId, Output, Path};
 use crate::profile::{Configuration, Profile};
 use crate::show::Totals;
+use crate::source::Source;
 
 use auth_initiator::AuthSent;
 use auth_responder::AuthReceived;
@@ -91,6 +92,8 @@ pub(crate) struct IkeSa {
     deadlines: Deadlines,
     /// For which instant it is in the timer queue.
     armed: Option<Instant>,
+    /// Where it came from, while it counts as half-open.
+    source: Option<Source>,
     /// When the last authentic message came.
     last_heard: Instant,
     /// Messages that failed their integrity check, while nothing authentic came.
@@ -167,7 +170,7 @@ impl IkeSa {
         path: Path,
         state: State,
     ) -> Self {
-        let sa = Self {
+        let mut sa = Self {
             id,
             peer_spi: 0,
             initiator,
@@ -189,12 +192,14 @@ impl IkeSa {
             created: env.now,
             deadlines: Deadlines::default(),
             armed: None,
+            source: None,
             last_heard: env.now,
             integrity_failures: 0,
             temporary_failures: 0,
             contested_by: None,
         };
         bump(&mut env.core.totals, sa.state.class(), initiator, 1);
+        sa.note_source(env);
         sa
     }
 
@@ -225,12 +230,30 @@ impl IkeSa {
             env.core.peers.remove(&key);
         }
         let before = std::mem::replace(&mut self.state, state);
+        self.note_source(env);
         if after == Class::Established
             && let Some(key) = self.peer_key()
         {
             env.core.peers.insert(key);
         }
         before
+    }
+
+    /// Keeps the number of half-open IKE SAs of its source right.
+    fn note_source(&mut self, env: &mut Env<'_>) {
+        let half_open = self.state.class() == Class::HalfOpen;
+        match self.source {
+            None if half_open => {
+                let source = Source::from(self.path.remote.ip());
+                env.core.sources.add(source);
+                self.source = Some(source);
+            }
+            Some(source) if !half_open => {
+                env.core.sources.remove(source);
+                self.source = None;
+            }
+            _ => {}
+        }
     }
 
     fn peer_key(&self) -> Option<(u64, IkeSaId)> {

@@ -83,7 +83,7 @@ impl IkeSa {
         let shared = key.agree(public).map_err(crypto)?;
         let nonce = env.nonce();
         let random = &mut *env.core.random;
-        let Some(id) = env.core.table.reserve(Some(self.id.slot()), random) else {
+        let Some(id) = env.core.table.reserve_for_rekey(self.id.slot(), random) else {
             return Err(Refused::Failure(
                 ChildFailure::NoSpi,
                 NotifyKind::NO_ADDITIONAL_SAS,
@@ -147,7 +147,7 @@ impl IkeSa {
             Err(error) => return self.child_failed(env, ChildFailure::Crypto(error)),
         };
         let random = &mut *env.core.random;
-        let Some(id) = env.core.table.reserve(Some(self.id.slot()), random) else {
+        let Some(id) = env.core.table.reserve_for_rekey(self.id.slot(), random) else {
             return self.child_failed(env, ChildFailure::NoSpi);
         };
         let nonce = env.nonce();

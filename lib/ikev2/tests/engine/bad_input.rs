@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ikev2::{Action, Count, DecodeError, DropCause, Event, IkeSaView, NotifyKind};
+use ikev2::{Action, Count, DecodeError, DropCause, EngineConfig, Event, IkeSaView, NotifyKind};
 
 use crate::world::Side::{A, B};
 use crate::world::{Datagram, World, profile};
@@ -244,20 +244,97 @@ fn a_keepalive_is_nothing() {
     assert_eq!(world.b.drops(DropCause::Keepalive), 1);
 }
 
-#[test]
-fn the_limit_of_half_open_ike_sas_holds() {
+/// A world whose B has these limits.
+fn limited(config: EngineConfig) -> World {
     let mut world = World::new();
-    let config = ikev2::EngineConfig {
+    let config = EngineConfig {
         slots: vec![0x22],
-        max_half_open: 3,
-        ..ikev2::EngineConfig::default()
+        ..config
     };
     world.b.engine = ikev2::Engine::new(config, Box::new(crypto::TestRandom::new(5)));
     world.serve(profile(B));
-    for _ in 0..5 {
-        world.initiate(profile(A));
+    world
+}
+
+/// A begins another IKE SA and goes no further than IKE_SA_INIT; it obliges when it is asked for a cookie.
+fn half_open(world: &mut World) {
+    world.initiate(profile(A));
+    let asked = world.b.count(Count::NotifySent(NotifyKind::COOKIE));
+    world.deliver_next(B);
+    if world.b.count(Count::NotifySent(NotifyKind::COOKIE)) > asked {
+        world.deliver_next(A);
         world.deliver_next(B);
+    }
+    world.wire.clear();
+}
+
+#[test]
+fn the_limit_of_half_open_ike_sas_holds() {
+    let mut world = limited(EngineConfig {
+        max_half_open: 3,
+        ..EngineConfig::default()
+    });
+    for _ in 0..5 {
+        half_open(&mut world);
     }
     assert_eq!(world.b.engine.totals().half_open, 3);
     assert_eq!(world.b.drops(DropCause::Congestion), 2);
+}
+
+#[test]
+fn above_a_quarter_of_the_limit_cookies_are_asked_for_though_nobody_configured_it() {
+    let mut world = limited(EngineConfig {
+        max_half_open: 8,
+        ..EngineConfig::default()
+    });
+    for _ in 0..5 {
+        half_open(&mut world);
+    }
+    assert_eq!(world.b.engine.totals().half_open, 5);
+    assert_eq!(world.b.count(Count::NotifySent(NotifyKind::COOKIE)), 2);
+    assert!(world.b.engine.totals().cookies_active);
+}
+
+#[test]
+fn one_source_cannot_have_all_half_open_ike_sas() {
+    let mut world = limited(EngineConfig {
+        max_half_open_of_source: 8,
+        ..EngineConfig::default()
+    });
+    for _ in 0..10 {
+        half_open(&mut world);
+    }
+    assert_eq!(world.b.engine.totals().half_open, 8);
+    assert_eq!(world.b.drops(DropCause::Congestion), 2);
+    // Above a quarter it has to show that it is there, so nobody can use its share up in its name.
+    assert_eq!(world.b.count(Count::NotifySent(NotifyKind::COOKIE)), 7);
+    // Others are served all the same, and need no cookie.
+    world.a.address = "192.0.2.3:500".parse().unwrap();
+    half_open(&mut world);
+    assert_eq!(world.b.engine.totals().half_open, 9);
+    assert_eq!(world.b.count(Count::NotifySent(NotifyKind::COOKIE)), 7);
+    // What is over does not count any more.
+    world.advance(Duration::from_secs(61));
+    world.a.address = "192.0.2.1:500".parse().unwrap();
+    world.wire.clear();
+    half_open(&mut world);
+    assert_eq!(world.b.engine.totals().half_open, 1);
+}
+
+#[test]
+fn new_peers_leave_room_for_rekeys() {
+    let mut world = limited(EngineConfig {
+        max_ike_sas: 1,
+        ..EngineConfig::default()
+    });
+    world.initiate(profile(A));
+    world.settle();
+    half_open(&mut world);
+    assert_eq!(world.b.drops(DropCause::Congestion), 1);
+    world.advance(Duration::from_secs(61));
+    world.wire.clear();
+    world.action(A, Action::RekeyIke);
+    world.settle();
+    world.check_pairs(1);
+    assert_eq!(world.b.engine.totals().ike_sas, 1);
 }
