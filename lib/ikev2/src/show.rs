@@ -137,9 +137,9 @@ pub struct Totals {
     pub ike_sas: u32,
     /// Of these, initiated by us.
     pub initiated: u32,
-    /// Half-open as responder.
+    /// Not established yet, as responder: the peer has not proved who it is.
     pub half_open: u32,
-    /// Not yet established, without the half-open ones.
+    /// Not established yet, as initiator.
     pub connecting: u32,
     /// Established.
     pub established: u32,

@@ -151,8 +151,9 @@ enum Class {
 impl State {
     fn class(&self) -> Class {
         match self {
-            State::InitReplied(_) => Class::HalfOpen,
-            State::InitSent(_) | State::AuthSent(_) | State::AuthReceived(_) => Class::Connecting,
+            // Whoever has not proved who he is counts against the limits, also in the middle of EAP.
+            State::InitReplied(_) | State::AuthReceived(_) => Class::HalfOpen,
+            State::InitSent(_) | State::AuthSent(_) => Class::Connecting,
             State::Established => Class::Established,
             State::Replaced { .. } | State::Closing(_) => Class::Closing,
             State::Lingering | State::Dead => Class::Gone,

@@ -322,6 +322,29 @@ fn one_source_cannot_have_all_half_open_ike_sas() {
 }
 
 #[test]
+fn peers_that_are_being_authenticated_are_half_open_too() {
+    let mut world = limited(EngineConfig {
+        max_half_open_of_source: 4,
+        ..EngineConfig::default()
+    });
+    // Their keys, or the AAA server's word, are long in coming.
+    world.b.answers.hold = true;
+    for _ in 0..4 {
+        world.initiate(profile(A));
+        world.settle();
+    }
+    assert_eq!(world.b.held.len(), 4);
+    assert_eq!(world.b.engine.totals().half_open, 4);
+    half_open(&mut world);
+    assert_eq!(world.b.drops(DropCause::Congestion), 1);
+    world.answer_held(B);
+    world.settle();
+    assert_eq!((world.b.established(), world.b.engine.totals().half_open), (4, 0));
+    half_open(&mut world);
+    assert_eq!(world.b.engine.totals().half_open, 1);
+}
+
+#[test]
 fn new_peers_leave_room_for_rekeys() {
     let mut world = limited(EngineConfig {
         max_ike_sas: 1,
