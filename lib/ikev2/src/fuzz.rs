@@ -346,6 +346,9 @@ fn reply(question: &Question) -> Answer {
 mod tests {
     use super::*;
     use crate::event::{Count, Event};
+    use crate::message::NotifyKind;
+    use crate::negotiate::{Pfs, offer_esp};
+    use crate::selectors::TrafficSelector;
 
     /// The fuzzer must get as far as the true peer does.
     #[test]
@@ -364,6 +367,48 @@ mod tests {
         run.step(1, &[1, payload::NONE]);
         run.step(1, &[2, payload::DELETE, 0, 0, 0, 8, 1, 0, 0, 0]);
         assert_eq!(run.peers[1].totals().established, 0);
+        run.end();
+    }
+
+    /// The payloads of a request that rekeys the child SA which the peer receives with `old`.
+    fn rekey(old: u32, new: u32) -> Vec<u8> {
+        let profile = profile();
+        let key = DhGroup::Curve25519.generate(&mut TestRandom::new(u64::from(new)));
+        let key = key.unwrap();
+        let mut builder = Builder::new(HEADER_LEN);
+        builder.notify_esp(NotifyKind::REKEY_SA, old);
+        builder.sa(&offer_esp(&profile.children[0].proposals, new, Pfs::AsConfigured));
+        builder.nonce(&[7; 32]);
+        builder.key_exchange(key.group().transform_id(), key.public());
+        builder.selectors(payload::TSI, &[TrafficSelector::ANY_IPV4]);
+        builder.selectors(payload::TSR, &[TrafficSelector::ANY_IPV4]);
+        let (first, _, written) = builder.into_parts();
+        let mut script = vec![1, first];
+        script.extend_from_slice(&written[HEADER_LEN..]);
+        script
+    }
+
+    #[test]
+    fn a_peer_that_never_deletes_what_it_rekeyed_gets_no_chain_of_child_sas() {
+        let mut run = Run::new();
+        let children = |run: &Run| {
+            let (views, _) = run.peers[1].ike_sas(run.now, crate::show::Cursor::default(), 1);
+            views[0].children.clone()
+        };
+        for new in 0x1000..0x1020 {
+            let newest = children(&run).last().unwrap().outbound_spi;
+            run.step(1, &rekey(newest, new));
+            run.collect(1, &mut Vec::new());
+        }
+        let left: Vec<u32> = children(&run).iter().map(|child| child.outbound_spi).collect();
+        assert_eq!((left.len(), left[1]), (2, 0x1000), "{left:x?}");
+        // Once it keeps to the rules it is served again.
+        let mut delete = Builder::new(HEADER_LEN);
+        delete.delete_esp(&left[..1]);
+        let (first, _, written) = delete.into_parts();
+        run.step(1, &[&[2, first], &written[HEADER_LEN..]].concat());
+        run.step(1, &rekey(0x1000, 0x2000));
+        assert_eq!(children(&run).last().unwrap().outbound_spi, 0x2000);
         run.end();
     }
 }

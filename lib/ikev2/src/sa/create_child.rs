@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crypto::{DhGroup, Secret};
 
 use super::accept::{Accepted, PeerOffer, accept, check_answer, failure_notify};
-use super::child::{NewChild, Phase};
+use super::child::{Child, NewChild, Phase};
 use super::offer::{ChildOffer, Collision, OfferError};
 use super::request::Pending;
 use super::tasks::Task;
@@ -20,6 +20,10 @@ use crate::profile::ChildProfile;
 const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 /// After so many in a row the wish is given up.
 const MAX_TEMPORARY_FAILURES: u8 = 30;
+
+/// For each child SA that the profile allows there are so many at most, with those that are being replaced or still receive what
+/// is on the way.
+const CHILDREN_SHARE: usize = 4;
 
 /// Why a request for a child SA is answered with a notify.
 enum Refused {
@@ -129,8 +133,9 @@ impl IkeSa {
             return Err(ChildFailure::Temporary);
         }
         let Some(outbound_spi) = rekeying else {
+            let limit = usize::from(self.profile.max_children);
             let live = self.children.iter().filter(|child| child.is_current()).count();
-            if live >= usize::from(self.profile.max_children) {
+            if live >= limit || self.children.len() >= limit.saturating_mul(CHILDREN_SHARE) {
                 return Err(ChildFailure::TooMany);
             }
             return Ok(None);
@@ -140,11 +145,17 @@ impl IkeSa {
             .iter()
             .find(|child| child.outbound_spi == outbound_spi)
             .ok_or(ChildFailure::NotFound)?;
+        // The one that this replaces: as long as it is not deleted the rekey before is not over. Else chains of them had no end.
+        let predecessor =
+            |other: &Child| other.replaced_by == Some(child.inbound_spi) && other.phase != Phase::Draining;
+        let most = usize::from(self.profile.max_children).saturating_mul(CHILDREN_SHARE);
         match child.phase {
             Phase::Deleting(_) => Err(ChildFailure::Temporary),
             Phase::Draining => Err(ChildFailure::NotFound),
             // Rekeyed already: the peer may do it again only when the one before is settled.
             _ if child.replaced_by.is_some() => Err(ChildFailure::Temporary),
+            _ if self.children.iter().any(predecessor) => Err(ChildFailure::Temporary),
+            _ if self.children.len() >= most => Err(ChildFailure::Temporary),
             _ => Ok(Some(child.inbound_spi)),
         }
     }

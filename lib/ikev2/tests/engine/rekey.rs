@@ -51,6 +51,19 @@ fn either_side_rekeys_a_child_sa() {
 }
 
 #[test]
+fn a_peer_in_a_hurry_is_slowed_down() {
+    let mut world = World::connected();
+    for _ in 0..40 {
+        let newest = world.child(A);
+        world.action(A, Action::RekeyChild(newest));
+        world.settle();
+        assert!(world.b.installed.len() <= 8, "those that drain count too");
+    }
+    world.run(Duration::from_secs(60), Duration::from_secs(1));
+    world.check_pairs(1);
+}
+
+#[test]
 fn another_pfs_group_is_asked_for() {
     let mut world = with_groups(&[DhGroup::Ecp256, DhGroup::Curve25519], &[DhGroup::Curve25519]);
     let old = world.child(A);
