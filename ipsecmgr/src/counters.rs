@@ -121,7 +121,6 @@ fn dropped(counters: &Counters, cause: DropCause) {
         DropCause::Busy => ike::DROP_QUEUE_SIZE,
         DropCause::Retransmission => ike::DROP_RETRANSMISSION,
         DropCause::NoProfile | DropCause::ForeignSlot => ike::DROP_SA_ERROR,
-        DropCause::Cookie => ike::INVALID_COOKIE,
         DropCause::Congestion => ike::CONGESTION_DROP,
         DropCause::Version1 => ike::DROP_MAJOR_VERSION,
         DropCause::IntegrityFlood => decode::DECRYPT_COUNT_EXCEEDED,
@@ -208,7 +207,10 @@ fn counted(counters: &Counters, count: Count) {
         }
         Count::UnknownUnanswered => notify::WITHHELD_INVALID_IKE_SPI,
         Count::CookieMatched => notify::COOKIE_MATCH,
-        Count::CookieMismatched => notify::COOKIE_MISMATCH,
+        Count::CookieMismatched => {
+            counters.inc(ike::INVALID_COOKIE);
+            notify::COOKIE_MISMATCH
+        }
         Count::LivenessSent => ike::DPD_SENT,
         Count::LivenessAnswered => ike::DPD_REPLY_RECV,
         Count::LivenessReceived => ike::DPD_RECV,

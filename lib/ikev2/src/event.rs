@@ -182,8 +182,6 @@ pub enum DropCause {
     Retransmission,
     /// IKE_SA_INIT to an address that has no profile.
     NoProfile,
-    /// IKE_SA_INIT with a wrong cookie.
-    Cookie,
     /// IKE_SA_INIT beyond the limit of IKE SAs or half-open IKE SAs.
     Congestion,
     /// IKE version 1.

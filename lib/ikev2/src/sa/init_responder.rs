@@ -104,17 +104,12 @@ fn cookie_is_good(
         return true;
     }
     if let Some(cookie) = payloads.notify(NotifyKind::COOKIE) {
-        match env.core.cookies.check(cookie.data, nonce, remote, spi) {
-            CookieVerdict::Match => {
-                env.count(Count::CookieMatched);
-                return true;
-            }
-            CookieVerdict::Mismatch => {
-                env.count(Count::CookieMismatched);
-                env.drop(path.remote, DropCause::Cookie);
-                return false;
-            }
+        if env.core.cookies.check(cookie.data, nonce, remote, spi) == CookieVerdict::Match {
+            env.count(Count::CookieMatched);
+            return true;
         }
+        // As if there were none: it may be good and only too old.
+        env.count(Count::CookieMismatched);
     }
     let core = &mut *env.core;
     let cookie = core.cookies.make(env.now, &mut *core.random, nonce, remote, spi);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crypto::{Cipher, DhGroup, Integrity, Prf};
 use ikev2::{
-    Action, AuthMethod, Configuration, ConfigurationRequest, CookieThresholds, Count, DropCause, EspProposal,
-    Event, Identity, IkeProposal, NotifyKind, Refusal, SelectorPolicy, SetupFailure, TransformKind,
+    Action, AuthMethod, Configuration, ConfigurationRequest, CookieSecret, CookieThresholds, Count,
+    DropCause, EspProposal, Event, Identity, IkeProposal, NotifyKind, Refusal, SelectorPolicy, SetupFailure,
+    TransformKind,
 };
 
 use crate::world::Side::{A, B};
@@ -177,17 +178,40 @@ fn cookies_are_asked_for_and_checked() {
     assert_eq!(world.b.count(Count::NotifySent(NotifyKind::COOKIE)), 1);
     world.deliver_next(A);
     let mut second = world.intercept(B);
-    // A wrong cookie is dropped; the cookie is in the first payload.
+    // A wrong cookie is as good as none (RFC 7296 2.6); the cookie is in the first payload.
     second.bytes[40] ^= 1;
     world.deliver(&second);
-    assert_eq!(world.b.drops(DropCause::Cookie), 1);
     assert_eq!(world.b.count(Count::CookieMismatched), 1);
+    assert_eq!(world.b.count(Count::NotifySent(NotifyKind::COOKIE)), 2);
+    assert_eq!(world.b.engine.totals().ike_sas, 0);
+    world.wire.clear();
     second.bytes[40] ^= 1;
     world.deliver(&second);
     assert_eq!(world.b.count(Count::CookieMatched), 1);
     world.settle();
     world.check_pairs(1);
     assert!(world.b.engine.totals().cookies_active);
+}
+
+#[test]
+fn a_cookie_that_got_too_old_is_replaced() {
+    let mut world = World::new();
+    let mut theirs = profile(B);
+    theirs.cookies = Some(CookieThresholds { start: 0, stop: 0 });
+    world.serve(theirs);
+    world.initiate(profile(A));
+    world.deliver_next(B);
+    world.deliver_next(A);
+    // While the second request is on the way, B comes to have other secrets.
+    let secret = |version| CookieSecret {
+        version,
+        secret: [version; 32],
+    };
+    world.b.engine.set_cookie_secrets(secret(9), Some(secret(8)));
+    world.settle();
+    world.check_pairs(1);
+    assert_eq!(world.b.count(Count::CookieMismatched), 1);
+    assert_eq!(world.b.count(Count::CookieMatched), 1);
 }
 
 #[test]
