@@ -118,7 +118,7 @@ fn dropped(counters: &Counters, cause: DropCause) {
         DropCause::RequestNoKey => ike::DROP_REQ_NO_KEY,
         DropCause::ResponseNoKey => ike::DROP_RSP_NO_KEY,
         DropCause::UnexpectedExchange => ike::DROP_UNEXPECTED_PAYLOAD,
-        DropCause::Busy => ike::DROP_QUEUE_SIZE,
+        DropCause::SetupMemory => ike::DROP_QUEUE_SIZE,
         DropCause::Retransmission => ike::DROP_RETRANSMISSION,
         DropCause::NoProfile | DropCause::ForeignSlot => ike::DROP_SA_ERROR,
         DropCause::Congestion => ike::CONGESTION_DROP,

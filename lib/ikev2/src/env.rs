@@ -41,6 +41,8 @@ pub(crate) struct Core {
     pub half_open: HashMap<(u64, SocketAddr), IkeSaId>,
     /// How many half-open IKE SAs come from where.
     pub sources: Sources,
+    /// Octets that IKE SAs in set-up keep.
+    pub setup_octets: usize,
     /// Established IKE SAs by hash of the identities, for INITIAL_CONTACT.
     pub peers: BTreeSet<(u64, IkeSaId)>,
     pub totals: Totals,
@@ -70,6 +72,7 @@ impl Core {
             cookies: Cookies::new(),
             half_open: HashMap::new(),
             sources: Sources::default(),
+            setup_octets: 0,
             peers: BTreeSet::new(),
             totals: Totals::default(),
             unknown_answers: Limit::default(),
@@ -119,6 +122,11 @@ impl Env<'_> {
         });
     }
 
+    /// True if IKE SAs in set-up keep as much as they may.
+    pub fn is_setup_memory_full(&self) -> bool {
+        self.core.setup_octets >= self.core.config.max_setup_octets
+    }
+
     /// Asks the shell. The serial is to be remembered; an answer with another is late.
     pub fn ask(&mut self, ike: IkeSaId, profile: &Arc<Profile>, question: Question) -> u32 {
         self.core.next_serial = self.core.next_serial.wrapping_add(1);
@@ -165,6 +173,7 @@ impl Env<'_> {
             self.core.table.release(sa.id);
             return;
         }
+        sa.note_memory(self);
         sa.arm(self);
         self.core.table.put(sa);
     }

@@ -176,8 +176,8 @@ pub enum DropCause {
     ResponseNoKey,
     /// An exchange that the state of the IKE SA does not allow.
     UnexpectedExchange,
-    /// Another request is being processed with outside help.
-    Busy,
+    /// IKE_SA_INIT that is too long, or something of an IKE SA in set-up when all of them keep as much as they may.
+    SetupMemory,
     /// A retransmission of a request that is being processed.
     Retransmission,
     /// IKE_SA_INIT to an address that has no profile.

@@ -56,6 +56,11 @@ impl AuthContext {
         )
     }
 
+    /// How much it keeps.
+    pub fn octets(&self) -> usize {
+        self.own_message.len() + self.peer_message.len() + self.peer_nonce.len()
+    }
+
     /// SK_pi or SK_pr.
     pub fn sk_p(&self, initiator: bool) -> &Secret {
         if initiator {

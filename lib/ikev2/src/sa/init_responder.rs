@@ -16,6 +16,9 @@ use crate::negotiate::{answer_ike, choose_ike};
 use crate::output::{IkeSaId, Path};
 use crate::profile::{LocalAuth, Profile};
 
+/// Octets of an IKE_SA_INIT request, at most: any set of algorithms fits with the longest public value.
+const MAX_INIT: usize = 4 * 1024;
+
 /// Our response is sent; the peer is to go on.
 pub(crate) struct InitReplied {
     pub context: AuthContext,
@@ -37,6 +40,9 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
     let Some(profile) = env.core.profiles.get(&path.local.ip()).map(Arc::clone) else {
         return env.drop(path.remote, DropCause::NoProfile);
     };
+    if datagram.len() > MAX_INIT {
+        return env.drop(path.remote, DropCause::SetupMemory);
+    }
     let body = datagram.get(HEADER_LEN..).unwrap_or_default();
     let payloads = match Payloads::decode(header.next_payload, body) {
         Ok(payloads) => payloads,
@@ -62,6 +68,9 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
         || core.table.is_full()
     {
         return env.drop(path.remote, DropCause::Congestion);
+    }
+    if env.is_setup_memory_full() {
+        return env.drop(path.remote, DropCause::SetupMemory);
     }
     let request = Request {
         proposals,

@@ -94,6 +94,8 @@ pub(crate) struct IkeSa {
     armed: Option<Instant>,
     /// Where it came from, while it counts as half-open.
     source: Option<Source>,
+    /// Octets that it was charged for when it was last put back.
+    charged: usize,
     /// When the last authentic message came.
     last_heard: Instant,
     /// Messages that failed their integrity check, while nothing authentic came.
@@ -194,6 +196,7 @@ impl IkeSa {
             deadlines: Deadlines::default(),
             armed: None,
             source: None,
+            charged: 0,
             last_heard: env.now,
             integrity_failures: 0,
             temporary_failures: 0,
@@ -255,6 +258,28 @@ impl IkeSa {
             }
             _ => {}
         }
+    }
+
+    /// Keeps the number of octets right that IKE SAs in set-up keep. Called when one is put back, so nothing that happens to it
+    /// need remember it.
+    pub fn note_memory(&mut self, env: &mut Env<'_>) {
+        let keeps = self.setup_octets();
+        let others = env.core.setup_octets.saturating_sub(self.charged);
+        env.core.setup_octets = others.saturating_add(keeps);
+        self.charged = keeps;
+    }
+
+    /// What it keeps of what its peer sent before that has proved who it is, and our last response.
+    fn setup_octets(&self) -> usize {
+        let state = match &self.state {
+            State::InitReplied(replied) => replied.context.octets(),
+            State::AuthReceived(auth) => auth.octets(),
+            State::Lingering => 0,
+            _ => return 0,
+        };
+        let response = self.last_response.as_ref().map_or(0, |response| response.len());
+        let reassembly = self.reassembly.as_ref().map_or(0, |pieces| pieces.octets());
+        state + response + reassembly
     }
 
     fn peer_key(&self) -> Option<(u64, IkeSaId)> {
@@ -334,6 +359,7 @@ impl IkeSa {
     /// Last act before it is dropped: the totals forget it.
     pub fn forget(&mut self, env: &mut Env<'_>) {
         self.remove_children(env, RemoveReason::Local);
+        env.core.setup_octets = env.core.setup_octets.saturating_sub(self.charged);
         bump(&mut env.core.totals, self.state.class(), self.initiator, -1);
     }
 

@@ -11,6 +11,8 @@ use crate::output::Path;
 const MAX_FRAGMENTS: u16 = 64;
 /// Octets of a reassembled message, at most.
 const MAX_REASSEMBLED: usize = 64 * 1024;
+/// The same before the peer has proved who it is; chains of certificates are shorter.
+const MAX_REASSEMBLED_IN_SETUP: usize = 16 * 1024;
 /// An IKE SA in set-up is given up after this many messages that fail their integrity check.
 const MAX_INTEGRITY_FAILURES: u16 = 30;
 
@@ -22,6 +24,13 @@ pub(crate) struct Reassembly {
     missing: u16,
     octets: usize,
     pieces: Vec<Option<Box<[u8]>>>,
+}
+
+impl Reassembly {
+    /// How much has come.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
 }
 
 /// Where a request stands to the window of one.
@@ -230,6 +239,16 @@ impl IkeSa {
             env.drop(path.remote, DropCause::Fragment);
             return None;
         }
+        let in_setup = self.parties.is_none();
+        if in_setup && env.is_setup_memory_full() {
+            env.drop(path.remote, DropCause::SetupMemory);
+            return None;
+        }
+        let most = if in_setup {
+            MAX_REASSEMBLED_IN_SETUP
+        } else {
+            MAX_REASSEMBLED
+        };
         let total = usize::from(fragment.total);
         let current = self.reassembly.as_ref().is_some_and(|reassembly| {
             reassembly.message_id == header.message_id
@@ -256,7 +275,7 @@ impl IkeSa {
                 return None;
             }
         };
-        if reassembly.octets + opened.plaintext.len() > MAX_REASSEMBLED {
+        if reassembly.octets + opened.plaintext.len() > most {
             self.reassembly = None;
             env.drop(path.remote, DropCause::Fragment);
             return None;

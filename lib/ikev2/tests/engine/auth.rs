@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ikev2::{
-    Action, Answer, AuthMethod, Count, EngineConfig, Event, FragmentMtu, Identity, LocalAuth, Profile,
-    RemoteAuth, SetupFailure,
+    Action, Answer, AuthMethod, Count, DropCause, EngineConfig, Event, FragmentMtu, Identity, LocalAuth,
+    Profile, RemoteAuth, SetupFailure,
 };
 
 use crate::world::Side::{A, B};
@@ -201,6 +201,20 @@ fn long_chains_travel_in_fragments() {
     assert_eq!(world.b.count(Count::Reassembled), 1);
     assert_eq!(world.b.count(Count::FragmentsSent(3)), 1);
     assert_eq!(world.a.count(Count::Reassembled), 1);
+}
+
+#[test]
+fn before_the_peer_is_known_little_is_put_together() {
+    for (ours, theirs) in [(20_000, 100), (100, 20_000)] {
+        let mut world = World::new();
+        world.serve(with_certificates(B, theirs));
+        world.initiate(with_certificates(A, ours));
+        world.settle();
+        assert_eq!(world.a.established(), 0);
+        let refuses = if ours > theirs { &world.b } else { &world.a };
+        assert_eq!(refuses.count(Count::Reassembled), 0);
+        assert!(refuses.drops(DropCause::Fragment) > 0);
+    }
 }
 
 #[test]

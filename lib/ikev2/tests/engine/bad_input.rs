@@ -345,6 +345,55 @@ fn peers_that_are_being_authenticated_are_half_open_too() {
 }
 
 #[test]
+fn a_long_ike_sa_init_is_not_even_looked_at() {
+    let mut world = World::new();
+    world.initiate(profile(A));
+    let mut request = world.intercept(B);
+    // A notify of a kind nobody knows, at the end of the chain, that makes the message long.
+    let padding = |request: &mut Datagram, length: usize| {
+        let missing = length - request.bytes.len();
+        let mut vendor = vec![request.bytes[16], 0];
+        vendor.extend(u16::try_from(missing).unwrap().to_be_bytes());
+        vendor.resize(missing, 0);
+        request.bytes[16] = 43;
+        request.bytes.splice(28..28, vendor);
+        let length = u32::try_from(length).unwrap();
+        request.bytes[24..28].copy_from_slice(&length.to_be_bytes());
+    };
+    let mut long = request.clone();
+    padding(&mut long, 4097);
+    world.deliver(&long);
+    assert_eq!(world.b.drops(DropCause::SetupMemory), 1);
+    assert_eq!(world.b.engine.totals().ike_sas, 0);
+    padding(&mut request, 4096);
+    world.deliver(&request);
+    assert_eq!(world.b.engine.totals().half_open, 1);
+}
+
+#[test]
+fn ike_sas_in_set_up_keep_so_much_and_no_more() {
+    let mut world = limited(EngineConfig {
+        max_setup_octets: 3_000,
+        ..EngineConfig::default()
+    });
+    for _ in 0..40 {
+        half_open(&mut world);
+    }
+    let kept = world.b.engine.totals().half_open;
+    assert!((2..10).contains(&kept), "{kept}");
+    assert_eq!(world.b.drops(DropCause::SetupMemory), 40 - kept as usize);
+    // Nothing is charged for what is over.
+    world.advance(Duration::from_secs(61));
+    world.wire.clear();
+    for _ in 0..5 {
+        world.initiate(profile(A));
+        world.settle();
+    }
+    assert_eq!(world.b.established(), 5);
+    assert_eq!(world.b.drops(DropCause::SetupMemory), 40 - kept as usize);
+}
+
+#[test]
 fn new_peers_leave_room_for_rekeys() {
     let mut world = limited(EngineConfig {
         max_ike_sas: 1,

@@ -85,6 +85,13 @@ impl AuthReceived {
         awaited
     }
 
+    /// How much it keeps, roughly.
+    pub fn octets(&self) -> usize {
+        let certificates: usize = self.certificates.iter().map(Vec::len).sum();
+        let auth = self.auth.as_ref().map_or(0, |(_, data)| data.len());
+        self.context.octets() + self.peer_body.len() + auth + certificates
+    }
+
     pub fn claimed_identity(&self) -> Option<Identity> {
         Some(self.peer.clone())
     }
@@ -116,7 +123,11 @@ impl IkeSa {
             called: payloads.idr.as_ref().map(|idr| idr.identity.clone()),
             method: method.unwrap_or(AuthMethod::Psk),
             auth: payloads.auth.map(|(number, data)| (number, data.to_vec())),
-            certificates: certificates(payloads),
+            // Nobody else has a use for them.
+            certificates: match method {
+                Some(AuthMethod::Signature(_)) => certificates(payloads),
+                _ => Vec::new(),
+            },
             proposals: proposals.clone(),
             tsi: tsi.clone(),
             tsr: tsr.clone(),
