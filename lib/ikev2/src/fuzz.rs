@@ -296,7 +296,10 @@ fn profile() -> Profile {
             groups: vec![DhGroup::Curve25519],
         }],
         children: vec![Arc::new(child)],
-        local_auth: LocalAuth::Psk,
+        // With a pre-shared key EAP is refused.
+        local_auth: LocalAuth::Certificate {
+            chain: Arc::new([vec![0x30]]),
+        },
         remote_auth: RemoteAuth {
             psk: true,
             certificate: true,

@@ -238,6 +238,14 @@ fn what_is_missing_is_named() {
             "eap-profile e does not exist",
         ),
         (
+            problem(|c, t, _| {
+                let mode = Some(EapMode::AuthenticatorPassThrough);
+                c.eap_profiles.insert("e".to_owned(), EapProfile { mode });
+                t.authentication.remote = Some(RemoteAuthentication::EapProfile("e".to_owned()));
+            }),
+            "needs 'authentication local certificate'",
+        ),
+        (
             problem(|c, _, _| c.subscriber.context_name = Some("sgi".to_owned())),
             "context sgi does not exist",
         ),

@@ -269,6 +269,21 @@ fn eap_with_a_key() {
 }
 
 #[test]
+fn nobody_gets_an_auth_of_our_pre_shared_key_by_asking_for_eap() {
+    let (ours, theirs) = eap_pair();
+    let mut world = World::new();
+    world.serve(Profile {
+        local_auth: LocalAuth::Psk,
+        ..theirs
+    });
+    world.initiate(ours);
+    world.settle();
+    assert!(world.b.asked.is_empty(), "{:?}", world.b.asked);
+    assert!(failure(&world.b.events).contains("EAP needs a certificate of ours"));
+    assert_eq!(world.a.established(), 0);
+}
+
+#[test]
 fn eap_without_a_key_proves_with_sk_p() {
     let (ours, theirs) = eap_pair();
     let mut world = World::new();

@@ -197,6 +197,10 @@ impl IkeSa {
                 auth.question = Some(env.ask(self.id, &self.profile, question));
             }
             Some(AuthMethod::Signature(_)) if allowed.certificate => self.ask_verify(env),
+            // RFC 7296 2.16: whoever asks gets our AUTH before he has proved anything, and could guess the key at leisure.
+            Some(AuthMethod::Eap) if matches!(self.profile.local_auth, LocalAuth::Psk) => {
+                self.refuse_policy(env, "EAP needs a certificate of ours".to_owned());
+            }
             // The peer leaves AUTH out to ask for EAP (RFC 7296 2.16). We prove ourselves first.
             Some(AuthMethod::Eap) if allowed.eap => self.prove_self(env),
             Some(method) => self.refuse_policy(env, format!("peer wants {method} authentication")),
