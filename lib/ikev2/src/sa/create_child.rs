@@ -296,7 +296,8 @@ impl IkeSa {
     /// Asks for new keys of a child SA.
     pub(super) fn request_child_rekey(&mut self, env: &mut Env<'_>, spi: u32, group: Option<DhGroup>) {
         let Some(child) = self.child(spi).filter(|child| child.is_current()) else {
-            return;
+            // It went while this waited for its turn, or for a better time.
+            return self.check_empty(env);
         };
         let (profile, local, remote) = (
             Arc::clone(&child.profile),
@@ -318,8 +319,14 @@ impl IkeSa {
     fn send_child_request(&mut self, env: &mut Env<'_>, offer: Result<ChildOffer, OfferError>) {
         let offer = match offer {
             Ok(offer) => offer,
-            Err(OfferError::NoSpi) => return self.child_failed(env, ChildFailure::NoSpi),
-            Err(OfferError::Crypto(error)) => return self.child_failed(env, ChildFailure::Crypto(error)),
+            Err(error) => {
+                let failure = match error {
+                    OfferError::NoSpi => ChildFailure::NoSpi,
+                    OfferError::Crypto(error) => ChildFailure::Crypto(error),
+                };
+                self.child_failed(env, failure);
+                return self.check_empty(env);
+            }
         };
         let mut builder = self.builder();
         if let Some(spi) = offer.rekeying {
@@ -478,11 +485,10 @@ impl IkeSa {
                     self.add_task(Task::CreateChild(profile));
                 }
             }
-            _ => {
-                self.child_failed(env, ChildFailure::Refused(kind));
-                self.check_empty(env);
-            }
+            _ => self.child_failed(env, ChildFailure::Refused(kind)),
         }
+        // The child SA that was to be rekeyed may have gone meanwhile.
+        self.check_empty(env);
     }
 
     /// RFC 7296 2.25: again later; not for ever.

@@ -10,9 +10,13 @@ use crate::world::{Side, World, profile};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn connected() -> World {
+    connected_with(true)
+}
+
+fn connected_with(allow_empty: bool) -> World {
     let mut profiles = [profile(A), profile(B)];
     for profile in &mut profiles {
-        profile.allow_empty = true;
+        profile.allow_empty = allow_empty;
         profile.max_children = 5;
     }
     let [ours, theirs] = profiles;
@@ -127,6 +131,23 @@ fn every_pair_of_wishes_in_every_order() {
                 let what = format!("A {ours:?}, B {theirs:?}, order {order:b}");
                 check_agreement(&mut world, &what);
                 check_outcome(&world, ours, theirs, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_pair_of_wishes_in_every_order_where_no_ike_sa_may_be_empty() {
+    for ours in WISHES {
+        for theirs in WISHES {
+            for order in 0..64 {
+                let mut world = connected_with(false);
+                wish(&mut world, A, ours);
+                wish(&mut world, B, theirs);
+                deliver_in_order(&mut world, order);
+                let what = format!("A {ours:?}, B {theirs:?}, order {order:b}");
+                check_agreement(&mut world, &what);
+                assert_eq!(world.a.established() == 0, world.a.sending.is_empty(), "{what}");
             }
         }
     }
