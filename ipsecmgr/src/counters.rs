@@ -123,7 +123,6 @@ fn dropped(counters: &Counters, cause: DropCause) {
         DropCause::NoProfile | DropCause::ForeignSlot => ike::DROP_SA_ERROR,
         DropCause::Congestion => ike::CONGESTION_DROP,
         DropCause::Version1 => ike::DROP_MAJOR_VERSION,
-        DropCause::IntegrityFlood => decode::DECRYPT_COUNT_EXCEEDED,
         DropCause::Fragment => ike::FRAGMENTS_DROPPED,
         DropCause::Keepalive => ike::KEEPALIVE_RECV,
     };

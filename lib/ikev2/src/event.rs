@@ -186,8 +186,6 @@ pub enum DropCause {
     Congestion,
     /// IKE version 1.
     Version1,
-    /// The integrity check failed too often.
-    IntegrityFlood,
     /// A fragment that completes nothing, or beyond the limits.
     Fragment,
     /// Not an IKE message.

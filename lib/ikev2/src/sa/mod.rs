@@ -96,10 +96,10 @@ pub(crate) struct IkeSa {
     source: Option<Source>,
     /// Octets that it was charged for when it was last put back.
     charged: usize,
-    /// When the last authentic message came.
+    /// When the last authentic message came that was new.
     last_heard: Instant,
-    /// Messages that failed their integrity check, while nothing authentic came.
-    integrity_failures: u16,
+    /// Since when, and how often, the last response was sent again.
+    repeats: (Instant, u8),
     /// TEMPORARY_FAILUREs in a row.
     temporary_failures: u8,
     /// The one that this replaces, while our own rekey of that is under way and may still win.
@@ -198,7 +198,7 @@ impl IkeSa {
             source: None,
             charged: 0,
             last_heard: env.now,
-            integrity_failures: 0,
+            repeats: (env.now, 0),
             temporary_failures: 0,
             contested_by: None,
         };

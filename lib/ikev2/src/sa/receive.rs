@@ -13,8 +13,6 @@ const MAX_FRAGMENTS: u16 = 64;
 const MAX_REASSEMBLED: usize = 64 * 1024;
 /// The same before the peer has proved who it is; chains of certificates are shorter.
 const MAX_REASSEMBLED_IN_SETUP: usize = 16 * 1024;
-/// An IKE SA in set-up is given up after this many messages that fail their integrity check.
-const MAX_INTEGRITY_FAILURES: u16 = 30;
 
 /// Fragments of one message that came so far (RFC 7383 2.6).
 pub(crate) struct Reassembly {
@@ -68,18 +66,19 @@ impl IkeSa {
         };
         let opened = match open(&keys.protection(!self.initiator), header, datagram, scratch) {
             Ok(opened) => opened,
-            Err(error) => return self.on_unreadable(env, path, error),
+            // Anybody can send such messages, so they are counted and have no other effect (RFC 7296 2.21.1).
+            Err(error) => return env.undecodable(path.remote, error),
         };
-        self.integrity_failures = 0;
         if let Place::Outside(_) = place {
             // RFC 7296 2.3: it is authentic, so the peer may be told, in a request of our own.
             self.add_task(Task::InvalidMessageId(header.message_id));
             return self.run_tasks(env);
         }
-        self.last_heard = env.now;
         if let Place::Repeated = place {
             return self.on_repeated(env, path, opened.fragment);
         }
+        // Whoever recorded a message can send it again, so only what is new tells that the peer is alive (RFC 7296 2.4).
+        self.last_heard = env.now;
         if opened.fragment.is_none() {
             // RFC 7383 2.6: the whole message makes fragments that came before pointless.
             self.reassembly = None;
@@ -120,19 +119,6 @@ impl IkeSa {
         } else {
             DropCause::MessageId
         })
-    }
-
-    fn on_unreadable(&mut self, env: &mut Env<'_>, path: Path, error: DecodeError) {
-        env.undecodable(path.remote, error);
-        if error != DecodeError::Integrity {
-            return;
-        }
-        self.integrity_failures = self.integrity_failures.saturating_add(1);
-        // Anybody can send such messages, so an established IKE SA bears them; a peer in set-up has the wrong keys.
-        if let (State::InitReplied(_), MAX_INTEGRITY_FAILURES..) = (&self.state, self.integrity_failures) {
-            env.drop(path.remote, DropCause::IntegrityFlood);
-            self.fail(env, SetupFailure::Malformed(error), false);
-        }
     }
 
     fn on_repeated(&mut self, env: &mut Env<'_>, path: Path, fragment: Option<Fragment>) {

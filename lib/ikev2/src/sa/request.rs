@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{IkeSa, State};
 use crate::env::Env;
-use crate::event::{Count, RemoveReason, SetupFailure};
+use crate::event::{Count, DropCause, RemoveReason, SetupFailure};
 use crate::message::{Builder, Exchange, HEADER_LEN, Header, NotifyKind, seal};
 use crate::output::Path;
 use crate::profile::Retransmission;
@@ -15,6 +15,12 @@ use super::offer::{ChildOffer, IkeOffer};
 const IPV4_OVERHEAD: usize = 20 + 8 + 4;
 /// The same for IPv6.
 const IPV6_OVERHEAD: usize = 40 + 8 + 4;
+
+/// A response is sent again so often in [`REPEAT_INTERVAL`], at most: the request may come from one who recorded it, and the address
+/// may be another's.
+const MAX_REPEATS: u8 = 5;
+/// See [`MAX_REPEATS`].
+const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A request of ours that is not answered yet.
 pub(crate) struct Outstanding {
@@ -131,10 +137,19 @@ impl IkeSa {
 
     /// Sends the last response again, to where the request came from.
     pub(super) fn repeat_response(&mut self, env: &mut Env<'_>, path: Path) {
-        if let Some(response) = &self.last_response {
-            env.transmit(path, response);
-            env.count(Count::ResponseRepeated);
+        let Some(response) = &self.last_response else {
+            return;
+        };
+        let (since, times) = &mut self.repeats;
+        if env.now.saturating_duration_since(*since) >= REPEAT_INTERVAL {
+            (*since, *times) = (env.now, 0);
         }
+        if *times >= MAX_REPEATS {
+            return env.drop(path.remote, DropCause::Retransmission);
+        }
+        *times += 1;
+        env.transmit(path, response);
+        env.count(Count::ResponseRepeated);
     }
 
     fn sealed(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ikev2::{Action, Count, DropCause, RemoveReason, Retransmission};
+use ikev2::{Action, Count, DropCause, Liveness, RemoveReason, Retransmission};
 
 use crate::world::Side::{A, B};
 use crate::world::{World, profile};
@@ -77,6 +77,52 @@ fn a_repeated_request_has_its_effect_once() {
     world.deliver(&response);
     world.deliver(&response);
     assert_eq!(world.a.drops(DropCause::UnexpectedResponse), 1);
+    world.settle();
+    world.check_pairs(1);
+}
+
+#[test]
+fn a_recorded_request_is_answered_now_and_then_and_is_no_sign_of_life() {
+    let mut theirs = profile(B);
+    theirs.liveness = Some(Liveness {
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        retries: 2,
+    });
+    let mut world = World::connected_with(profile(A), theirs);
+    world.action(A, Action::CheckLiveness);
+    let request = world.intercept(B);
+    world.deliver(&request);
+    world.settle();
+    for _ in 0..100 {
+        world.deliver(&request);
+    }
+    assert_eq!(world.b.count(Count::ResponseRepeated), 5);
+    assert_eq!(world.b.drops(DropCause::Retransmission), 95);
+    // The peer is gone; somebody goes on sending what it once said.
+    for _ in 0..15 {
+        world.advance(Duration::from_secs(1));
+        world.wire.clear();
+        world.deliver(&request);
+    }
+    assert!(world.b.count(Count::ResponseRepeated) > 10);
+    assert_eq!(world.b.established(), 0, "found dead");
+}
+
+#[test]
+fn messages_with_a_wrong_checksum_do_not_end_a_set_up() {
+    let mut world = World::new();
+    world.initiate(profile(A));
+    world.deliver_next(B);
+    world.deliver_next(A);
+    let request = world.intercept(B);
+    let mut forged = request.clone();
+    *forged.bytes.last_mut().unwrap() ^= 1;
+    for _ in 0..100 {
+        world.deliver(&forged);
+    }
+    assert_eq!(world.b.drops(DropCause::Undecodable), 100);
+    world.deliver(&request);
     world.settle();
     world.check_pairs(1);
 }
