@@ -241,20 +241,18 @@ fn notify(body: &[u8]) -> Result<Notify<'_>, DecodeError> {
         .take(usize::from(spi_size))
         .ok_or(DecodeError::NotifyLength)?;
     let data = reader.rest();
-    if protocol != 0 && Protocol::from_u8(protocol).is_none() {
-        return Err(DecodeError::NotifyProtocol);
-    }
-    let spi = match spi {
-        [] => None,
+    // RFC 7296 3.10.1: what a notify of a kind that we do not know says about its protocol is none of our business, and an old peer
+    // may send the SPI of an IKE SA where there should be none.
+    let esp = match spi {
         &[a, b, c, d] if protocol != 1 => Some(u32::from_be_bytes([a, b, c, d])),
-        // RFC 7296 3.10: about an IKE SA there is no SPI, but an old peer may send one.
-        spi if spi.len() == 8 => None,
-        _ => return Err(DecodeError::NotifySpiLength),
+        _ => None,
     };
     match kind {
         NotifyKind::COOKIE if !(1..=64).contains(&data.len()) => Err(DecodeError::NotifyCookie),
-        NotifyKind::REKEY_SA if spi.is_none() => Err(DecodeError::NotifyRekey),
-        _ => Ok(Notify { kind, spi, data }),
+        NotifyKind::REKEY_SA if Protocol::from_u8(protocol).is_none() => Err(DecodeError::NotifyProtocol),
+        NotifyKind::REKEY_SA if !matches!(spi.len(), 0 | 4) => Err(DecodeError::NotifySpiLength),
+        NotifyKind::REKEY_SA if esp.is_none() => Err(DecodeError::NotifyRekey),
+        _ => Ok(Notify { kind, spi: esp, data }),
     }
 }
 
@@ -352,5 +350,40 @@ fn eap(body: &[u8]) -> Result<&[u8], DecodeError> {
     match body {
         [_, _, high, low, ..] if usize::from(u16::from_be_bytes([*high, *low])) == body.len() => Ok(body),
         _ => Err(DecodeError::EapLength),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notify_of_an_unknown_kind_refuses_no_message() {
+        // Protocol 7, an SPI of 5 octets, a status type that nobody has assigned.
+        let unknown = [7, 5, 0xa0, 0, 1, 2, 3, 4, 5, 9];
+        let read = notify(&unknown).unwrap();
+        assert_eq!(
+            (read.kind, read.spi, read.data),
+            (NotifyKind(0xa000), None, &[9][..])
+        );
+        assert_eq!(
+            notify(&[0, 8, 0x40, 0, 1, 2, 3]).err(),
+            Some(DecodeError::NotifyLength)
+        );
+    }
+
+    #[test]
+    fn rekey_sa_names_a_child_sa() {
+        let [high, low] = NotifyKind::REKEY_SA.0.to_be_bytes();
+        let of = |protocol, spi: &[u8]| {
+            let size = u8::try_from(spi.len()).unwrap();
+            let body = [&[protocol, size, high, low], spi].concat();
+            notify(&body).map(|read| read.spi)
+        };
+        assert_eq!(of(3, &[0, 0, 1, 2]), Ok(Some(0x102)));
+        assert_eq!(of(7, &[0, 0, 1, 2]), Err(DecodeError::NotifyProtocol));
+        assert_eq!(of(3, &[0; 5]), Err(DecodeError::NotifySpiLength));
+        assert_eq!(of(3, &[]), Err(DecodeError::NotifyRekey));
+        assert_eq!(of(1, &[0; 4]), Err(DecodeError::NotifyRekey));
     }
 }
