@@ -273,7 +273,8 @@ pub enum EapStep {
 pub enum Refusal {
     /// It may not: AUTHENTICATION_FAILED. The reason is for the log.
     Denied(String),
-    /// There is no address for it: INTERNAL_ADDRESS_FAILURE. The reason is for the log.
+    /// There is no address for it: INTERNAL_ADDRESS_FAILURE in place of a child SA, then the IKE SA is deleted (RFC 7296 2.21.2). The
+    /// reason is for the log.
     NoAddress(String),
     /// With this notify type instead of AUTHENTICATION_FAILED, e.g. a private one of 3GPP TS 24.302.
     Notify(u16, String),

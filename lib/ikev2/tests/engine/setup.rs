@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crypto::{Cipher, DhGroup, Integrity, Prf};
 use ikev2::{
-    Action, AuthMethod, Configuration, ConfigurationRequest, CookieSecret, CookieThresholds, Count,
-    DropCause, EspProposal, Event, Identity, IkeProposal, NotifyKind, Refusal, SelectorPolicy, SetupFailure,
-    TransformKind,
+    Action, AuthMethod, ChildFailure, Configuration, ConfigurationRequest, CookieSecret, CookieThresholds,
+    Count, DropCause, EspProposal, Event, Identity, IkeProposal, NotifyKind, Refusal, SelectorPolicy,
+    SetupFailure, TransformKind,
 };
 
 use crate::world::Side::{A, B};
@@ -411,10 +411,6 @@ fn a_peer_that_does_not_ask_for_an_address_is_told_to() {
 fn a_refused_session_is_told_why() {
     for (refusal, kind) in [
         (Refusal::Denied("no".into()), NotifyKind::AUTHENTICATION_FAILED),
-        (
-            Refusal::NoAddress("full".into()),
-            NotifyKind::INTERNAL_ADDRESS_FAILURE,
-        ),
         (Refusal::Notify(8192, "no".into()), NotifyKind(8192)),
     ] {
         let mut theirs = profile(B);
@@ -425,6 +421,31 @@ fn a_refused_session_is_told_why() {
         world.initiate(profile(A));
         world.settle();
         assert_eq!(setup_failure(&world.a.events), Some(&SetupFailure::Refused(kind)));
+        world.run(Duration::from_secs(11), Duration::from_secs(1));
+        world.check_nothing_left();
+    }
+}
+
+#[test]
+fn without_an_address_the_ike_sa_comes_up_and_goes_again() {
+    for allow_empty in [false, true] {
+        let mut theirs = profile(B);
+        theirs.admission = true;
+        theirs.allow_empty = allow_empty;
+        let mut world = World::new();
+        world.b.answers.admit = Err(Refusal::NoAddress("full".into()));
+        world.serve(theirs);
+        let mut ours = profile(A);
+        ours.allow_empty = true;
+        world.initiate(ours);
+        world.settle();
+        let established =
+            |events: &[Event]| events.iter().any(|event| matches!(event, Event::Established(_)));
+        assert!(established(&world.a.events) && established(&world.b.events));
+        let refused = ChildFailure::Refused(NotifyKind::INTERNAL_ADDRESS_FAILURE);
+        let failed = |event: &Event| matches!(event, Event::ChildFailed { reason, .. } if *reason == refused);
+        assert!(world.a.events.iter().any(failed));
+        assert!(world.b.installed.is_empty());
         world.run(Duration::from_secs(11), Duration::from_secs(1));
         world.check_nothing_left();
     }

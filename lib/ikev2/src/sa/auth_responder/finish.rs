@@ -58,7 +58,8 @@ impl IkeSa {
         if auth.initial_contact {
             self.on_initial_contact(env);
         }
-        if child.is_none() && !self.profile.allow_empty {
+        // One that was not given a session may not ask for another child SA later.
+        if child.is_none() && (auth.no_address.is_some() || !self.profile.allow_empty) {
             self.start_delete(env, RemoveReason::Empty);
         }
     }
@@ -81,6 +82,9 @@ impl IkeSa {
         configuration: Option<&Configuration>,
         builder: &mut Builder,
     ) -> Result<u32, ChildFailure> {
+        if let Some(reason) = &auth.no_address {
+            return Err(ChildFailure::NoAddress(reason.clone()));
+        }
         let asked = auth
             .request
             .as_ref()
@@ -148,7 +152,13 @@ impl IkeSa {
     pub(super) fn on_refused(&mut self, env: &mut Env<'_>, refusal: Refusal) {
         let kind = match &refusal {
             Refusal::Denied(_) => NotifyKind::AUTHENTICATION_FAILED,
-            Refusal::NoAddress(_) => NotifyKind::INTERNAL_ADDRESS_FAILURE,
+            // RFC 7296 2.21.2: this is about the child SA. The IKE SA comes up, so that the peer can believe what it is told.
+            Refusal::NoAddress(reason) => {
+                if let State::AuthReceived(auth) = &mut self.state {
+                    auth.no_address = Some(reason.clone());
+                }
+                return self.on_admitted(env, Configuration::default());
+            }
             Refusal::Notify(kind, _) => NotifyKind(*kind),
         };
         self.reject(env, kind, SetupFailure::NotAdmitted(refusal));

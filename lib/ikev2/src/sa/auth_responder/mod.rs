@@ -47,6 +47,8 @@ pub(crate) struct AuthReceived {
     msk: Option<Secret>,
     eap_identity: Option<UserName>,
     configuration: Option<Configuration>,
+    /// There is no address for it, for this reason: the IKE SA comes up without child SA.
+    no_address: Option<String>,
 }
 
 /// What is awaited.
@@ -144,6 +146,7 @@ impl IkeSa {
             msk: None,
             eap_identity: None,
             configuration: None,
+            no_address: None,
         };
         self.enter_auth(env, auth);
         if !payloads.certificates.is_empty() {
