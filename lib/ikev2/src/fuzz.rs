@@ -352,6 +352,7 @@ mod tests {
     use crate::message::NotifyKind;
     use crate::negotiate::{Pfs, offer_esp};
     use crate::selectors::TrafficSelector;
+    use crate::show::ChildSaView;
 
     /// The fuzzer must get as far as the true peer does.
     #[test]
@@ -391,13 +392,42 @@ mod tests {
         script
     }
 
+    fn children(run: &Run) -> Vec<ChildSaView> {
+        let (views, _) = run.peers[1].ike_sas(run.now, crate::show::Cursor::default(), 1);
+        views[0].children.clone()
+    }
+
+    fn delete(run: &mut Run, spi: u32) {
+        let mut delete = Builder::new(HEADER_LEN);
+        delete.delete_esp(&[spi]);
+        let (first, _, written) = delete.into_parts();
+        run.step(1, &[&[2, first], &written[HEADER_LEN..]].concat());
+    }
+
+    #[test]
+    fn a_child_sa_that_the_peer_lost_comes_back_for_the_same_traffic() {
+        let mut run = Run::new();
+        // The true peer never hears of this rekey: it is as if it had lost what came of it.
+        let old = children(&run)[0].outbound_spi;
+        run.step(1, &rekey(old, 0x1000));
+        delete(&mut run, old);
+        run.collect(1, &mut Vec::new());
+        let lost = children(&run).pop().unwrap();
+        assert_eq!((lost.outbound_spi, lost.remote_selectors.len()), (0x1000, 1));
+        let (views, _) = run.peers[1].ike_sas(run.now, crate::show::Cursor::default(), 1);
+        let action = Action::RekeyChild(lost.inbound_spi);
+        let _ = run.peers[1].action(run.now, views[0].id, action, &mut run.sad);
+        run.exchange();
+        let restored = children(&run).pop().unwrap();
+        assert_ne!(restored.inbound_spi, lost.inbound_spi);
+        assert_eq!(restored.local_selectors, lost.local_selectors);
+        assert_eq!(restored.remote_selectors, lost.remote_selectors);
+        run.end();
+    }
+
     #[test]
     fn a_peer_that_never_deletes_what_it_rekeyed_gets_no_chain_of_child_sas() {
         let mut run = Run::new();
-        let children = |run: &Run| {
-            let (views, _) = run.peers[1].ike_sas(run.now, crate::show::Cursor::default(), 1);
-            views[0].children.clone()
-        };
         for new in 0x1000..0x1020 {
             let newest = children(&run).last().unwrap().outbound_spi;
             run.step(1, &rekey(newest, new));
@@ -406,10 +436,7 @@ mod tests {
         let left: Vec<u32> = children(&run).iter().map(|child| child.outbound_spi).collect();
         assert_eq!((left.len(), left[1]), (2, 0x1000), "{left:x?}");
         // Once it keeps to the rules it is served again.
-        let mut delete = Builder::new(HEADER_LEN);
-        delete.delete_esp(&left[..1]);
-        let (first, _, written) = delete.into_parts();
-        run.step(1, &[&[2, first], &written[HEADER_LEN..]].concat());
+        delete(&mut run, left[0]);
         run.step(1, &rekey(0x1000, 0x2000));
         assert_eq!(children(&run).last().unwrap().outbound_spi, 0x2000);
         run.end();

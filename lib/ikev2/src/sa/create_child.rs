@@ -6,7 +6,7 @@ use crypto::{DhGroup, Secret};
 
 use super::accept::{Accepted, PeerOffer, accept, check_answer, failure_notify};
 use super::child::{Child, NewChild, Phase};
-use super::offer::{ChildOffer, Collision, OfferError};
+use super::offer::{ChildOffer, Collision, Lost, OfferError};
 use super::request::Pending;
 use super::tasks::Task;
 use super::{IkeSa, State};
@@ -293,6 +293,24 @@ impl IkeSa {
         self.send_child_request(env, offer);
     }
 
+    /// Asks for a child SA in place of one that the peer has no more, between the same networks.
+    pub(super) fn request_restored_child(
+        &mut self,
+        env: &mut Env<'_>,
+        lost: Arc<Lost>,
+        group: Option<DhGroup>,
+    ) {
+        let profile = Arc::clone(&lost.profile);
+        let offer = ChildOffer::new(env, self.id.slot(), profile, None, Pfs::AsConfigured, group);
+        let offer = offer.map(|offer| ChildOffer {
+            local: lost.local.to_vec(),
+            remote: lost.remote.to_vec(),
+            restores: Some(lost),
+            ..offer
+        });
+        self.send_child_request(env, offer);
+    }
+
     /// Asks for new keys of a child SA.
     pub(super) fn request_child_rekey(&mut self, env: &mut Env<'_>, spi: u32, group: Option<DhGroup>) {
         let Some(child) = self.child(spi).filter(|child| child.is_current()) else {
@@ -451,9 +469,10 @@ impl IkeSa {
         kind: NotifyKind,
         payloads: &Payloads<'_>,
     ) {
-        let again = match offer.rekeying {
-            Some(spi) => Task::RekeyChild(spi),
-            None => Task::CreateChild(Arc::clone(&offer.profile)),
+        let again = match (offer.rekeying, &offer.restores) {
+            (Some(spi), _) => Task::RekeyChild(spi),
+            (None, Some(lost)) => Task::RestoreChild(Arc::clone(lost)),
+            (None, None) => Task::CreateChild(Arc::clone(&offer.profile)),
         };
         match kind {
             NotifyKind::INVALID_KE_PAYLOAD => {
@@ -465,9 +484,12 @@ impl IkeSa {
                     .iter()
                     .flat_map(|proposal| &proposal.groups);
                 match wanted.filter(|group| Some(*group) != tried && ours.clone().any(|ours| ours == group)) {
-                    Some(group) => match offer.rekeying {
-                        Some(spi) => self.request_child_rekey(env, spi, Some(group)),
-                        None => self.request_child(env, Arc::clone(&offer.profile), Some(group)),
+                    Some(group) => match (offer.rekeying, &offer.restores) {
+                        (Some(spi), _) => self.request_child_rekey(env, spi, Some(group)),
+                        (None, Some(lost)) => {
+                            self.request_restored_child(env, Arc::clone(lost), Some(group));
+                        }
+                        (None, None) => self.request_child(env, Arc::clone(&offer.profile), Some(group)),
                     },
                     None => self.child_failed(env, ChildFailure::Refused(kind)),
                 }
@@ -476,13 +498,17 @@ impl IkeSa {
             _ if offer.collision.is_some() => {}
             NotifyKind::TEMPORARY_FAILURE => self.try_later(env, again),
             NotifyKind::CHILD_SA_NOT_FOUND => {
-                // RFC 7296 2.25: the peer has it no more; forget it, and make a new one.
+                // RFC 7296 2.25: the peer has it no more; forget it, and make a new one for the same traffic.
                 if let Some(spi) = offer.rekeying
                     && let Some(child) = self.child(spi).filter(|child| child.is_current())
                 {
-                    let profile = Arc::clone(&child.profile);
+                    let lost = Lost {
+                        profile: Arc::clone(&child.profile),
+                        local: Arc::clone(&child.local),
+                        remote: Arc::clone(&child.remote),
+                    };
                     self.remove_child(env, spi, RemoveReason::Peer);
-                    self.add_task(Task::CreateChild(profile));
+                    self.add_task(Task::RestoreChild(Arc::new(lost)));
                 }
             }
             _ => self.child_failed(env, ChildFailure::Refused(kind)),

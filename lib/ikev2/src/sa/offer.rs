@@ -21,9 +21,19 @@ pub(crate) struct ChildOffer {
     pub remote: Vec<TrafficSelector>,
     /// Our SPI of the child SA that is rekeyed.
     pub rekeying: Option<u32>,
+    /// What it is to be in place of.
+    pub restores: Option<Arc<Lost>>,
     /// The peer rekeys the same at the same time: what came of its request.
     pub collision: Option<Collision<u32>>,
     pub pfs: Pfs,
+}
+
+/// A child SA that the peer turned out to have no more (RFC 7296 2.25).
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub profile: Arc<ChildProfile>,
+    pub local: Arc<[TrafficSelector]>,
+    pub remote: Arc<[TrafficSelector]>,
 }
 
 /// An IKE SA that we want in place of this one.
@@ -82,6 +92,7 @@ impl ChildOffer {
             local,
             remote,
             rekeying: None,
+            restores: None,
             collision: None,
             pfs,
         })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::child::Phase;
+use super::offer::Lost;
 use super::request::Pending;
 use super::{IkeSa, State};
 use crate::engine::Error;
@@ -19,6 +20,8 @@ const MAX_TASKS: usize = 32;
 #[derive(Debug, Clone)]
 pub(crate) enum Task {
     CreateChild(Arc<ChildProfile>),
+    /// In place of one that the peer has no more.
+    RestoreChild(Arc<Lost>),
     RekeyChild(u32),
     DeleteChild(u32),
     RekeyIke,
@@ -44,7 +47,10 @@ impl Task {
 
     /// Must it wait after a TEMPORARY_FAILURE?
     fn can_fail_temporarily(&self) -> bool {
-        matches!(self, Task::CreateChild(_) | Task::RekeyChild(_) | Task::RekeyIke)
+        matches!(
+            self,
+            Task::CreateChild(_) | Task::RestoreChild(_) | Task::RekeyChild(_) | Task::RekeyIke
+        )
     }
 }
 
@@ -80,6 +86,7 @@ impl IkeSa {
     fn run_task(&mut self, env: &mut Env<'_>, task: Task) {
         match task {
             Task::CreateChild(profile) => self.request_child(env, profile, None),
+            Task::RestoreChild(lost) => self.request_restored_child(env, lost, None),
             Task::RekeyChild(spi) => self.request_child_rekey(env, spi, None),
             Task::RekeyIke => self.request_ike_rekey(env, None),
             Task::DeleteChild(spi) => self.request_child_delete(env, spi),
@@ -158,7 +165,11 @@ impl IkeSa {
             .outstanding
             .as_ref()
             .is_some_and(|outstanding| matches!(outstanding.pending, Pending::CreateChild(_)));
-        under_way || self.tasks.iter().any(|task| matches!(task, Task::CreateChild(_)))
+        under_way
+            || self
+                .tasks
+                .iter()
+                .any(|task| matches!(task, Task::CreateChild(_) | Task::RestoreChild(_)))
     }
 
     /// A child SA is being deleted by us.
