@@ -9,7 +9,8 @@ use bus::messages::certmgr::VerifyPeer;
 use bus::messages::sessmgr::{Admission, Released, Verdict};
 use config::SecretText;
 use ikev2::{
-    AdmitRequest, Answer, Configuration, EapStep, Identity, IkeSaId, Path, Profile, Question, Refusal, Ticket,
+    AdmitRequest, Answer, AuthMethod, Configuration, EapStep, Identity, IdentityKind, IkeSaId, Path, Profile,
+    Question, Refusal, Ticket,
 };
 use services::DisconnectReason;
 use services::wsg::Wsg;
@@ -253,12 +254,18 @@ fn user(identity: &Identity) -> Vec<u8> {
 
 fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
     let wanted = request.request.unwrap_or_default();
+    // With EAP the peer has proved who the user is, and IDi may be anything (RFC 7296 2.16): whoever shares it must not share sessions.
+    let identity = match (&request.eap_identity, request.method) {
+        (Some(user), AuthMethod::Eap) => Identity::new(IdentityKind::KeyId, user.as_bytes()),
+        _ => None,
+    };
+    let identity = identity.unwrap_or(request.identity);
     Admission {
         ike_spi: ike.0,
         context: wsg.context.clone(),
         service: wsg.service.clone(),
-        identity_type: (request.identity.kind() as u8).into(),
-        identity: request.identity.data().to_vec(),
+        identity_type: (identity.kind() as u8).into(),
+        identity: identity.data().to_vec(),
         peer: octets(request.path),
         user: request
             .eap_identity
@@ -309,8 +316,6 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use ikev2::IdentityKind;
-
     use super::*;
 
     #[test]

@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::message::{DecodeError, HEADER_LEN};
 use crate::output::{IkeSaId, Output, Path, Question, Ticket};
 use crate::profile::Profile;
-use crate::sa::IkeSa;
+use crate::sa::{IkeSa, Proved};
 use crate::sad::Sad;
 use crate::show::Totals;
 use crate::source::Sources;
@@ -179,8 +179,8 @@ impl Env<'_> {
     }
 }
 
-/// Hash of the identities of an IKE SA: where to look for others between the same.
-pub(crate) fn peer_key(local: &Identity, peer: &Identity) -> u64 {
+/// Hash of the two ends of an IKE SA: where to look for others between the same.
+pub(crate) fn peer_key(local: &Identity, peer: Proved<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (local, peer).hash(&mut hasher);
     hasher.finish()

@@ -65,7 +65,8 @@ pub enum Event {
         /// Did we initiate it?
         initiator: bool,
     },
-    /// The peer sent INITIAL_CONTACT, authenticated: it has no other IKE SA. Those of this engine are deleted already.
+    /// The peer sent INITIAL_CONTACT, authenticated: it has no other IKE SA. Those of this engine are deleted already. Not told
+    /// after EAP, where nobody has proved the identity.
     InitialContact {
         /// The IKE SA that is to stay.
         ike: IkeSaId,

@@ -34,10 +34,10 @@ pub struct Admission {
     /// Service name.
     #[prost(string, tag = "3")]
     pub service: String,
-    /// Peer's IKE identity: type as in RFC 7296 section 3.5.
+    /// Who the peer proved to be, its IKE identity or with EAP the user: type as in RFC 7296 section 3.5.
     #[prost(uint32, tag = "4")]
     pub identity_type: u32,
-    /// Peer's IKE identity: octets.
+    /// The same: octets.
     #[prost(bytes = "vec", tag = "5")]
     pub identity: Vec<u8>,
     /// Peer's outer address, 4 or 16 octets.

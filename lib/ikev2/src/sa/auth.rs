@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crypto::{Prf, Secret, constant_time_eq};
 
-use super::{IkeSa, Parties, State};
+use super::{IkeSa, Parties, Proved, State};
 use crate::env::{Env, peer_key};
 use crate::event::{Count, Established, Event, RemoveReason};
 use crate::identity::Identity;
@@ -214,32 +214,38 @@ impl IkeSa {
         })));
     }
 
-    /// RFC 7296 2.4: the peer has no other IKE SA between these identities, so ours are left-overs.
+    /// RFC 7296 2.4: the peer has no other IKE SA between these identities, so ours are left-overs. What counts is who it proved to be.
     pub(super) fn on_initial_contact(&mut self, env: &mut Env<'_>) {
         let Some(parties) = self.parties.clone() else {
             return;
         };
         for other in others(env, &parties, self.id) {
             env.with(other, |other, env| {
-                let same = other
+                if other
                     .parties
                     .as_ref()
-                    .is_some_and(|theirs| theirs.peer == parties.peer && theirs.local == parties.local);
-                if same {
+                    .is_some_and(|theirs| theirs.is_same(&parties))
+                {
                     other.close(env, RemoveReason::InitialContact, false);
                 }
             });
         }
-        env.event(Event::InitialContact {
-            ike: self.id,
-            peer: parties.peer.clone(),
-        });
+        // Others know the peer by IDi only.
+        if let Some(Proved::Identity(peer)) = parties.proved() {
+            env.event(Event::InitialContact {
+                ike: self.id,
+                peer: peer.clone(),
+            });
+        }
     }
 }
 
 /// Established IKE SAs that may be between the same identities.
 fn others(env: &Env<'_>, parties: &Parties, except: IkeSaId) -> Vec<IkeSaId> {
-    let key = peer_key(&parties.local, &parties.peer);
+    let Some(proved) = parties.proved() else {
+        return Vec::new();
+    };
+    let key = peer_key(&parties.local, proved);
     env.core
         .peers
         .range((key, IkeSaId(0))..=(key, IkeSaId(u64::MAX)))
@@ -250,7 +256,7 @@ fn others(env: &Env<'_>, parties: &Parties, except: IkeSaId) -> Vec<IkeSaId> {
 
 /// True if an established IKE SA between these identities may exist.
 pub(super) fn is_known(env: &Env<'_>, local: &Identity, peer: &Identity) -> bool {
-    let key = peer_key(local, peer);
+    let key = peer_key(local, Proved::Identity(peer));
     env.core
         .peers
         .range((key, IkeSaId(0))..=(key, IkeSaId(u64::MAX)))

@@ -123,6 +123,29 @@ pub(crate) struct Parties {
     pub configuration: Option<Arc<Configuration>>,
 }
 
+/// Who the peer is as far as it has proved that. With EAP it proves who the user is, and IDi may be anything (RFC 7296 2.16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Proved<'a> {
+    Identity(&'a Identity),
+    User(&'a UserName),
+}
+
+impl Parties {
+    /// Who the peer is; `None` where EAP did not say.
+    pub fn proved(&self) -> Option<Proved<'_>> {
+        match self.method {
+            AuthMethod::Eap => self.eap_identity.as_ref().map(Proved::User),
+            _ => Some(Proved::Identity(&self.peer)),
+        }
+    }
+
+    /// Is the peer of both the same, and so are we?
+    pub fn is_same(&self, other: &Parties) -> bool {
+        let proved = self.proved();
+        proved.is_some() && proved == other.proved() && self.local == other.local
+    }
+}
+
 /// See the table above.
 pub(crate) enum State {
     InitSent(Box<InitSent>),
@@ -284,7 +307,7 @@ impl IkeSa {
 
     fn peer_key(&self) -> Option<(u64, IkeSaId)> {
         let parties = self.parties.as_ref()?;
-        Some((peer_key(&parties.local, &parties.peer), self.id))
+        Some((peer_key(&parties.local, parties.proved()?), self.id))
     }
 
     /// Is there nothing to be seen of it any more?

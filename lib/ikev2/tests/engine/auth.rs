@@ -284,6 +284,28 @@ fn nobody_gets_an_auth_of_our_pre_shared_key_by_asking_for_eap() {
 }
 
 #[test]
+fn with_eap_initial_contact_is_about_the_user_and_not_about_what_idi_says() {
+    let (mut ours, theirs) = eap_pair();
+    ours.initial_contact = true;
+    let mut world = World::connected_with(ours.clone(), theirs);
+    let again = |world: &mut World, user: &'static [u8], identity: &str| {
+        world.b.answers.user = user;
+        world.a = World::new().a;
+        world.initiate(Profile {
+            local_identity: Identity::fqdn(identity),
+            ..ours.clone()
+        });
+        world.settle();
+        world.b.established()
+    };
+    // Another user under the same IDi displaces nobody.
+    assert_eq!(again(&mut world, b"mallory@aaa", "a.example"), 2);
+    // The user itself does, wherever it says it is.
+    assert_eq!(again(&mut world, b"user@aaa", "a.example"), 2);
+    assert_eq!(again(&mut world, b"mallory@aaa", "a.example"), 2);
+}
+
+#[test]
 fn eap_without_a_key_proves_with_sk_p() {
     let (ours, theirs) = eap_pair();
     let mut world = World::new();

@@ -76,6 +76,8 @@ pub struct Answers {
     /// Rounds of EAP before success; `None`: failure.
     pub eap_rounds: Option<u8>,
     pub msk: Option<&'static [u8]>,
+    /// Whom EAP authenticates.
+    pub user: &'static [u8],
 }
 
 /// An engine with its shell.
@@ -185,6 +187,7 @@ impl Host {
                 hold: false,
                 eap_rounds: Some(1),
                 msk: Some(&[0x5a; 64]),
+                user: b"user@aaa",
             },
             held: Vec::new(),
             asked: Vec::new(),
@@ -257,7 +260,7 @@ impl Host {
             Some(_) => EapStep::Success {
                 message: vec![3, round, 0, 4],
                 msk: self.answers.msk.map(Secret::from),
-                identity: ikev2::UserName::new(b"user@aaa"),
+                identity: ikev2::UserName::new(self.answers.user),
             },
             None if round == 0 => EapStep::Continue(vec![1, round, 0, 5, 1]),
             None => EapStep::Failure {
