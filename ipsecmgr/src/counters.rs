@@ -132,7 +132,6 @@ fn dropped(counters: &Counters, cause: DropCause) {
 fn undecodable(counters: &Counters, error: DecodeError) {
     let counter = match error {
         DecodeError::Header => decode::HEADER,
-        DecodeError::HeaderNextPayload => decode::HEADER_PAYLOAD,
         DecodeError::HeaderInitiatorSpi => decode::HEADER_INITIATOR_SPI,
         DecodeError::HeaderResponderSpi => decode::HEADER_RESPONDER_SPI,
         DecodeError::HeaderMajorVersion(_) => {
@@ -143,7 +142,6 @@ fn undecodable(counters: &Counters, error: DecodeError) {
         DecodeError::HeaderFlags => decode::HEADER_FLAGS,
         DecodeError::HeaderLength => decode::HEADER_LENGTH,
         DecodeError::Syntax => decode::SYNTAX,
-        DecodeError::PayloadSyntax => decode::PAYLOAD_SYNTAX,
         DecodeError::PayloadLength => decode::PAYLOAD_LENGTH,
         DecodeError::CriticalPayload(_) => {
             counters.inc(ike::DROP_CRITICAL);
@@ -175,9 +173,8 @@ fn undecodable(counters: &Counters, error: DecodeError) {
         DecodeError::CpAttributeLength => decode::CP_ATTRIBUTE_LENGTH,
         DecodeError::TsLength => decode::TS_LENGTH,
         DecodeError::TsSyntax => decode::TS_SYNTAX,
-        DecodeError::TsType => decode::TS_TYPE,
         DecodeError::TooManyTs => decode::TOO_MANY_TS,
-        DecodeError::CertLength | DecodeError::CertEncoding(_) => decode::CERT_UNSUPPORTED,
+        DecodeError::CertLength => decode::CERT_UNSUPPORTED,
         DecodeError::EncryptedLength => {
             counters.inc(decode::DECRYPT);
             decode::ENCRYPTED_LENGTH
@@ -205,6 +202,8 @@ fn counted(counters: &Counters, count: Count) {
                 .for_each(|counter| counters.inc(counter));
         }
         Count::UnknownUnanswered => notify::WITHHELD_INVALID_IKE_SPI,
+        Count::Retransmitted => ike::TX_RETRANSMITTED,
+        Count::ResponseRepeated => ike::TX_REPEATED,
         Count::CookieMatched => notify::COOKIE_MATCH,
         Count::CookieMismatched => {
             counters.inc(ike::INVALID_COOKIE);

@@ -8,8 +8,6 @@ use std::fmt;
 pub enum DecodeError {
     /// Shorter than an IKE header.
     Header,
-    /// The first payload type is impossible.
-    HeaderNextPayload,
     /// The initiator's SPI is zero.
     HeaderInitiatorSpi,
     /// The responder's SPI is zero where it must not be, or the other way round.
@@ -24,8 +22,6 @@ pub enum DecodeError {
     HeaderLength,
     /// Something that must be there is missing, or is there twice.
     Syntax,
-    /// A payload is malformed within.
-    PayloadSyntax,
     /// A payload's length is too small, or goes beyond the message.
     PayloadLength,
     /// A critical payload of an unknown type.
@@ -84,14 +80,10 @@ pub enum DecodeError {
     TsLength,
     /// A malformed traffic selector.
     TsSyntax,
-    /// A traffic selector of an unknown type.
-    TsType,
     /// More traffic selectors than we take.
     TooManyTs,
     /// A certificate or certificate request payload too short.
     CertLength,
-    /// A certificate in an encoding we do not take.
-    CertEncoding(u8),
     /// An encrypted payload too short for its IV and ICV, or not the last payload.
     EncryptedLength,
     /// The integrity check of an encrypted payload failed.
@@ -113,7 +105,6 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Header => "shorter than an IKE header",
-            Self::HeaderNextPayload => "impossible first payload",
             Self::HeaderInitiatorSpi => "initiator SPI is zero",
             Self::HeaderResponderSpi => "responder SPI contradicts the exchange",
             Self::HeaderMajorVersion(version) => return write!(f, "major version {version}, expected 2"),
@@ -121,7 +112,6 @@ impl fmt::Display for DecodeError {
             Self::HeaderFlags => "flags contradict the exchange",
             Self::HeaderLength => "header length is not that of the datagram",
             Self::Syntax => "a mandatory payload is missing or doubled",
-            Self::PayloadSyntax => "malformed payload",
             Self::PayloadLength => "impossible payload length",
             Self::CriticalPayload(kind) => return write!(f, "unknown critical payload {kind}"),
             Self::TooManyPayloads => "too many payloads",
@@ -151,12 +141,8 @@ impl fmt::Display for DecodeError {
             Self::CpAttributeLength => "impossible configuration attribute length",
             Self::TsLength => "traffic selector payload length",
             Self::TsSyntax => "malformed traffic selector",
-            Self::TsType => "unknown traffic selector type",
             Self::TooManyTs => "too many traffic selectors",
             Self::CertLength => "certificate payload too short",
-            Self::CertEncoding(encoding) => {
-                return write!(f, "certificate encoding {encoding} not supported");
-            }
             Self::EncryptedLength => "impossible encrypted payload length",
             Self::Integrity => "integrity check failed",
             Self::Padding => "impossible padding",

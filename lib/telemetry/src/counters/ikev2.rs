@@ -24,6 +24,8 @@ counters! {
         RX_FRAGMENTED        Counter Bits32 "ikev2-rx-fragmented-packet" "Total IKE Fragmented Packets In";
         TX_FRAGMENTED        Counter Bits32 "ikev2-tx-fragmented-packet" "Total IKE Fragmented Packets out";
         FRAGMENTS_DROPPED    Counter Bits32 "ikev2-rx-fragments-dropped" "Total IKE Fragments Dropped";
+        TX_RETRANSMITTED     Counter Bits32 "ikev2-tx-retransmitted" "Total Requests Sent Again";
+        TX_REPEATED          Counter Bits32 "ikev2-tx-repeated"    "Total Responses Sent Again";
         INIT_FAIL            Counter Bits32 "ikev2-initfail"       "Total Setup Failures";
         INIT_FAIL_NO_RESP    Counter Bits32 "ikev2-initfail-noresp" "Setup Failures, No Response";
         INIT_FAIL_RESP       Counter Bits32 "ikev2-initfail-resp"  "Setup Failures as Responder";

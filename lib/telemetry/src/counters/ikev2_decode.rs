@@ -8,7 +8,6 @@ counters! {
     section "Total IKEv2 Decode Failure Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         PACKET               Counter Bits32 "ikev2-decfail-pktfail" "Total Packets";
         HEADER               Counter Bits32 "ikev2-decfail-ikehdr" "IKE Header";
-        HEADER_PAYLOAD       Counter Bits32 "ikev2-decfail-ikehdrpay" "IKE Header Next Payload";
         HEADER_INITIATOR_SPI Counter Bits32 "ikev2-decfail-ikehdrinitspi" "IKE Header Initiator SPI";
         HEADER_RESPONDER_SPI Counter Bits32 "ikev2-decfail-ikehdrrspspi" "IKE Header Responder SPI";
         HEADER_MAJOR_VERSION Counter Bits32 "ikev2-decfail-ikehdrmajver" "IKE Header Major Version";
@@ -16,7 +15,6 @@ counters! {
         HEADER_FLAGS         Counter Bits32 "ikev2-decfail-ikehdrrecvflag" "IKE Header Flags";
         HEADER_LENGTH        Counter Bits32 "ikev2-decfail-ikehdrlen" "IKE Header Length";
         SYNTAX               Counter Bits32 "ikev2-decfail-syn"    "Syntax";
-        PAYLOAD_SYNTAX       Counter Bits32 "ikev2-decfail-paysyn" "Payload Syntax";
         PAYLOAD_LENGTH       Counter Bits32 "ikev2-decfail-paylen" "Payload Length";
         CRITICAL_PAYLOAD     Counter Bits32 "ikev2-decfail-unkcritpay" "Unknown Critical Payload";
         TOO_MANY_PAYLOADS    Counter Bits32 "ikev2-decfail-toomanypay" "Too Many Payloads";
@@ -46,7 +44,6 @@ counters! {
         TS_LENGTH            Counter Bits32 "ikev2-decfail-tspaylen" "TS Payload Length";
         TS_SYNTAX            Counter Bits32 "ikev2-decfail-tspayrecv" "TS Payload Syntax";
         TOO_MANY_TS          Counter Bits32 "ikev2-decfail-unsupptspaytsnum" "Too Many Traffic Selectors";
-        TS_TYPE              Counter Bits32 "ikev2-decfail-tspaytstype" "TS Type";
         ENCRYPTED_LENGTH     Counter Bits32 "ikev2-decfail-encrpaylen" "Encrypted Payload Length";
         CERT_UNSUPPORTED     Counter Bits32 "ikev2-decfail-unsuppcertpay" "Unsupported Certificate";
         UNKNOWN              Counter Bits32 "ikev2-decfail-unkerr" "Other";
@@ -55,7 +52,6 @@ counters! {
     section "Total IKEv2 Decrypt Failure Statistics", moved by "node::hostile::bad_packets_change_nothing" {
         DECRYPT              Counter Bits32 "ikev2-decryptfail"    "Decrypt Failures";
         DECRYPT_INTEGRITY    Counter Bits32 "ikev2-decryptfail-hmac" "HMAC Mismatch";
-        DECRYPT_COUNT_EXCEEDED Counter Bits32 "ikev2-decryptfail-count-exceeded" "Decrypt Fail Count Exceeded";
         DECRYPT_PADDING      Counter Bits32 "ikev2-decryptfail-pad" "Pad Error";
     }
 }
