@@ -55,7 +55,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         told_lost: Cell::new(0),
     };
     let (wanted, receiver) = watch::channel(Wanted::default());
-    let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), worker, task.workers);
+    let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), worker);
     tokio::spawn(supplier.run(receiver));
     let mut configuration = ConfigFollower::new(&task.bus);
     let mut maps = follow::<GetSlotMap, SlotMapChanged>(&task.bus, RMCTRL, GetSlotMap {});

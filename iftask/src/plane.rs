@@ -80,7 +80,7 @@ pub(crate) enum Command {
     DropSlot(Slot),
     /// Which worker has which slot: index 0 is slot 1; 0 = none of this node.
     Owners(Vec<u16>),
-    /// Rings to and from another worker: memory and event of each.
+    /// Rings to and from another worker's data plane, or this worker's `ipsecmgr`: memory and event of each.
     OpenRing {
         worker: u16,
         to: (OwnedFd, OwnedFd),

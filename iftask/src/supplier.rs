@@ -29,7 +29,6 @@ pub(crate) struct Supplier {
     sit: Sit,
     plane: PlaneHandle,
     worker: u32,
-    workers: u32,
     addresses: BTreeMap<(u32, IpAddr), String>,
     tuns: BTreeMap<u32, String>,
     slots: BTreeSet<Slot>,
@@ -38,12 +37,11 @@ pub(crate) struct Supplier {
 }
 
 impl Supplier {
-    pub(crate) fn new(sit: Sit, plane: PlaneHandle, worker: u32, workers: u32) -> Self {
+    pub(crate) fn new(sit: Sit, plane: PlaneHandle, worker: u32) -> Self {
         Self {
             sit,
             plane,
             worker,
-            workers,
             addresses: BTreeMap::new(),
             tuns: BTreeMap::new(),
             slots: BTreeSet::new(),
@@ -106,7 +104,7 @@ impl Supplier {
     }
 
     async fn rings(&mut self) -> Result<(), Error> {
-        if self.has_rings || self.workers < 2 {
+        if self.has_rings {
             return Ok(());
         }
         for ends in self.sit.open_rings().await? {

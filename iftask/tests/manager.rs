@@ -24,7 +24,7 @@ use crypto::Cipher;
 use esp::{InboundSa, OutboundSa, ReplayWindow, Transform};
 use sadb::{
     ChildSa, DfPolicy, DscpPolicy, Encapsulation, IkeSpi, Lifetimes, Mode, SaKeys, SecretBytes, Selector,
-    Selectors, Slot, SlotOwner, SlotSegments,
+    Selectors, Slot, SlotOwner, SlotSegments, StrayRing,
 };
 use task::{Packet, Shutdown, testing};
 use tokio::task::JoinHandle;
@@ -56,6 +56,7 @@ struct Sit {
     segments: HashMap<u32, SlotSegments>,
     udp: UdpSocket,
     tun: UnixDatagram,
+    rings: [StrayRing; 2],
     asked: HashMap<&'static str, u32>,
 }
 
@@ -93,8 +94,20 @@ impl Sit {
             assert_eq!(packet.decode::<OpenTun>().unwrap().context, "isp");
             give("tun".to_owned(), self.tun.try_clone().unwrap().into());
             *self.asked.entry("tun").or_default() += 1;
-        } else {
-            assert_ne!(kind, OpenRings::TYPE, "there is one worker");
+        } else if kind == OpenRings::TYPE {
+            // Between this iftask and its ipsecmgr: there is one worker.
+            for (direction, ring) in ["to", "from"].into_iter().zip(&self.rings) {
+                let (memory, event) = ring.fds();
+                give(
+                    format!("ring-{direction}-1"),
+                    memory.try_clone_to_owned().unwrap(),
+                );
+                give(
+                    format!("event-{direction}-1"),
+                    event.try_clone_to_owned().unwrap(),
+                );
+            }
+            *self.asked.entry("rings").or_default() += 1;
         }
         (opened, fds)
     }
@@ -131,6 +144,7 @@ impl Node {
             segments: HashMap::from([(1, segments)]),
             udp,
             tun,
+            rings: [(); 2].map(|()| StrayRing::create(0).unwrap()),
             asked: HashMap::new(),
         };
         let configuration = Arc::new(Mutex::new(BOUND.to_owned()));
@@ -176,7 +190,7 @@ impl Node {
             sit.lock().unwrap().answer(packet)
         }));
         let life = tokio::spawn(async move { iftask::run(task).await.unwrap() });
-        while self.sit.lock().unwrap().asked.len() < 3 {
+        while self.sit.lock().unwrap().asked.len() < 4 {
             sleep(Duration::from_millis(5)).await;
         }
         (life, shutdown)
@@ -305,7 +319,10 @@ fn packets_cross_in_two_lives_and_show_tells() {
             shutdown.request(Duration::from_secs(1));
             running.await.unwrap();
             let asked = node.sit.lock().unwrap().asked.clone();
-            assert_eq!(asked, HashMap::from([("slots", 1), ("esp", 1), ("tun", 1)]));
+            assert_eq!(
+                asked,
+                HashMap::from([("slots", 1), ("rings", 1), ("esp", 1), ("tun", 1)])
+            );
         }
     });
 }

@@ -37,6 +37,7 @@ mod show;
 mod slots;
 mod sockets;
 mod state;
+mod strays;
 
 pub use error::Error;
 

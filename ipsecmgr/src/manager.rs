@@ -54,6 +54,10 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         });
         desk.tell(News::Restarted);
     }
+    let mut sockets = Sockets::new(task.counters.clone())?;
+    for rings in task.sit.open_rings().await? {
+        sockets.join_data_plane(&slots, rings)?;
+    }
     let config = EngineConfig {
         slots: slots.iter().map(|slot| slot.number()).collect(),
         ike_port: IKE_PORT,
@@ -65,7 +69,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         worker,
         engine: Engine::new(config, Box::new(SystemRandom)),
         slots: segments,
-        sockets: Sockets::new(task.counters.clone())?,
+        sockets,
         sessions: Sessions::default(),
         services: HashMap::new(),
         secrets: SecretCache::default(),

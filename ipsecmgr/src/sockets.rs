@@ -1,4 +1,7 @@
 //! The IKE sockets of this worker: one pair for each bound address.
+//!
+//! On port 4500 the kernel coalesces datagrams of equal length from one peer, whatever they are (UDP_GRO), and steers them by the first. So a read has segments,
+//! and some may be ESP, which goes to this worker's data plane by a ring; that hands us the IKE messages that it finds among ESP.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,13 +10,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use ikev2::Path;
-use netio::{Datagram, DatagramSocket, Poller, ReceiveBatch, SendBatch};
+use netio::{Datagram, DatagramSocket, GRO_BUFFER_BYTES, Poller, ReceiveBatch, SendBatch};
+use sadb::{Encapsulation, Slot, StrayHeader, StrayOrigin};
+use task::RingEnds;
 use telemetry::Counters;
-use telemetry::counters::ikev2 as counter;
+use telemetry::counters::{ikev2 as counter, ipsec};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::Error;
+use crate::strays::Strays;
 
 /// The port without non-ESP marker.
 pub(crate) const IKE_PORT: u16 = 500;
@@ -31,6 +37,9 @@ const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// RFC 3948 2.3.
 const KEEPALIVE: [u8; 1] = [0xff];
 
+/// The poller's token of the ring from the data plane; sockets count from 0.
+const RING: u64 = u64::MAX;
+
 /// All sockets.
 pub(crate) struct Sockets {
     poller: Poller,
@@ -40,6 +49,7 @@ pub(crate) struct Sockets {
     by_address: HashMap<SocketAddr, u64>,
     next_token: u64,
     receive: ReceiveBatch,
+    strays: Option<Strays>,
     send: SendBatch,
     outbox: Vec<(Path, Vec<u8>)>,
     counters: Counters,
@@ -56,7 +66,8 @@ impl Sockets {
             sockets: HashMap::new(),
             by_address: HashMap::new(),
             next_token: 0,
-            receive: ReceiveBatch::new(BATCH, LONGEST),
+            receive: ReceiveBatch::new(BATCH, GRO_BUFFER_BYTES),
+            strays: None,
             send: SendBatch::new(BATCH),
             outbox: Vec::new(),
             counters,
@@ -76,6 +87,14 @@ impl Sockets {
         Ok(())
     }
 
+    /// Exchanges what reached the wrong socket with this worker's data plane. `slots` are ours.
+    pub(crate) fn join_data_plane(&mut self, slots: &[Slot], rings: RingEnds) -> Result<(), Error> {
+        let strays = Strays::new(slots, rings)?;
+        self.poller.add(&strays, RING)?;
+        self.strays = Some(strays);
+        Ok(())
+    }
+
     /// Closes the sockets of an address.
     pub(crate) fn remove(&mut self, address: IpAddr) {
         for port in [IKE_PORT, NAT_PORT] {
@@ -87,6 +106,9 @@ impl Sockets {
 
     /// Waits until [`receive`](Self::receive) has something to do.
     pub(crate) async fn readable(&self) {
+        if self.strays.as_ref().is_some_and(Strays::has_more) {
+            return;
+        }
         match self.readiness.readable().await {
             Ok(mut guard) => guard.retain_ready(),
             // The runtime is shutting down.
@@ -104,12 +126,20 @@ impl Sockets {
                 Ok(tokens)
             }
         });
-        for token in ready.unwrap_or_default() {
-            let Some(socket) = self.sockets.get(&token) else {
+        let Self {
+            sockets,
+            receive,
+            strays,
+            counters,
+            ..
+        } = self;
+        let ready = ready.unwrap_or_default();
+        for token in &ready {
+            let Some(socket) = sockets.get(token) else {
                 continue;
             };
             for _ in 0..READS_A_TURN {
-                let count = match self.receive.receive(socket) {
+                let count = match receive.receive(socket) {
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // ICMP errors are reported here once and cleared by being read.
@@ -118,29 +148,37 @@ impl Sockets {
                         break;
                     }
                 };
-                for received in self.receive.iter_mut() {
-                    self.counters.inc(counter::RX_PACKETS);
-                    self.counters.add(counter::RX_OCTETS, received.data.len() as u64);
-                    let path = Path {
+                for mut received in receive.iter_mut() {
+                    let origin = StrayOrigin {
+                        source: received.source,
                         local: socket.local(),
-                        remote: received.source,
+                        traffic_class: received.traffic_class,
+                        encapsulation: Encapsulation::Udp,
                     };
-                    let message = if socket.local().port() == NAT_PORT {
-                        received.data.strip_prefix(&NON_ESP_MARKER)
-                    } else {
-                        Some(&*received.data)
-                    };
-                    match message {
-                        Some(message) => take(path, message),
-                        None if *received.data == KEEPALIVE => self.counters.inc(counter::KEEPALIVE_RECV),
-                        // ESP that was steered to an IKE socket cannot be helped here.
-                        None => self.counters.inc(counter::DROP_UNEXPECTED_PAYLOAD),
+                    if received.truncated || received.data.is_empty() {
+                        counters.inc(counter::RX_PACKETS);
+                        counters.inc(counter::DROP_UNEXPECTED_PAYLOAD);
+                        continue;
+                    }
+                    for segment in received.segments_mut() {
+                        if !pass_on(strays, counters, origin, segment) {
+                            deliver(counters, origin, segment, &mut take);
+                        }
                     }
                 }
                 if count < BATCH {
                     break;
                 }
             }
+        }
+        if let Some(strays) = strays
+            && (strays.has_more() || ready.contains(&RING))
+        {
+            strays.take(BATCH, |origin, message| {
+                counters.inc(counter::RX_PACKETS);
+                counters.add(counter::RX_OCTETS, message.len() as u64);
+                take(path_of(origin), message);
+            });
         }
     }
 
@@ -197,102 +235,58 @@ impl Sockets {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use netio::SocketOptions;
+/// What a datagram is, on a port.
+enum Kind<'a> {
+    /// IKE, without non-ESP marker.
+    Ike(&'a [u8]),
+    Keepalive,
+    /// ESP, or nonsense that the data plane counts.
+    Other,
+}
 
-    fn socket() -> DatagramSocket {
-        DatagramSocket::bind_udp("127.0.0.1:0".parse().unwrap(), SocketOptions::default()).unwrap()
+fn kind_of(datagram: &[u8], port: u16) -> Kind<'_> {
+    if port != NAT_PORT {
+        return Kind::Ike(datagram);
     }
-
-    #[tokio::test]
-    async fn datagrams_come_in_and_go_out_and_are_counted() {
-        let counters = Counters::in_memory();
-        let mut sockets = Sockets::new(counters.clone()).unwrap();
-        let (ours, peer) = (socket(), socket());
-        let (local, remote) = (ours.local(), peer.local());
-        sockets.add(ours.into()).unwrap();
-        SendBatch::new(4)
-            .send(
-                &peer,
-                &[Datagram::to(local, b"one"), Datagram::to(local, b"second")],
-            )
-            .unwrap();
-        let mut got = Vec::new();
-        while got.len() < 2 {
-            sockets.readable().await;
-            sockets.receive(|path, message| {
-                assert_eq!(path, Path { local, remote });
-                got.push(message.to_vec());
-            });
-        }
-        assert_eq!(got, [b"one".to_vec(), b"second".to_vec()]);
-        sockets.receive(|_, _| panic!("nothing waits"));
-        let nothing = tokio::time::timeout(Duration::from_millis(50), sockets.readable()).await;
-        assert!(nothing.is_err(), "ready although nothing waits");
-
-        sockets.transmit(Path { local, remote }, b"answer".to_vec());
-        sockets.transmit(
-            Path {
-                local: "127.0.0.1:1".parse().unwrap(),
-                remote,
-            },
-            b"nobody sends this".to_vec(),
-        );
-        sockets.flush();
-        let mut batch = ReceiveBatch::new(4, 100);
-        assert_eq!(batch.receive(&peer).unwrap(), 1);
-        assert_eq!(batch.iter_mut().next().unwrap().data, b"answer");
-        let counted = [
-            counter::RX_PACKETS,
-            counter::RX_OCTETS,
-            counter::TX_PACKETS,
-            counter::TX_OCTETS,
-        ];
-        assert_eq!(counted.map(|counter| counters.get(counter)), [2, 9, 1, 6]);
-    }
-
-    /// In a namespace, where port 4500 is free.
-    #[test]
-    fn on_the_nat_port_only_ike_passes() {
-        let Ok(namespace) = netio::Namespace::create() else {
-            eprintln!("skipped: needs root");
-            return;
-        };
-        let work = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let counters = Counters::in_memory();
-                let mut sockets = Sockets::new(counters.clone()).unwrap();
-                let bind = |address: &str| {
-                    DatagramSocket::bind_udp(address.parse().unwrap(), SocketOptions::default()).unwrap()
-                };
-                let (ours, peer) = (bind("127.0.0.1:4500"), bind("127.0.0.1:0"));
-                let to = ours.local();
-                sockets.add(ours.into()).unwrap();
-                let datagrams = [&b"\0\0\0\0ike"[..], b"\xff", b"\x01\0\0\x05esp", b"\0\0\0\0", b""]
-                    .map(|data| Datagram::to(to, data));
-                SendBatch::new(8).send(&peer, &datagrams).unwrap();
-                let mut got = Vec::new();
-                while got.len() < 2 {
-                    sockets.readable().await;
-                    sockets.receive(|_, message| got.push(message.to_vec()));
-                }
-                assert_eq!(got, [b"ike".to_vec(), b"".to_vec()]);
-                let counted = [
-                    counter::RX_PACKETS,
-                    counter::KEEPALIVE_RECV,
-                    counter::DROP_UNEXPECTED_PAYLOAD,
-                ];
-                assert_eq!(counted.map(|counter| counters.get(counter)), [5, 1, 2]);
-                sockets.remove("127.0.0.1".parse().unwrap());
-                assert!(sockets.sockets.is_empty() && sockets.by_address.is_empty());
-            });
-        };
-        namespace.run(work).unwrap();
+    match datagram.strip_prefix(&NON_ESP_MARKER) {
+        Some(message) => Kind::Ike(message),
+        None if *datagram == KEEPALIVE => Kind::Keepalive,
+        None => Kind::Other,
     }
 }
+
+fn path_of(origin: StrayOrigin) -> Path {
+    Path {
+        local: origin.local,
+        remote: origin.source,
+    }
+}
+
+/// Hands what is not for us to the data plane. False when it is for us.
+fn pass_on(strays: &mut Option<Strays>, counters: &Counters, origin: StrayOrigin, datagram: &[u8]) -> bool {
+    let Some(strays) = strays else { return false };
+    let passed = match kind_of(datagram, origin.local.port()) {
+        Kind::Ike(message) if strays.is_foreign(message) => strays.pass_on(StrayHeader::IKE, origin, message),
+        Kind::Other => strays.pass_on(StrayHeader::ESP, origin, datagram),
+        Kind::Ike(_) | Kind::Keepalive => return false,
+    };
+    counters.inc(if passed {
+        ipsec::STRAYS_SENT
+    } else {
+        ipsec::STRAYS_LOST
+    });
+    true
+}
+
+fn deliver(counters: &Counters, origin: StrayOrigin, datagram: &[u8], take: &mut impl FnMut(Path, &[u8])) {
+    counters.inc(counter::RX_PACKETS);
+    counters.add(counter::RX_OCTETS, datagram.len() as u64);
+    match kind_of(datagram, origin.local.port()) {
+        Kind::Ike(message) if message.len() <= LONGEST => take(path_of(origin), message),
+        Kind::Keepalive => counters.inc(counter::KEEPALIVE_RECV),
+        Kind::Ike(_) | Kind::Other => counters.inc(counter::DROP_UNEXPECTED_PAYLOAD),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,8 @@ const TUN_MTU: u16 = 1500;
 const RING_BYTES: usize = 1 << 20;
 /// Kernel memory of a management socket.
 const UDP_BUFFER: usize = 1 << 20;
-/// Workers of a node: for each other one, the answer to `OpenRings` carries four descriptors, and a control message 64.
-pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4 + 1;
+/// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
+pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4;
 /// Slots of one `OpenSlots`: three descriptors each.
 const MOST_SLOTS: usize = netio::ControlSocket::MAX_FDS / 3;
 
@@ -43,6 +43,7 @@ pub(crate) struct Descriptors {
     tuns: HashMap<String, Tun>,
     udp: HashMap<(Address, OpenUdpKey), DatagramSocket>,
     slots: BTreeMap<Slot, SlotSegments>,
+    /// By the facility that writes, its worker and the other end's.
     rings: HashMap<(Facility, u32, u32), StrayRing>,
 }
 
@@ -287,12 +288,21 @@ impl Descriptors {
         Ok(given)
     }
 
+    /// Between the `iftask`s of each two workers, and between the two processes of each.
     fn open_rings(&mut self, who: Address) -> Result<Given, Refusal> {
         let worker = self.worker(who, &[Facility::Iftask, Facility::Ipsecmgr])?;
         let mut given = Given::default();
-        for other in (1..=self.workers).filter(|&other| other != worker) {
-            for (direction, from, to) in [("to", worker, other), ("from", other, worker)] {
-                let ring = match self.rings.entry((who.facility, from, to)) {
+        let (others, partner) = match who.facility {
+            Facility::Iftask => (1..=self.workers, Facility::Ipsecmgr),
+            _ => (worker..=worker, Facility::Iftask),
+        };
+        for other in others {
+            let writer = if other == worker { partner } else { who.facility };
+            for (direction, key) in [
+                ("to", (who.facility, worker, other)),
+                ("from", (writer, other, worker)),
+            ] {
+                let ring = match self.rings.entry(key) {
                     std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::hash_map::Entry::Vacant(entry) => {
                         entry.insert(StrayRing::create(RING_BYTES)?)

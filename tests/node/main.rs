@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "tests")]
 
 mod contexts;
+mod gro;
 mod hostile;
 mod processes;
 mod protocol_50;

@@ -1,14 +1,14 @@
 //! From the network to the clear side.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 
 use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Offload, Packet, SharedReplay};
 use netio::{Received, split_ipv4_header};
-use sadb::{Encapsulation, SaCounter, Spi};
+use sadb::{Encapsulation, SaCounter, Spi, StrayOrigin};
 
 use super::engine::{Engine, Tag};
 use super::io::{Io, Ports, Socket};
+use super::strays::Via;
 use super::table::Slots;
 use super::vnet;
 use crate::counters::{Count, Tally};
@@ -17,17 +17,11 @@ use crate::counters::{Count, Tally};
 const USUAL_IPV4_HEADER: usize = 20;
 /// RFC 3948 2.3.
 const KEEPALIVE: [u8; 1] = [0xff];
+/// RFC 3948 2.2.
+const NON_ESP_MARKER: [u8; 4] = [0; 4];
 
 /// A packet that may be delivered: which SA it came by, its bytes, its headers.
 type Accepted<'p> = (Tag, &'p [u8], Packet);
-
-/// What is known of an ESP packet from outside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) source: SocketAddr,
-    pub(crate) traffic_class: u8,
-    pub(crate) encapsulation: Encapsulation,
-}
 
 impl<I: Io> Engine<I> {
     /// Takes what one call read from the socket at a place.
@@ -64,16 +58,17 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// An ESP packet that another worker passed on.
-    pub(crate) fn stray_esp(&mut self, origin: Origin, data: &mut [u8]) {
+    /// An ESP packet that another process passed on.
+    pub(crate) fn stray_esp(&mut self, via: Via, origin: StrayOrigin, data: &mut [u8]) {
         let mut coalescer = std::mem::take(&mut self.space).start(self.joins_datagrams);
-        self.esp(origin, data, true, &mut coalescer);
+        self.esp(via, origin, data, &mut coalescer);
         self.finish(coalescer);
     }
 
     fn received<'p>(&mut self, socket: Socket, received: Received<'p>, coalescer: &mut Coalescer<'p, Tag>) {
-        let origin = Origin {
+        let origin = StrayOrigin {
             source: received.source,
+            local: socket.local,
             traffic_class: received.traffic_class,
             encapsulation: socket.encapsulation,
         };
@@ -83,25 +78,25 @@ impl<I: Io> Engine<I> {
         if socket.encapsulation == Encapsulation::Udp {
             let segment = received.segment.max(1);
             for data in received.data.chunks_mut(segment) {
-                self.esp(origin, data, false, coalescer);
+                self.esp(Via::Socket, origin, data, coalescer);
             }
         } else if socket.local.is_ipv4() {
             let length = received.data.len();
             match split_ipv4_header(received.data) {
-                Some((_, data)) => self.esp(origin, data, false, coalescer),
+                Some((_, data)) => self.esp(Via::Socket, origin, data, coalescer),
                 None => self.tally.one(Count::Truncated, length),
             }
         } else {
-            self.esp(origin, received.data, false, coalescer);
+            self.esp(Via::Socket, origin, received.data, coalescer);
         }
     }
 
     /// One ESP packet, from its SPI on.
     fn esp<'p>(
         &mut self,
-        origin: Origin,
+        via: Via,
+        origin: StrayOrigin,
         data: &'p mut [u8],
-        is_stray: bool,
         coalescer: &mut Coalescer<'p, Tag>,
     ) {
         let length = data.len();
@@ -112,11 +107,16 @@ impl<I: Io> Engine<I> {
             return self.tally.one(Count::Truncated, length);
         };
         let Some(spi) = Spi::from_u32(number) else {
-            // 0 is the mark of IKE (RFC 3948 2.2), which is not for us; below 256 is reserved.
-            return self.tally.one(Count::NotEsp, length);
+            // 0 is the mark of IKE, which the kernel may have coalesced with ESP. Other SPIs of slot 0 nobody has.
+            let message = data.strip_prefix(&NON_ESP_MARKER);
+            let message = message.filter(|_| origin.encapsulation == Encapsulation::Udp);
+            if !message.is_some_and(|message| self.pass_on_ike(via, origin, message)) {
+                self.tally.one(Count::NotEsp, length);
+            }
+            return;
         };
         if !self.table.owns(spi.slot()) {
-            if is_stray || !self.pass_on_esp(spi, origin, data) {
+            if via == Via::Worker || !self.pass_on_esp(spi, origin, data) {
                 self.tally.one(Count::NoSa, length);
             }
             return;
@@ -145,7 +145,7 @@ impl<I: Io> Engine<I> {
     fn open<'p>(
         &mut self,
         spi: Spi,
-        origin: Origin,
+        origin: StrayOrigin,
         data: &'p mut [u8],
     ) -> Result<Option<Accepted<'p>>, Cause> {
         let length = data.len();

@@ -1,16 +1,19 @@
-//! Packets that reached the wrong worker, over rings between each two.
+//! Packets that reached the wrong process, over rings between each two workers and between the two processes of this one.
 //!
-//! ESP packets name their owner by slot and go there directly. Clear packets do not: a worker that knows no SA for one asks the next worker by passing the
+//! ESP packets name their owner by slot and go there directly. So do IKE messages, which reach a data plane when the kernel has coalesced them with ESP of the
+//! same peer (UDP_GRO looks at addresses and lengths only): to this worker's `ipsecmgr`, or by way of the owner's data plane to its. This worker's `ipsecmgr`
+//! hands us what it found likewise. Clear packets do not name their owner: a worker that knows no SA for one asks the next worker by passing the
 //! packet on, until each has seen it. The one who has the SA tells the worker where the packet came in, which remembers it for the destination.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use esp::Packet;
 use netio::VnetHeader;
-use sadb::{Encapsulation, Spi, StrayConsumer, StrayHeader, StrayProducer, StrayRing};
+use sadb::{
+    Slot, Spi, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing, address_bytes, address_from,
+};
 
 use super::engine::Engine;
-use super::inbound::Origin;
 use super::io::Io;
 use crate::counters::Count;
 
@@ -19,13 +22,20 @@ const BATCH: usize = 64;
 /// Destinations whose owner is remembered.
 const HINTS: usize = 4096;
 
-/// First byte of a ring's `kind`.
-const KIND_ESP: u32 = 1;
+/// First byte of a ring's `kind`, beside those of [`StrayHeader`].
 const KIND_CLEAR: u32 = 2;
 const KIND_HINT: u32 = 3;
 
-/// Source address, port, traffic class, encapsulation.
-const ORIGIN_BYTES: usize = 17 + 2 + 1 + 1;
+/// Who handed us a packet of the encrypted side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// The kernel.
+    Socket,
+    /// This worker's `ipsecmgr`.
+    Manager,
+    /// Another worker's data plane, who took us for the owner.
+    Worker,
+}
 
 /// Where a clear packet came in, and who has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +46,15 @@ pub(crate) struct Stray {
     hops: u8,
 }
 
-/// The rings between this worker and the others.
+/// The rings between this process and the others.
 pub(crate) struct Strays {
     worker: u16,
     /// The worker of each slot; 0 = none of this node's.
     owners: [u16; 256],
+    /// To and from the other workers' data planes.
     rings: Vec<Ring>,
+    /// To and from this worker's `ipsecmgr`.
+    manager: Option<Ring>,
     hints: Vec<Hint>,
     buffer: Vec<u8>,
 }
@@ -72,6 +85,7 @@ impl Strays {
             worker,
             owners: [0; 256],
             rings: Vec::new(),
+            manager: None,
             hints: vec![nobody; HINTS],
             buffer: vec![0; StrayRing::MAX_PACKET],
         }
@@ -85,23 +99,32 @@ impl Strays {
         }
     }
 
-    /// Takes over the rings to and from another worker.
+    /// Takes over the rings to and from another worker's data plane, or this worker's `ipsecmgr`.
     pub(crate) fn add_ring(&mut self, worker: u16, to: StrayProducer, from: StrayConsumer) {
+        let ring = Ring { worker, to, from };
+        if worker == self.worker {
+            self.manager = Some(ring);
+            return;
+        }
         self.rings.retain(|ring| ring.worker != worker);
-        self.rings.push(Ring { worker, to, from });
+        self.rings.push(ring);
         self.rings.sort_unstable_by_key(|ring| ring.worker);
     }
 
-    fn consumer(&self, worker: u16) -> Option<&StrayConsumer> {
-        let ring = self.rings.iter().find(|ring| ring.worker == worker)?;
-        Some(&ring.from)
+    /// The rings to and from another worker; of this one, those to and from its `ipsecmgr`.
+    fn ring(&mut self, worker: u16) -> Option<&mut Ring> {
+        let rings = self.rings.iter_mut().chain(&mut self.manager);
+        rings.into_iter().find(|ring| ring.worker == worker)
     }
 
     fn push(&mut self, worker: u16, header: StrayHeader, parts: &[&[u8]]) -> bool {
-        match self.rings.iter_mut().find(|ring| ring.worker == worker) {
-            Some(ring) => ring.to.push(header, parts),
-            None => false,
-        }
+        self.ring(worker).is_some_and(|ring| ring.to.push(header, parts))
+    }
+
+    /// The worker of a slot; `None` when it is none of this node's.
+    fn owner(&self, slot: Slot) -> Option<u16> {
+        let owner = self.owners.get(usize::from(slot.number())).copied();
+        owner.filter(|owner| *owner != 0)
     }
 
     /// The worker after this one, in a circle.
@@ -140,22 +163,35 @@ impl Strays {
 
 impl<I: Io> Engine<I> {
     /// Passes an ESP packet on to the worker of its slot. False when there is none.
-    pub(crate) fn pass_on_esp(&mut self, spi: Spi, origin: Origin, data: &[u8]) -> bool {
-        let strays = &mut self.strays;
-        let owner = strays
-            .owners
-            .get(usize::from(spi.slot().number()))
-            .copied()
-            .unwrap_or(0);
-        if owner == 0 || owner == strays.worker {
+    pub(crate) fn pass_on_esp(&mut self, spi: Spi, origin: StrayOrigin, data: &[u8]) -> bool {
+        let own = self.strays.worker;
+        let Some(owner) = self.strays.owner(spi.slot()).filter(|owner| *owner != own) else {
+            return false;
+        };
+        let pushed = self
+            .strays
+            .push(owner, StrayHeader::ESP, &[&origin.encode(), data]);
+        self.count_push(pushed, data.len());
+        true
+    }
+
+    /// Passes an IKE message on to this worker's `ipsecmgr`, or to the worker of its slot. False when it has been there already.
+    pub(crate) fn pass_on_ike(&mut self, via: Via, origin: StrayOrigin, message: &[u8]) -> bool {
+        let own = self.strays.worker;
+        let owner = Slot::of_ike(message).and_then(|slot| self.strays.owner(slot));
+        let owner = owner.unwrap_or(own);
+        let has_been_there = match via {
+            Via::Socket => false,
+            Via::Manager => owner == own,
+            Via::Worker => owner != own,
+        };
+        if has_been_there || self.strays.ring(owner).is_none() {
             return false;
         }
-        let header = StrayHeader {
-            kind: KIND_ESP,
-            context: 0,
-        };
-        let pushed = strays.push(owner, header, &[&encode(origin), data]);
-        self.count_push(pushed, data.len());
+        let pushed = self
+            .strays
+            .push(owner, StrayHeader::IKE, &[&origin.encode(), message]);
+        self.count_push(pushed, message.len());
         true
     }
 
@@ -205,33 +241,46 @@ impl<I: Io> Engine<I> {
 
     /// Takes what another worker passed on, at most a batch. True when there may be more, of which no event will tell.
     pub(crate) fn take_strays(&mut self, worker: u16) -> bool {
-        if let Some(consumer) = self.strays.consumer(worker) {
-            consumer.clear_event();
+        if let Some(ring) = self.strays.ring(worker) {
+            ring.from.clear_event();
         }
+        let via = if worker == self.strays.worker {
+            Via::Manager
+        } else {
+            Via::Worker
+        };
         let mut buffer = std::mem::take(&mut self.strays.buffer);
         let mut more = true;
         for _ in 0..BATCH {
-            let ring = self.strays.rings.iter_mut().find(|ring| ring.worker == worker);
+            let ring = self.strays.ring(worker);
             let Some((header, length)) = ring.and_then(|ring| ring.from.pop(&mut buffer)) else {
                 more = false;
                 break;
             };
             if let Some(data) = buffer.get_mut(..length) {
-                self.stray(header, data);
+                self.stray(via, header, data);
             }
         }
         self.strays.buffer = buffer;
         more
     }
 
-    fn stray(&mut self, header: StrayHeader, data: &mut [u8]) {
+    fn stray(&mut self, via: Via, header: StrayHeader, data: &mut [u8]) {
         let [kind, hops, low, high] = header.kind.to_le_bytes();
         let worker = u16::from_le_bytes([low, high]);
         match u32::from(kind) {
-            KIND_ESP => {
+            kind if kind == StrayHeader::ESP.kind => {
                 self.tally.one(Count::StrayReceived, data.len());
-                if let Some((origin, data)) = decode(data) {
-                    self.stray_esp(origin, data);
+                if let Some((origin, data)) = StrayOrigin::split(data) {
+                    self.stray_esp(via, origin, data);
+                }
+            }
+            kind if kind == StrayHeader::IKE.kind => {
+                self.tally.one(Count::StrayReceived, data.len());
+                if let Some((origin, message)) = StrayOrigin::split(data)
+                    && !self.pass_on_ike(via, origin, message)
+                {
+                    self.tally.one(Count::NotEsp, message.len());
                 }
             }
             KIND_CLEAR if data.len() > VnetHeader::BYTES => {
@@ -258,80 +307,9 @@ impl<I: Io> Engine<I> {
     }
 }
 
-fn address_bytes(address: IpAddr) -> [u8; 17] {
-    let mut bytes = [0; 17];
-    let (family, rest) = bytes.split_at_mut(1);
-    match address {
-        IpAddr::V4(v4) => {
-            family.fill(4);
-            rest.iter_mut().zip(v4.octets()).for_each(|(to, from)| *to = from);
-        }
-        IpAddr::V6(v6) => {
-            family.fill(6);
-            rest.copy_from_slice(&v6.octets());
-        }
-    }
-    bytes
-}
-
-fn address_from(bytes: &[u8]) -> Option<IpAddr> {
-    let [family, octets @ ..] = bytes.first_chunk::<17>()?;
-    let [a, b, c, d, ..] = *octets;
-    match family {
-        4 => Some(IpAddr::from([a, b, c, d])),
-        6 => Some(IpAddr::from(*octets)),
-        _ => None,
-    }
-}
-
-fn encode(origin: Origin) -> [u8; ORIGIN_BYTES] {
-    let mut bytes = [0; ORIGIN_BYTES];
-    let [low, high] = origin.source.port().to_le_bytes();
-    let udp = u8::from(origin.encapsulation == Encapsulation::Udp);
-    let fields = address_bytes(origin.source.ip())
-        .into_iter()
-        .chain([low, high, origin.traffic_class, udp]);
-    bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-    bytes
-}
-
-fn decode(data: &mut [u8]) -> Option<(Origin, &mut [u8])> {
-    let (origin, rest) = data.split_first_chunk_mut::<ORIGIN_BYTES>()?;
-    let address = address_from(origin)?;
-    let [.., low, high, traffic_class, udp] = *origin;
-    let origin = Origin {
-        source: SocketAddr::new(address, u16::from_le_bytes([low, high])),
-        traffic_class,
-        encapsulation: if udp == 1 {
-            Encapsulation::Udp
-        } else {
-            Encapsulation::Esp
-        },
-    };
-    Some((origin, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn origins_survive_the_ring() {
-        for source in ["192.0.2.1:4500", "[2001:db8::1]:61000"] {
-            for encapsulation in [Encapsulation::Udp, Encapsulation::Esp] {
-                let origin = Origin {
-                    source: source.parse().unwrap(),
-                    traffic_class: 0xb9,
-                    encapsulation,
-                };
-                let mut bytes = encode(origin).to_vec();
-                bytes.extend(b"packet");
-                assert_eq!(decode(&mut bytes), Some((origin, &mut b"packet".to_owned()[..])));
-            }
-        }
-        assert_eq!(decode(&mut [0; ORIGIN_BYTES]), None);
-        assert_eq!(decode(&mut [4; ORIGIN_BYTES - 1]), None);
-    }
 
     #[test]
     fn hints_are_for_their_destination_only() {

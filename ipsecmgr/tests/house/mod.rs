@@ -14,7 +14,7 @@ use bus::messages::sct::{ConfigText, GetConfig, RevealSecret, Revealed};
 use bus::messages::sessmgr::{
     Admission, Admit, Admitted, Connected, ConnectedSession, Noted, Release, Released, Verdict,
 };
-use bus::messages::sit::{Close, Closed, OpenIke, OpenSlots, Opened, Ready};
+use bus::messages::sit::{Close, Closed, OpenIke, OpenRings, OpenSlots, Opened, Ready};
 use bus::messages::vpnmgr::{AddRoutes, Addresses, GetAddresses, RemoveRoutes, Route, RoutesChanged};
 use bus::{Address, Bus, Facility, Hub, Message, Server, dispatch};
 use crypto::{Secret, SystemRandom};
@@ -174,6 +174,8 @@ async fn play_sit(channel: Channel, segments: SlotSegments, heard: Arc<Mutex<Hea
                 )
                 .await;
             }
+            // There is no data plane.
+            OpenRings::TYPE => answer(&channel, &packet, Opened::default(), Vec::new()).await,
             OpenIke::TYPE => {
                 let request: OpenIke = packet.decode().unwrap();
                 let address: IpAddr = request.address.parse().unwrap();

@@ -13,8 +13,8 @@
 //! is give a wrong answer, which decoding checks.
 //!
 //! How many, where, who ends it: one [`SlotSegments`] per slot in `sit`, for the life of the node; one [`SlotOwner`] and one
-//! [`SlotWorker`] per slot in the processes of its worker; one [`StrayProducer`]/[`StrayConsumer`] pair per ordered pair of workers; one
-//! [`CounterPage`] per process.
+//! [`SlotWorker`] per slot in the processes of its worker; one [`StrayProducer`]/[`StrayConsumer`] pair per ordered pair of
+//! `iftask`s, and per direction between the `iftask` and the `ipsecmgr` of a worker; one [`CounterPage`] per process.
 
 mod change_log;
 mod codec;
@@ -31,6 +31,7 @@ mod ring;
 mod sa;
 mod segment;
 mod slot;
+mod stray;
 mod worker;
 
 pub use change_log::Change;
@@ -47,4 +48,5 @@ pub use sa::{
 };
 pub use segment::{DEFAULT_CAPACITY, SegmentFds, SlotSegments};
 pub use slot::{IkeSpi, SaIndex, Slot, Spi};
+pub use stray::{StrayOrigin, address_bytes, address_from};
 pub use worker::{SlotReader, SlotWorker};

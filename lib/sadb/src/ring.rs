@@ -1,4 +1,4 @@
-//! Stray rings: packets that reached the wrong worker, on their way to the owner of their slot.
+//! Stray rings: packets that reached the wrong process, on their way to the owner of their slot.
 //!
 //! One ring per ordered pair of workers: one producer, one consumer, in two processes. Bounded; when it is full, packets are dropped and
 //! counted. `sit` holds the memory and the event descriptor, so what waits survives the death of either end.

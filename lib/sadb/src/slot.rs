@@ -26,6 +26,16 @@ impl Slot {
     pub fn all() -> impl Iterator<Item = Slot> {
         (Self::MIN.0..=Self::MAX.0).map(Slot)
     }
+
+    /// The slot of an IKE message (without non-ESP marker), as the kernel is told to find it: that of our SPI, which the flag I tells from the peer's.
+    /// `None` for a new IKE SA and for what is no IKE message.
+    pub fn of_ike(message: &[u8]) -> Option<Self> {
+        /// RFC 7296 3.1: the original initiator sent it.
+        const INITIATOR: u8 = 0x08;
+        let [initiators, _, _, _, _, _, _, _, responders, ..] = *message.first_chunk::<28>()?;
+        let by_initiator = message.get(19)? & INITIATOR != 0;
+        Self::new(if by_initiator { responders } else { initiators })
+    }
 }
 
 impl fmt::Debug for Slot {
@@ -179,6 +189,19 @@ mod tests {
         assert_eq!(IkeSpi::new(Slot::MIN, 1 << 24, 0), None);
         assert_eq!(IkeSpi::from_u64(0x00ff_0000_0000_0000), None);
         assert_eq!(Slot::all().count(), 255);
+    }
+
+    #[test]
+    fn the_slot_of_an_ike_message_is_that_of_our_spi() {
+        let message = |initiators, responders, flags| {
+            let mut message = [0xee; 28];
+            (message[0], message[8], message[19]) = (initiators, responders, flags);
+            message
+        };
+        assert_eq!(Slot::of_ike(&message(9, 5, 0x08)), Slot::new(5));
+        assert_eq!(Slot::of_ike(&message(9, 5, 0x20)), Slot::new(9));
+        assert_eq!(Slot::of_ike(&message(9, 0, 0x08)), None);
+        assert_eq!(Slot::of_ike(&[5; 27]), None);
     }
 
     proptest! {

@@ -66,10 +66,10 @@ pub struct Tun {
     pub queue: Option<OwnedFd>,
 }
 
-/// Both rings between this worker and another.
+/// Both rings between this task and another.
 #[derive(Debug)]
 pub struct RingEnds {
-    /// The other worker.
+    /// The other worker; this one's own number for the rings between its `iftask` and its `ipsecmgr`.
     pub worker: u32,
     /// Memory and event of the ring towards it.
     pub to: (OwnedFd, OwnedFd),
@@ -147,7 +147,7 @@ impl Sit {
         Ok(all)
     }
 
-    /// The rings between this worker and every other.
+    /// The rings between this `iftask` and every other, and to and from the `ipsecmgr` of its worker; for that one, to and from its `iftask`.
     pub async fn open_rings(&self) -> Result<Vec<RingEnds>, Error> {
         let mut opened = self.open(&OpenRings {}).await?;
         let workers: Vec<u32> = opened

@@ -80,7 +80,8 @@ fn a_node_gets_ready_and_shows_its_tasks() {
     );
     let refused = node.ask(ipsecmgr(2), "slots", "1").unwrap_err();
     assert!(refused.contains("slot 1 belongs to worker 1"), "{refused}");
-    assert_eq!(node.ask(iftask(1), "rings", "").unwrap(), "[2]");
+    assert_eq!(node.ask(iftask(1), "rings", "").unwrap(), "[1, 2]");
+    assert_eq!(node.ask(ipsecmgr(1), "rings", "").unwrap(), "[1]");
     let refused = node.ask(AAAMGR, "rings", "").unwrap_err();
     assert!(refused.contains("aaamgr-1 is no worker"), "{refused}");
     let refused = node.ask(AAAMGR, "ike", "127.0.0.1").unwrap_err();

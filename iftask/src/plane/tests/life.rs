@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sadb::{SaCounter, Slot, StrayConsumer, StrayProducer, StrayRing};
+use sadb::{SaCounter, Slot, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing};
 
 use super::world::*;
 use crate::counters::Count;
@@ -244,6 +244,96 @@ fn strays_from_the_network_reach_their_owner() {
     stranger[0].data[0] = 200;
     workers[0].receive(&stranger, PEER);
     assert_eq!(workers[0].count(Count::NoSa), 1);
+}
+
+/// The rings between a worker and its `ipsecmgr`: that one's ends.
+fn join_manager(world: &mut World, worker: u16) -> (StrayProducer, StrayConsumer) {
+    let [(to, from), (to_us, from_us)] = [(); 2].map(|()| {
+        let ring = StrayRing::create(0).unwrap();
+        let (memory, event) = ring.fds();
+        let event = || event.try_clone_to_owned().unwrap();
+        (
+            StrayProducer::map(memory, event()).unwrap(),
+            StrayConsumer::map(memory, event()).unwrap(),
+        )
+    });
+    world.engine.strays.add_ring(worker, to, from_us);
+    (to_us, from)
+}
+
+fn popped(ring: &mut StrayConsumer) -> Option<(StrayHeader, StrayOrigin, Vec<u8>)> {
+    let mut buffer = vec![0; StrayRing::MAX_PACKET];
+    let (header, length) = ring.pop(&mut buffer)?;
+    let (origin, data) = StrayOrigin::split(&mut buffer[..length])?;
+    Some((header, origin, data.to_vec()))
+}
+
+#[test]
+fn ike_among_esp_reaches_the_ipsecmgr_of_its_slot() {
+    let mut workers: Vec<World> = (1..=2).map(|n| World::new(n, n as u8, GATEWAY)).collect();
+    connect(&mut workers);
+    let mut managers: Vec<_> = (1..).zip(&mut workers).map(|(n, w)| join_manager(w, n)).collect();
+    let mut peer = World::new(1, 9, PEER);
+    let (inbound, outbound) = (
+        workers[0].owner.allocate().unwrap(),
+        peer.owner.allocate().unwrap(),
+    );
+    let sa = gateway_sa(inbound, outbound.to_u32(), 7);
+    workers[0].install(&sa);
+    peer.install(&mirrored(&sa, outbound));
+    let mut sent = request(&mut peer);
+    let length = sent[0].data.len();
+    let ike = |slot: u8, length: usize| {
+        let mut message = vec![0x2e; length];
+        (message[8], message[19]) = (slot, 0x08);
+        message
+    };
+    // Three that are as long as the packet, and a shorter one, as the kernel coalesces them.
+    let messages = [
+        ike(1, length - 4),
+        ike(2, length - 4),
+        ike(0, length - 4),
+        ike(1, 28),
+    ];
+    for message in &messages {
+        sent[0].data.extend([&[0; 4][..], message].concat());
+    }
+    sent[0].segment = Some(length as u16);
+    workers[0].receive(&sent, "203.0.113.5:61000");
+    settle(&mut workers);
+    assert_eq!(workers[0].delivered().len(), 1);
+    let origin = StrayOrigin {
+        source: "203.0.113.5:61000".parse().unwrap(),
+        local: GATEWAY.parse().unwrap(),
+        traffic_class: sent[0].traffic_class,
+        encapsulation: sadb::Encapsulation::Udp,
+    };
+    for (manager, number) in [(0, 0), (1, 1), (0, 2), (0, 3)] {
+        let expected = (StrayHeader::IKE, origin, messages[number].clone());
+        assert_eq!(
+            popped(&mut managers[manager].1),
+            Some(expected),
+            "message {number}"
+        );
+    }
+    assert_eq!(managers.iter_mut().find_map(|(_, from)| popped(from)), None);
+    assert_eq!(workers[0].count(Count::NotEsp), 0);
+
+    // What an ipsecmgr found goes to the owner, and never back.
+    let mut esp = request(&mut peer);
+    let from_manager = |managers: &mut [(StrayProducer, StrayConsumer)], header, data: &[u8]| {
+        assert!(managers[1].0.push(header, &[&origin.encode(), data]));
+    };
+    from_manager(&mut managers, StrayHeader::ESP, &esp.remove(0).data);
+    from_manager(&mut managers, StrayHeader::IKE, &messages[0]);
+    from_manager(&mut managers, StrayHeader::IKE, &messages[1]);
+    workers[1].engine.take_strays(2);
+    settle(&mut workers);
+    assert_eq!(workers[0].delivered().len(), 1);
+    let expected = (StrayHeader::IKE, origin, messages[0].clone());
+    assert_eq!(popped(&mut managers[0].1), Some(expected));
+    assert_eq!(popped(&mut managers[1].1), None);
+    assert_eq!(workers[1].count(Count::NotEsp), 1);
 }
 
 #[test]

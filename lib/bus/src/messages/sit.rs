@@ -94,7 +94,8 @@ pub struct OpenSlots {
     pub slots: Vec<u32>,
 }
 
-/// Stray rings of this worker: for each other worker, the ring towards it and the ring from it (memory, then eventfd).
+/// Stray rings: for each other worker's `iftask` (if `iftask` asks) and for this worker's other process, which goes by this worker's number, the ring towards
+/// it and the ring from it (memory, then eventfd).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OpenRings {}
 
