@@ -210,6 +210,10 @@ impl Round {
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
                 self.engine.keep_alive();
+                // Whoever put something in may have died before it could say so.
+                for worker in self.engine.strays.workers() {
+                    self.take_strays(worker);
+                }
             }
             self.engine.end();
             let end_ns = task::monotonic_ns();

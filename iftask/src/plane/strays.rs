@@ -152,6 +152,12 @@ impl Strays {
 
     fn learn(&mut self, context: u32, destination: IpAddr, worker: u16) {
         if let Some(hint) = self.hint(context, destination) {
+    /// Whom there are rings to.
+    pub(crate) fn workers(&self) -> Vec<u16> {
+        let rings = self.rings.iter().chain(&self.manager);
+        rings.map(|ring| ring.worker).collect()
+    }
+
             *hint = Hint {
                 context,
                 destination,

@@ -1,6 +1,6 @@
 //! Stray rings: packets that reached the wrong process, on their way to the owner of their slot.
 //!
-//! One ring per ordered pair of workers: one producer, one consumer, in two processes. Bounded; when it is full, packets are dropped and
+//! One ring per ordered pair of processes: one producer, one consumer. Bounded; when it is full, packets are dropped and
 //! counted. `sit` holds the memory and the event descriptor, so what waits survives the death of either end.
 //!
 //! Layout: a header page, then `capacity` bytes of records, each 16 bytes of header and the packet, rounded up to 16 bytes. A record never
@@ -140,6 +140,12 @@ impl Ring {
         (DATA_AT + offset as usize, self.capacity - offset)
     }
 
+    /// Wakes the consumer.
+    fn raise(&self) {
+        // Fails only when 2^64 - 2 events wait already, which wakes it as well.
+        let _ = nix::unistd::write(&self.event, &1u64.to_ne_bytes());
+    }
+
     fn write_header(&self, position: u64, length: u32, header: StrayHeader) -> bool {
         let mut bytes = [0; RECORD_HEADER];
         let (chunks, _) = bytes.as_chunks_mut();
@@ -169,7 +175,10 @@ pub struct StrayProducer {
 impl StrayProducer {
     /// Maps a ring. Goes on where a predecessor stopped.
     pub fn map(memory: impl AsFd, event: OwnedFd) -> Result<Self, Error> {
-        Ring::map(memory, event).map(|ring| Self { ring })
+        let ring = Ring::map(memory, event)?;
+        // A predecessor may have died after it put a packet in and before it said so: nobody would wake the consumer any more.
+        ring.raise();
+        Ok(Self { ring })
     }
 
     /// Puts one packet in, given in parts. False when it was dropped: the ring is full, or the packet is longer than
@@ -220,8 +229,7 @@ impl StrayProducer {
         // With the fence in `pop`: either the consumer sees the new head before it sleeps, or we see that it had taken everything.
         fence(Ordering::SeqCst);
         if shared.consumer.0.load(Ordering::Relaxed) == head {
-            // Fails only when 2^64 - 2 events wait already, which wakes the consumer as well.
-            let _ = nix::unistd::write(&self.ring.event, &1u64.to_ne_bytes());
+            self.ring.raise();
         }
         Some(())
     }
@@ -388,7 +396,9 @@ mod tests {
         let ring = StrayRing::create(0).unwrap();
         let (mut producer, mut consumer) = ends(&ring);
         let mut buffer = vec![0; StrayRing::MAX_PACKET];
-        assert!(!is_signalled(&consumer));
+        // Of a new producer, which cannot know what its predecessor still said.
+        assert!(is_signalled(&consumer));
+        consumer.clear_event();
         producer.push(header(1), &[b"x"]);
         assert!(is_signalled(&consumer));
         consumer.clear_event();
@@ -397,6 +407,20 @@ mod tests {
         while consumer.pop(&mut buffer).is_some() {}
         producer.push(header(3), &[b"z"]);
         assert!(is_signalled(&consumer));
+    }
+
+    #[test]
+    fn a_producer_that_dies_before_it_raises_the_event_leaves_nobody_asleep() {
+        let ring = StrayRing::create(0).unwrap();
+        let (mut producer, mut consumer) = ends(&ring);
+        producer.push(header(1), &[b"x"]);
+        // As if it had died just before.
+        consumer.clear_event();
+        drop(producer);
+        let (_successor, _) = ends(&ring);
+        assert!(is_signalled(&consumer));
+        let mut buffer = vec![0; StrayRing::MAX_PACKET];
+        assert_eq!(consumer.pop(&mut buffer), Some((header(1), 1)));
     }
 
     #[test]
