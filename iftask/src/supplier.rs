@@ -86,9 +86,15 @@ impl Supplier {
                 outcome = result;
             }
         };
-        note(self.rings().await);
         if let Some(map) = &wanted.slots {
-            note(self.slots(map).await);
+            let slots = self.slots(map).await;
+            // What waits in the rings is for our slots: without them it would be dropped.
+            let rings = match &slots {
+                Ok(()) => self.rings().await,
+                Err(_) => Ok(()),
+            };
+            note(slots);
+            note(rings);
         }
         if let Some(plan) = wanted.plan {
             self.plane.tell(Command::Keepalives(plan.keepalives.clone()));

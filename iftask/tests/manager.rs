@@ -95,6 +95,7 @@ impl Sit {
             give("tun".to_owned(), self.tun.try_clone().unwrap().into());
             *self.asked.entry("tun").or_default() += 1;
         } else if kind == OpenRings::TYPE {
+            assert_eq!(self.asked.get("slots"), Some(&1), "rings before slots");
             // Between this iftask and its ipsecmgr: there is one worker.
             for (direction, ring) in ["to", "from"].into_iter().zip(&self.rings) {
                 let (memory, event) = ring.fds();
