@@ -174,9 +174,11 @@ impl<I: Io> Engine<I> {
         if opened.newest
             && origin.encapsulation == Encapsulation::Udp
             && sa.encapsulation == Encapsulation::Udp
+            && origin.local.ip() == sa.local.ip()
             && origin.source != sa.peer
         {
-            // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from.
+            // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from. From where another address of ours was reached nothing is
+            // learned: our packets leave by the SA's own, for which that NAT has no mapping.
             hot.learn_peer(origin.source);
             sa.peer = origin.source;
             self.tally.one(Count::EndpointsLearned, 0);

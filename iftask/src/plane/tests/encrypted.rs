@@ -221,6 +221,24 @@ fn the_newest_authentic_packet_says_where_the_peer_is() {
 }
 
 #[test]
+fn packets_to_another_address_of_ours_teach_nothing() {
+    let (mut gateway, mut peer, spi, _) = tunnel(|_| {});
+    let other = gateway.engine.ports.add_socket(crate::plane::io::Socket {
+        context: CONTEXT,
+        local: "192.0.2.77:4500".parse().unwrap(),
+        encapsulation: sadb::Encapsulation::Udp,
+    });
+    let mut sent = from_peer(&mut peer, &[b"one", b"two"]);
+    sent[0].socket = other;
+    gateway.receive(&sent[..1], "203.0.113.5:61000");
+    assert_eq!(gateway.delivered().len(), 1);
+    assert_eq!(gateway.owner.activity(spi).unwrap().learned_peer, None);
+    gateway.receive(&sent[1..], "203.0.113.5:61000");
+    let learned = gateway.owner.activity(spi).unwrap().learned_peer;
+    assert_eq!(learned, Some("203.0.113.5:61000".parse().unwrap()));
+}
+
+#[test]
 fn without_nat_the_peer_stays_where_it_is() {
     let (mut gateway, mut peer, spi, _) = tunnel(|sa| sa.encapsulation = sadb::Encapsulation::Esp);
     let mut sent = from_peer(&mut peer, &[b"one"]);
