@@ -18,7 +18,7 @@ use crate::counters::{Count, Tally};
 const REFRESH_NS: u64 = 1_000_000;
 /// Answers to packets that are too big: a burst, and as many in a second (RFC 4443 2.4 (f)).
 const ANSWERS: u64 = 200;
-const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// What must not be joined in one super-packet: packets of different SAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,8 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    fn new(a_second: u64) -> Self {
+    /// With a full bucket.
+    pub(crate) fn new(a_second: u64) -> Self {
         Self {
             a_second,
             tokens: a_second,

@@ -40,7 +40,7 @@ impl<I: Io> Engine<I> {
             return self.pass_on_clear(context, &packet, read, stray);
         };
         if let Some(stray) = stray {
-            self.tell_origin(context, stray, &packet);
+            self.claim(context, &packet, stray);
         }
         if !self.prepare(spi) {
             return self.drop_clear(spi, Count::Unusable, None, 1, packet.length);

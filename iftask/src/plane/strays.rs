@@ -13,7 +13,7 @@ use sadb::{
     Slot, Spi, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing, address_bytes, address_from,
 };
 
-use super::engine::Engine;
+use super::engine::{Engine, RateLimit, SECOND_NS};
 use super::io::Io;
 use crate::counters::Count;
 
@@ -21,6 +21,10 @@ use crate::counters::Count;
 const BATCH: usize = 64;
 /// Destinations whose owner is remembered.
 const HINTS: usize = 4096;
+/// How long a destination that nobody has an SA for is not asked for again.
+const NOBODY_NS: u64 = SECOND_NS;
+/// Packets a second of which we ask the others: each may cost every worker a look.
+const ASKED: u64 = 10_000;
 
 /// First byte of a ring's `kind`, beside those of [`StrayHeader`].
 const KIND_CLEAR: u32 = 2;
@@ -44,6 +48,26 @@ pub(crate) struct Stray {
     origin: u16,
     /// Workers that had no SA for it, after that one.
     hops: u8,
+    /// It came straight from there, by a hint.
+    hinted: bool,
+}
+
+impl Stray {
+    /// In the third of the bytes of a ring's `kind`.
+    const HINTED: u8 = 0x80;
+
+    fn from_ring(hops: u8, origin: u16) -> Self {
+        Self {
+            origin,
+            hops: hops & !Self::HINTED,
+            hinted: hops & Self::HINTED != 0,
+        }
+    }
+
+    fn to_ring(self) -> u32 {
+        let hinted = if self.hinted { Self::HINTED } else { 0 };
+        KIND_CLEAR | u32::from(self.hops & !Self::HINTED | hinted) << 8 | u32::from(self.origin) << 16
+    }
 }
 
 /// The rings between this process and the others.
@@ -56,6 +80,7 @@ pub(crate) struct Strays {
     /// To and from this worker's `ipsecmgr`.
     manager: Option<Ring>,
     hints: Vec<Hint>,
+    asked: RateLimit,
     buffer: Vec<u8>,
 }
 
@@ -70,7 +95,16 @@ struct Ring {
 struct Hint {
     context: u32,
     destination: IpAddr,
-    worker: u16,
+    owner: Owner,
+}
+
+/// Who has the SA for a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Unknown,
+    Worker(u16),
+    /// Everybody was asked; believed until then (nanoseconds of the monotonic clock).
+    Nobody(u64),
 }
 
 impl Strays {
@@ -79,7 +113,7 @@ impl Strays {
         let nobody = Hint {
             context: 0,
             destination: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            worker: 0,
+            owner: Owner::Unknown,
         };
         Self {
             worker,
@@ -87,6 +121,7 @@ impl Strays {
             rings: Vec::new(),
             manager: None,
             hints: vec![nobody; HINTS],
+            asked: RateLimit::new(ASKED),
             buffer: vec![0; StrayRing::MAX_PACKET],
         }
     }
@@ -117,6 +152,12 @@ impl Strays {
         rings.into_iter().find(|ring| ring.worker == worker)
     }
 
+    /// Whom there are rings to.
+    pub(crate) fn workers(&self) -> Vec<u16> {
+        let rings = self.rings.iter().chain(&self.manager);
+        rings.map(|ring| ring.worker).collect()
+    }
+
     fn push(&mut self, worker: u16, header: StrayHeader, parts: &[&[u8]]) -> bool {
         self.ring(worker).is_some_and(|ring| ring.to.push(header, parts))
     }
@@ -144,24 +185,21 @@ impl Strays {
     }
 
     /// Who is known to have the SA for a destination.
-    fn known_owner(&mut self, context: u32, destination: IpAddr) -> Option<u16> {
-        let hint = self.hint(context, destination)?;
-        let known = hint.worker != 0 && hint.context == context && hint.destination == destination;
-        known.then_some(hint.worker)
+    fn owner_of(&mut self, context: u32, destination: IpAddr, now_ns: u64) -> Owner {
+        match self.hint(context, destination) {
+            Some(hint) if hint.context != context || hint.destination != destination => Owner::Unknown,
+            Some(hint) if matches!(hint.owner, Owner::Nobody(until) if until <= now_ns) => Owner::Unknown,
+            Some(hint) => hint.owner,
+            None => Owner::Unknown,
+        }
     }
 
-    fn learn(&mut self, context: u32, destination: IpAddr, worker: u16) {
+    fn learn(&mut self, context: u32, destination: IpAddr, owner: Owner) {
         if let Some(hint) = self.hint(context, destination) {
-    /// Whom there are rings to.
-    pub(crate) fn workers(&self) -> Vec<u16> {
-        let rings = self.rings.iter().chain(&self.manager);
-        rings.map(|ring| ring.worker).collect()
-    }
-
             *hint = Hint {
                 context,
                 destination,
-                worker,
+                owner,
             };
         }
     }
@@ -203,46 +241,77 @@ impl<I: Io> Engine<I> {
 
     /// Passes a clear packet without SA on to whoever may have one; drops it when everybody has seen it. `read` is the header and the packet.
     pub(crate) fn pass_on_clear(&mut self, context: u32, packet: &Packet, read: &[u8], stray: Option<Stray>) {
-        let strays = &mut self.strays;
         let destination = packet.addresses.destination();
-        let others = strays.rings.len();
-        let (target, stray) = match stray {
-            None => {
-                let known = strays.known_owner(context, destination);
-                let stray = Stray {
-                    origin: strays.worker,
-                    hops: 0,
-                };
-                (known.or(strays.next()), stray)
-            }
-            Some(stray) => {
-                if stray.origin == strays.worker {
-                    // Back where it came in: an old hint sent it astray.
-                    strays.learn(context, destination, 0);
-                }
-                let stray = Stray {
-                    hops: stray.hops.saturating_add(1),
-                    ..stray
-                };
-                (strays.next(), stray)
-            }
+        let next = match stray {
+            None => self.first_hop(context, destination),
+            Some(stray) => self.next_hop(context, destination, stray),
         };
-        let Some(target) = target.filter(|_| usize::from(stray.hops) < others) else {
+        let Some((target, stray)) = next else {
             return self.tally.one(Count::ClearNoSa, packet.length);
         };
-        let kind = KIND_CLEAR | u32::from(stray.hops) << 8 | u32::from(stray.origin) << 16;
-        let pushed = strays.push(target, StrayHeader { kind, context }, &[read]);
+        let header = StrayHeader {
+            kind: stray.to_ring(),
+            context,
+        };
+        let pushed = self.strays.push(target, header, &[read]);
         self.count_push(pushed, packet.length);
     }
 
-    /// Tells the worker where a packet came in that the SA for its destination is here.
-    pub(crate) fn tell_origin(&mut self, context: u32, stray: Stray, packet: &Packet) {
-        let kind = KIND_HINT | u32::from(self.strays.worker) << 16;
-        let destination = address_bytes(packet.addresses.destination());
+    /// Where a packet goes that came from our own queue: straight to the owner, or round.
+    fn first_hop(&mut self, context: u32, destination: IpAddr) -> Option<(u16, Stray)> {
+        let strays = &mut self.strays;
+        let owner = strays.owner_of(context, destination, self.now_ns);
+        let stray = |hinted| Stray {
+            origin: strays.worker,
+            hops: 0,
+            hinted,
+        };
+        match owner {
+            Owner::Worker(worker) => Some((worker, stray(true))),
+            Owner::Nobody(_) => None,
+            Owner::Unknown => {
+                let next = (strays.next()?, stray(false));
+                strays.asked.allow(self.now_ns).then_some(next)
+            }
+        }
+    }
+
+    /// Where a packet goes that was passed on to us. The last one to be asked tells the worker where it came in that nobody has its SA.
+    fn next_hop(&mut self, context: u32, destination: IpAddr, stray: Stray) -> Option<(u16, Stray)> {
+        let strays = &mut self.strays;
+        if stray.origin == strays.worker {
+            // Back where it came in: an old hint sent it astray. Now everybody is asked, which does not lead here again.
+            strays.learn(context, destination, Owner::Unknown);
+            return self.first_hop(context, destination);
+        }
+        let stray = Stray {
+            hops: stray.hops.saturating_add(1),
+            hinted: false,
+            ..stray
+        };
+        if usize::from(stray.hops) < strays.rings.len() {
+            return strays.next().map(|next| (next, stray));
+        }
+        self.tell_origin(context, destination, stray, 0);
+        None
+    }
+
+    /// Tells the worker where a packet came in that the SA for its destination is here, if it does not know.
+    pub(crate) fn claim(&mut self, context: u32, packet: &Packet, stray: Stray) {
+        if !stray.hinted {
+            let destination = packet.addresses.destination();
+            self.tell_origin(context, destination, stray, self.strays.worker);
+        }
+    }
+
+    /// Tells the worker where a packet came in who has the SA for its destination; 0 = nobody.
+    fn tell_origin(&mut self, context: u32, destination: IpAddr, stray: Stray, owner: u16) {
+        let kind = KIND_HINT | u32::from(owner) << 16;
+        let header = StrayHeader { kind, context };
         // A hint that is lost is told again with the next packet.
         let _ = self
             .strays
-            .push(stray.origin, StrayHeader { kind, context }, &[&destination]);
+            .push(stray.origin, header, &[&address_bytes(destination)]);
     }
 
     /// Takes what another worker passed on, at most a batch. True when there may be more, of which no event will tell.
@@ -291,12 +360,16 @@ impl<I: Io> Engine<I> {
             }
             KIND_CLEAR if data.len() > VnetHeader::BYTES => {
                 self.tally.one(Count::StrayReceived, data.len());
-                let stray = Stray { origin: worker, hops };
+                let stray = Stray::from_ring(hops, worker);
                 self.clear_packet(header.context, data, Some(stray));
             }
             KIND_HINT => {
+                let owner = match worker {
+                    0 => Owner::Nobody(self.now_ns + NOBODY_NS),
+                    worker => Owner::Worker(worker),
+                };
                 if let Some(destination) = address_from(data) {
-                    self.strays.learn(header.context, destination, worker);
+                    self.strays.learn(header.context, destination, owner);
                 }
             }
             _ => {}
@@ -321,13 +394,26 @@ mod tests {
     fn hints_are_for_their_destination_only() {
         let mut strays = Strays::new(1);
         let [one, two] = ["10.0.0.1", "fd00::1"].map(|a| a.parse::<IpAddr>().unwrap());
-        assert_eq!(strays.known_owner(1, one), None);
-        strays.learn(1, one, 3);
-        strays.learn(1, two, 2);
-        assert_eq!(
-            (strays.known_owner(1, one), strays.known_owner(1, two)),
-            (Some(3), Some(2))
-        );
-        assert_eq!(strays.known_owner(2, one), None);
+        assert_eq!(strays.owner_of(1, one, 0), Owner::Unknown);
+        strays.learn(1, one, Owner::Worker(3));
+        strays.learn(1, two, Owner::Nobody(100));
+        assert_eq!(strays.owner_of(1, one, 0), Owner::Worker(3));
+        assert_eq!(strays.owner_of(1, two, 99), Owner::Nobody(100));
+        assert_eq!(strays.owner_of(1, two, 100), Owner::Unknown, "no longer believed");
+        assert_eq!(strays.owner_of(2, one, 0), Owner::Unknown);
+    }
+
+    #[test]
+    fn a_hop_survives_the_ring() {
+        for (hops, hinted) in [(0, true), (3, false), (127, true)] {
+            let stray = Stray {
+                origin: 0x1234,
+                hops,
+                hinted,
+            };
+            let [kind, hops, low, high] = stray.to_ring().to_le_bytes();
+            assert_eq!(u32::from(kind), KIND_CLEAR);
+            assert_eq!(Stray::from_ring(hops, u16::from_le_bytes([low, high])), stray);
+        }
     }
 }

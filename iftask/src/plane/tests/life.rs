@@ -361,6 +361,23 @@ fn strays_from_the_clear_side_find_their_owner_and_later_ones_go_straight() {
         .map(|worker| worker.count(Count::ClearNoSa))
         .sum();
     assert_eq!(lost, 1);
+    // For a while nobody is asked again, then everybody is.
+    let passed = |workers: &mut [World]| -> u64 {
+        workers
+            .iter_mut()
+            .map(|worker| worker.count(Count::StraySent))
+            .sum()
+    };
+    let before = passed(&mut workers);
+    workers[1].send(header, &packet);
+    settle(&mut workers);
+    assert_eq!(passed(&mut workers), before);
+    assert_eq!(workers[1].count(Count::ClearNoSa), 1);
+    let later = workers[1].engine.now_ns + 2 * SECOND;
+    workers[1].engine.begin(later);
+    workers[1].send(header, &packet);
+    settle(&mut workers);
+    assert_eq!(passed(&mut workers), before + 3);
 
     // The SA moves to another worker: one packet is lost to the old hint at most, then it is found again.
     workers[3].owner.remove(inbound).unwrap();
@@ -373,6 +390,25 @@ fn strays_from_the_clear_side_find_their_owner_and_later_ones_go_straight() {
         settle(&mut workers);
     }
     assert!(workers[1].count(Count::EspSent) >= 2);
+}
+
+#[test]
+fn a_flood_for_nobody_does_not_keep_the_others_busy() {
+    let mut workers: Vec<World> = (1..=2).map(|n| World::new(n, n as u8, GATEWAY)).collect();
+    connect(&mut workers);
+    for number in 0..20_000u32 {
+        let [.., high, low] = number.to_be_bytes();
+        let (header, packet) = udp("10.1.0.1", &format!("10.9.{high}.{low}"), b"x", None);
+        workers[0].send(header, &packet);
+        if number % 1000 == 0 {
+            // Hints come back by the same rings.
+            while workers[1].engine.take_strays(1) {}
+            while workers[0].engine.take_strays(2) {}
+        }
+    }
+    let sent = workers[0].count(Count::StraySent);
+    assert_eq!(sent, 10_000, "of this moment's allowance");
+    assert!(workers[0].count(Count::ClearNoSa) >= 10_000);
 }
 
 #[test]
