@@ -64,7 +64,7 @@ impl Manager {
                 tracing::error!("cannot start {address}: {error}");
                 let wait = entry
                     .backoff
-                    .after(Duration::ZERO)
+                    .after(Duration::ZERO, false)
                     .max(Duration::from_millis(100));
                 entry.phase = Phase::Waiting;
                 self.later(wait, Happening::Restart { address });
@@ -107,7 +107,7 @@ impl Manager {
             return;
         }
         entry.phase = Phase::Waiting;
-        let wait = entry.backoff.after(age);
+        let wait = entry.backoff.after(age, entry.phase == Phase::Ready);
         tell_failure(address, pid, &cause);
         let crash = Crash {
             time: SystemTime::now(),
