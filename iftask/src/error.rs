@@ -17,6 +17,8 @@ pub enum Error {
     NoQueue(String),
     /// The data plane's thread has ended.
     PlaneEnded,
+    /// The data plane's thread no longer comes round.
+    PlaneStuck,
 }
 
 impl fmt::Display for Error {
@@ -28,6 +30,7 @@ impl fmt::Display for Error {
             Self::Task(error) => error.fmt(f),
             Self::NoQueue(context) => write!(f, "no TUN queue for context {context}"),
             Self::PlaneEnded => f.write_str("the thread of the data plane has ended"),
+            Self::PlaneStuck => f.write_str("the thread of the data plane is stuck"),
         }
     }
 }

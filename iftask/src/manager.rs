@@ -1,6 +1,7 @@
 //! The loop: configuration and slot map in, `show` out.
 
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bus::messages::rmctrl::{GetSlotMap, SlotMapChanged};
@@ -20,6 +21,9 @@ use crate::supplier::{Supplier, Wanted};
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 /// How soon the end of the data plane's thread is noticed.
 const WATCH: Duration = Duration::from_millis(200);
+
+/// A data plane that has not come round for so many looks is stuck: it does so at least ten times a second.
+const STUCK: u32 = 50;
 
 /// How often losses between workers are told, if there are any.
 const LOSS_REPORT: Duration = Duration::from_secs(10);
@@ -45,6 +49,23 @@ impl Manager {
     }
 }
 
+/// Watches a number that has to move.
+#[derive(Debug, Default)]
+struct Pulse {
+    last: u64,
+    /// Looks since it moved.
+    still: u32,
+}
+
+impl Pulse {
+    /// Looks at the number; false when it has not moved for [`STUCK`] looks.
+    fn beats(&mut self, now: u64) -> bool {
+        self.still = if now == self.last { self.still + 1 } else { 0 };
+        self.last = now;
+        self.still < STUCK
+    }
+}
+
 /// One life.
 pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let worker = task.worker();
@@ -61,6 +82,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let mut maps = follow::<GetSlotMap, SlotMapChanged>(&task.bus, RMCTRL, GetSlotMap {});
     let mut watching = interval(WATCH);
     watching.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pulse = Pulse::default();
     let mut reporting = interval(LOSS_REPORT);
     loop {
         tokio::select! {
@@ -70,14 +92,33 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
                 Err(error) => tracing::error!("cannot read version {} of the configuration: {error}", text.version),
             },
             map = maps.next() => wanted.send_modify(|wanted| wanted.slots = Some(map)),
-            _ = watching.tick() => if !manager.plane.is_alive() {
-                return Err(Error::PlaneEnded);
-            },
+            _ = watching.tick() => {
+                if !manager.plane.is_alive() {
+                    return Err(Error::PlaneEnded);
+                }
+                if !pulse.beats(manager.plane.statistics.rounds.load(Ordering::Relaxed)) {
+                    return Err(Error::PlaneStuck);
+                }
+            }
             _ = reporting.tick() => manager.report_losses(),
             _ = task.shutdown.requested() => {
                 manager.plane.stop();
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_stands_still_for_long_is_noticed() {
+        let mut pulse = Pulse::default();
+        assert!((1..1000).all(|round| pulse.beats(round / 10)));
+        let looks = (0..2 * STUCK).take_while(|_| pulse.beats(99)).count();
+        assert!((1..STUCK as usize).contains(&looks), "{looks}");
+        assert!(pulse.beats(100), "it moves again");
     }
 }

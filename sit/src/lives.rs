@@ -18,6 +18,8 @@ use crate::state::{Entry, Phase, is_manager};
 use crate::{launch, links};
 
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(5);
+/// Until a task that is starting has to answer heartbeats, too. That it is not ready yet is no fault: it may wait for others.
+const START_UP: Duration = Duration::from_secs(30);
 /// A task that misses this many in a row is killed.
 const HEARTBEATS_MISSED: u32 = 6;
 /// A task that leaves with its context is killed when it has not ended by then.
@@ -106,8 +108,8 @@ impl Manager {
             }
             return;
         }
-        entry.phase = Phase::Waiting;
         let wait = entry.backoff.after(age, entry.phase == Phase::Ready);
+        entry.phase = Phase::Waiting;
         tell_failure(address, pid, &cause);
         let crash = Crash {
             time: SystemTime::now(),
@@ -184,7 +186,10 @@ impl Manager {
     }
 
     pub(crate) fn send_heartbeats(&self) {
-        for entry in self.tasks.values().filter(|entry| entry.phase == Phase::Ready) {
+        for entry in self.tasks.values() {
+            if !must_answer(entry.phase, entry.uptime()) {
+                continue;
+            }
             let Some(life) = entry.life.as_ref().map(|life| life.number) else {
                 continue;
             };
@@ -210,6 +215,15 @@ impl Manager {
         if entry.missed >= HEARTBEATS_MISSED {
             self.kill(address, life, "it does not answer heartbeats");
         }
+    }
+}
+
+/// Whether a task in this phase, with a process of this age, has to answer heartbeats.
+fn must_answer(phase: Phase, age: Duration) -> bool {
+    match phase {
+        Phase::Ready => true,
+        Phase::Starting => age >= START_UP,
+        Phase::Waiting | Phase::Stopping => false,
     }
 }
 
@@ -309,6 +323,14 @@ mod tests {
         assert_eq!(describe(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
         assert_eq!(describe(ExitStatus::from_raw(0x6500)), "panic (exit status 101)");
         assert_eq!(describe(ExitStatus::from_raw(0x0100)), "exit status 1");
+    }
+
+    #[test]
+    fn a_task_that_hangs_while_it_starts_is_found_out() {
+        assert!(must_answer(Phase::Ready, Duration::ZERO));
+        assert!(!must_answer(Phase::Starting, Duration::from_secs(5)));
+        assert!(must_answer(Phase::Starting, START_UP));
+        assert!(!must_answer(Phase::Stopping, 2 * START_UP));
     }
 
     #[test]
