@@ -7,7 +7,7 @@ use bus::Address;
 use bus::Message;
 use bus::frame::{Header, Kind};
 use bus::messages::sit::Welcome;
-use netio::{ControlSocket, Namespace, Spawn};
+use netio::{Child, ControlSocket, Namespace, Signal, Spawn};
 use task::{Channel, Packet, async_fd};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -44,11 +44,10 @@ pub(crate) fn launch(
         .try_send(header, welcome, &[])
         .map_err(|error| text(&error))?;
     let child = spawn.spawn(&theirs).map_err(|error| text(&error))?;
-    let death = child
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(async_fd)
-        .map_err(|error| text(&error))?;
+    let (child, death) = watched(child, |child| {
+        child.as_fd().try_clone_to_owned().and_then(async_fd)
+    })
+    .map_err(|error| text(&error))?;
     let died = {
         let happenings = happenings.clone();
         async move {
@@ -75,6 +74,22 @@ pub(crate) fn launch(
     })
 }
 
+/// A child with what tells its death. One whose death nobody would notice does not live on beside its successor: it is killed and reaped.
+fn watched<T>(
+    mut child: Child,
+    watch: impl FnOnce(&Child) -> std::io::Result<T>,
+) -> std::io::Result<(Child, T)> {
+    match watch(&child) {
+        Ok(death) => Ok((child, death)),
+        Err(error) => {
+            if let Err(error) = child.signal(Signal::SIGKILL).and_then(|()| child.wait()) {
+                tracing::error!("{error}");
+            }
+            Err(error)
+        }
+    }
+}
+
 async fn read(channel: Arc<Channel>, address: Address, life: u32, happenings: mpsc::Sender<Happening>) {
     loop {
         let packet: Packet = match channel.receive().await {
@@ -97,5 +112,23 @@ async fn read(channel: Arc<Channel>, address: Address, life: u32, happenings: mp
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_cannot_be_watched_is_killed_and_reaped() {
+        let (_ours, theirs) = ControlSocket::pair().unwrap();
+        let child = Spawn::new("/bin/sleep").argument("1000").spawn(&theirs).unwrap();
+        let process = format!("/proc/{}", child.pid());
+        assert!(std::fs::exists(&process).unwrap());
+        let refused = watched(child, |_| -> std::io::Result<()> {
+            Err(std::io::ErrorKind::OutOfMemory.into())
+        });
+        assert!(refused.is_err());
+        assert!(!std::fs::exists(&process).unwrap(), "not reaped");
     }
 }
