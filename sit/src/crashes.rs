@@ -6,6 +6,8 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Crashes that are kept.
@@ -30,6 +32,47 @@ pub(crate) struct CrashList {
     path: PathBuf,
     total: u64,
     crashes: Vec<Crash>,
+    writer: Option<Writer>,
+}
+
+/// The thread that writes the list: a slow disk must not keep the dead waiting for their successors. Started for the first crash; ended, with everything
+/// written, when dropped.
+#[derive(Debug)]
+struct Writer {
+    texts: Option<Sender<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    fn start(path: PathBuf) -> io::Result<Self> {
+        let (texts, queue) = channel::<String>();
+        let work = move || {
+            while let Ok(text) = queue.recv() {
+                let latest = queue.try_iter().last().unwrap_or(text);
+                if let Err(error) = write(&path, &latest) {
+                    tracing::error!("cannot save {}: {error}", path.display());
+                }
+            }
+        };
+        Ok(Self {
+            texts: Some(texts),
+            thread: Some(
+                std::thread::Builder::new()
+                    .name("crash-list".into())
+                    .spawn(work)?,
+            ),
+        })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Ends the thread's loop.
+        self.texts = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl CrashList {
@@ -48,10 +91,11 @@ impl CrashList {
             path,
             total: total.max(crashes.len() as u64),
             crashes,
+            writer: None,
         }
     }
 
-    /// Adds a crash and saves the list; a crash that cannot be saved is in the list all the same.
+    /// Adds a crash and has the list saved, soon; a crash that cannot be saved is in the list all the same.
     pub fn add(&mut self, crash: Crash) -> io::Result<()> {
         self.total += 1;
         if self.crashes.len() == MOST {
@@ -61,7 +105,7 @@ impl CrashList {
         self.save()
     }
 
-    /// Forgets all crashes, and saves the empty list.
+    /// Forgets all crashes, and has the empty list saved.
     pub fn clear(&mut self) -> io::Result<()> {
         self.total = 0;
         self.crashes.clear();
@@ -78,7 +122,7 @@ impl CrashList {
         self.total
     }
 
-    fn save(&self) -> io::Result<()> {
+    fn save(&mut self) -> io::Result<()> {
         let mut text = format!("{}\n", self.total);
         for crash in &self.crashes {
             let time = crash
@@ -98,13 +142,23 @@ impl CrashList {
                 "{time}\t{facility}\t{instance}\t{pid}\t{version}\t{cause}\n"
             ));
         }
-        // Written beside its place and renamed: a crash of the machine leaves the old list or the new one.
-        let fresh = self.path.with_extension("new");
-        let mut file = fs::File::create(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        fs::rename(&fresh, &self.path)
+        if self.writer.is_none() {
+            self.writer = Some(Writer::start(self.path.clone())?);
+        }
+        if let Some(texts) = self.writer.as_ref().and_then(|writer| writer.texts.as_ref()) {
+            texts.send(text).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
+}
+
+/// Written beside its place and renamed: a crash of the machine leaves the old list or the new one.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = fs::File::create(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()?;
+    fs::rename(&fresh, path)
 }
 
 fn parse(line: &str) -> Option<Crash> {
@@ -144,9 +198,12 @@ mod tests {
         for pid in 0..130 {
             list.add(crash(pid)).unwrap();
         }
-        let again = CrashList::load(&directory);
+        let kept = list.crashes().to_vec();
+        // Dropped: all is on disk.
+        drop(list);
+        let mut again = CrashList::load(&directory);
         assert_eq!(again.total(), 130);
-        assert_eq!(again.crashes(), list.crashes());
+        assert_eq!(again.crashes(), kept);
         assert_eq!(again.crashes().len(), MOST);
         assert_eq!(again.crashes()[0], crash(10));
         // Damage costs the damaged lines only.
@@ -155,7 +212,8 @@ mod tests {
             .replacen("1602770260123", "x", 1);
         fs::write(directory.join(FILE), text).unwrap();
         assert_eq!(CrashList::load(&directory).crashes().len(), MOST - 1);
-        list.clear().unwrap();
+        again.clear().unwrap();
+        drop(again);
         let empty = CrashList::load(&directory);
         assert_eq!((empty.total(), empty.crashes().len()), (0, 0));
         fs::remove_dir_all(&directory).unwrap();

@@ -10,7 +10,7 @@
 //!    death (pidfd) ──────┘            └─ TaskTable: one Entry a task, one Life a process
 //! ```
 //!
-//! One thread, one runtime. Nothing here reads what came from the network, and nothing waits for another process: a request that cannot be fulfilled yet
+//! One thread, one runtime; a second thread writes the crash list to disk. Nothing here reads what came from the network, and nothing waits for another process: a request that cannot be fulfilled yet
 //! is put aside.
 
 mod backoff;
