@@ -9,6 +9,7 @@ use sadb::{Encapsulation, Slot, SlotWorker, Spi};
 use super::bursts::Bursts;
 use super::io::{Io, Ports};
 use super::keepalive::Keepalives;
+use super::outbound::Failed;
 use super::sa::Sa;
 use super::strays::Strays;
 use super::table::Table;
@@ -46,8 +47,8 @@ pub(crate) struct Engine<I> {
     /// Scratch memory for a fragment and for a segment.
     pub(crate) fragment: Vec<u8>,
     pub(crate) segment: Vec<u8>,
-    /// Bursts that the kernel refused, during a flush.
-    pub(crate) failed: Vec<usize>,
+    /// What the kernel refused, during a flush.
+    pub(crate) failed: Vec<Failed>,
 }
 
 impl<I: Io> Engine<I> {

@@ -142,7 +142,11 @@ impl Io for KernelIo {
         dont_fragment: bool,
         datagrams: &[Datagram<'_>],
     ) -> Result<(), SendError> {
-        let gone = |error: io::Error| SendError { sent: 0, error };
+        let gone = |error: io::Error| SendError {
+            sent: 0,
+            segments: 0,
+            error,
+        };
         let Some(Some((socket, current))) = self.sockets.get_mut(socket) else {
             return Err(gone(io::Error::from(io::ErrorKind::NotConnected)));
         };

@@ -295,8 +295,9 @@ impl<I: Io> Engine<I> {
                         &mut self.tally,
                         (socket, dont_fragment),
                         &datagrams,
-                        |n| {
-                            self.failed.push(owners.get(n).copied().unwrap_or(start));
+                        |n, lost| {
+                            let burst = owners.get(n).copied().unwrap_or(start);
+                            self.failed.push(Failed { burst, ..lost });
                         },
                     );
                     count = 0;
@@ -314,8 +315,9 @@ impl<I: Io> Engine<I> {
             &mut self.tally,
             (socket, dont_fragment),
             rest,
-            |n| {
-                self.failed.push(owners.get(n).copied().unwrap_or(start));
+            |n, lost| {
+                let burst = owners.get(n).copied().unwrap_or(start);
+                self.failed.push(Failed { burst, ..lost });
             },
         );
         self.account(start, index);
@@ -329,11 +331,10 @@ impl<I: Io> Engine<I> {
                 break;
             };
             let spi = burst.exit.spi;
-            // Datagrams of protocol 50 fail one by one, bursts as a whole.
-            let datagrams = burst.datagrams(bytes).count() as u64;
-            let failures = self.failed.iter().filter(|failed| **failed == index).count() as u64;
             let packets = u64::from(burst.packets);
-            let lost = packets * failures / datagrams.max(1);
+            let failures = self.failed.iter().filter(|failed| failed.burst == index);
+            let lost: u64 = failures.map(|failed| failed.packets).sum();
+            let lost = lost.min(packets);
             let sent_inner = burst.inner * (packets - lost) / packets.max(1);
             let (slots, entries) = self.table.split();
             if packets > lost {
@@ -349,7 +350,8 @@ impl<I: Io> Engine<I> {
             }
             if lost > 0 {
                 slots.count(spi, |cells| cells.add(SaCounter::DropSend, lost));
-                self.tally.add(Count::NotSent, lost, bytes.len() as u64);
+                let octets = bytes.len() as u64 * lost / packets.max(1);
+                self.tally.add(Count::NotSent, lost, octets);
             }
         }
         self.failed.clear();
@@ -380,13 +382,20 @@ impl<I: Io> Engine<I> {
     }
 }
 
-/// Sends all datagrams; calls `failed` with the number of each that the kernel refuses.
+/// Packets of a burst that the kernel refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Failed {
+    burst: usize,
+    packets: u64,
+}
+
+/// Sends all datagrams; calls `failed` with the number of each that the kernel refuses, and what that costs.
 fn transmit<I: Io>(
     io: &mut I,
     tally: &mut crate::counters::Tally,
     (socket, dont_fragment): (usize, bool),
     mut datagrams: &[Datagram<'_>],
-    mut failed: impl FnMut(usize),
+    mut failed: impl FnMut(usize, Failed),
 ) {
     let all = datagrams.len();
     while !datagrams.is_empty() {
@@ -395,13 +404,22 @@ fn transmit<I: Io>(
             return;
         };
         let done = all - datagrams.len() + error.sent;
-        if error.error.kind() == std::io::ErrorKind::WouldBlock {
-            // The queue is full: what follows would not fit either.
-            (done..all).for_each(failed);
+        let is_full = error.error.kind() == std::io::ErrorKind::WouldBlock;
+        // When the queue is full, what follows would not fit either.
+        let left = datagrams.get(error.sent..).unwrap_or(&[]);
+        let refused = if is_full { left.len() } else { 1 };
+        for (n, datagram) in left.iter().take(refused).enumerate() {
+            let on_their_way = if n == 0 { error.segments } else { 0 };
+            let lost = Failed {
+                packets: datagram.segments().saturating_sub(on_their_way) as u64,
+                ..Failed::default()
+            };
+            failed(done + n, lost);
+        }
+        if is_full {
             return;
         }
         tracing::debug!("cannot send: {}", error.error);
-        failed(done);
         datagrams = datagrams.get(error.sent + 1..).unwrap_or(&[]);
     }
 }

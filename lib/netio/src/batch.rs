@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
-use crate::sys;
+use crate::{DatagramSocket, sys};
 
 /// The most bytes of one GSO send: an IPv4 packet less its headers.
 pub const MAX_GSO_BYTES: usize = 65_507;
@@ -204,21 +204,33 @@ impl<'a> Datagram<'a> {
             .is_some_and(|segment| self.data.len() > usize::from(segment))
     }
 
+    /// How many datagrams it is for the peer.
+    pub fn segments(&self) -> usize {
+        self.segment
+            .map_or(1, |segment| self.data.len().div_ceil(usize::from(segment).max(1)))
+    }
+
     fn is_valid(&self) -> bool {
-        let segments = self
-            .segment
-            .map_or(1, |segment| self.data.len().div_ceil(usize::from(segment).max(1)));
-        self.segment != Some(0) && segments <= MAX_GSO_SEGMENTS && self.data.len() <= MAX_GSO_BYTES
+        self.segment != Some(0) && self.segments() <= MAX_GSO_SEGMENTS && self.data.len() <= MAX_GSO_BYTES
     }
 }
 
 /// Why [`SendBatch::send`] stopped: at datagram number `sent`. Those before it are on their way.
 #[derive(Debug)]
 pub struct SendError {
-    /// How many were sent; the index of the one that was not.
+    /// How many were sent; the index of the one that was not, or not as a whole.
     pub sent: usize,
+    /// How many segments of that one are on their way all the same.
+    pub segments: usize,
     /// What the kernel said. `WouldBlock`: the socket's buffer is full.
     pub error: io::Error,
+}
+
+impl SendError {
+    /// Whether it was longer than the interface takes in one piece.
+    pub fn is_too_long(&self) -> bool {
+        self.error.raw_os_error() == Some(libc::EMSGSIZE)
+    }
 }
 
 /// Scratch space for sendmmsg(2), used again and again.
@@ -227,7 +239,6 @@ pub struct SendBatch {
     vectors: Vec<libc::iovec>,
     addresses: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
-    segmentation: bool,
 }
 
 // SAFETY: the pointers in `headers` and `vectors` are only followed by the kernel during `send_some`, which first sets each of them.
@@ -245,83 +256,90 @@ impl SendBatch {
             vectors: vec![vector; messages],
             addresses: vec![address; messages],
             controls: vec![Control([0; CONTROL_BYTES]); messages],
-            segmentation: true,
         }
     }
 
     /// Sends all datagrams in order. Where segmentation offload fails (an interface without checksum offload, a segment longer than the MTU) the
-    /// segments are sent one by one.
-    pub fn send(&mut self, socket: impl AsFd, datagrams: &[Datagram<'_>]) -> Result<(), SendError> {
-        let socket = socket.as_fd();
+    /// segments are sent one by one, those that the kernel takes.
+    pub fn send(&mut self, socket: &DatagramSocket, datagrams: &[Datagram<'_>]) -> Result<(), SendError> {
         let mut sent = 0;
         while let Some(rest) = datagrams.get(sent..).filter(|rest| !rest.is_empty()) {
             let Some(first) = rest.first() else { break };
+            let refused = |error| SendError {
+                sent,
+                segments: 0,
+                error,
+            };
             if !first.is_valid() {
-                return Err(SendError {
-                    sent,
-                    error: io::Error::from_raw_os_error(libc::EMSGSIZE),
-                });
+                return Err(refused(io::Error::from_raw_os_error(libc::EMSGSIZE)));
             }
-            if first.is_segmented() && !self.segmentation {
+            let offload = socket.segments();
+            if first.is_segmented() && !offload {
                 self.send_segments(socket, first)
-                    .map_err(|error| SendError { sent, error })?;
+                    .map_err(|error| SendError { sent, ..error })?;
                 sent += 1;
                 continue;
             }
             // Up to the first that needs another treatment.
             let alike = rest
                 .iter()
-                .take_while(|d| d.is_valid() && (self.segmentation || !d.is_segmented()))
+                .take_while(|d| d.is_valid() && (offload || !d.is_segmented()))
                 .count();
             match self.send_some(socket, rest.get(..alike).unwrap_or(rest)) {
                 Ok(count) => sent += count,
-                Err(error) if first.is_segmented() && self.refuses_segmentation(&error) => {
+                Err(error) if first.is_segmented() && refuses_segmentation(socket, &error) => {
                     self.send_segments(socket, first)
-                        .map_err(|error| SendError { sent, error })?;
+                        .map_err(|error| SendError { sent, ..error })?;
                     sent += 1;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(SendError { sent, error }),
+                Err(error) => return Err(refused(error)),
             }
         }
         Ok(())
     }
 
-    /// Whether this error speaks of segmentation. EIO: the interface cannot checksum, so it never will; EINVAL, EMSGSIZE: this segment is too long for the route.
-    fn refuses_segmentation(&mut self, error: &io::Error) -> bool {
-        match error.raw_os_error() {
-            Some(libc::EIO | libc::EOPNOTSUPP) => {
-                self.segmentation = false;
-                true
-            }
-            Some(libc::EINVAL | libc::EMSGSIZE) => true,
-            _ => false,
-        }
-    }
-
-    fn send_segments(&mut self, socket: impl AsFd, datagram: &Datagram<'_>) -> io::Result<()> {
-        let socket = socket.as_fd();
+    /// Sends the segments of a datagram one by one. One that is refused does not keep the others: the first refusal is reported at the end.
+    fn send_segments(&mut self, socket: &DatagramSocket, datagram: &Datagram<'_>) -> Result<(), SendError> {
         let length = datagram.segment.map_or(datagram.data.len(), usize::from).max(1);
-        let mut segments = datagram
-            .data
-            .chunks(length)
-            .map(|data| Datagram {
+        let mut room = [*datagram; MAX_GSO_SEGMENTS];
+        let mut count = 0;
+        for (place, data) in room.iter_mut().zip(datagram.data.chunks(length)) {
+            *place = Datagram {
                 data,
                 segment: None,
                 ..*datagram
-            })
-            .peekable();
-        let mut room: Vec<Datagram<'_>> = Vec::with_capacity(MAX_GSO_SEGMENTS);
-        while segments.peek().is_some() {
-            room.clear();
-            room.extend(segments.by_ref().take(self.headers.len()));
-            let mut rest = room.as_slice();
-            while !rest.is_empty() {
-                let count = self.send_some(socket, rest)?;
-                rest = rest.get(count..).unwrap_or(&[]);
-            }
+            };
+            count += 1;
         }
-        Ok(())
+        let mut rest = room.get(..count).unwrap_or(&room);
+        let mut segments = 0;
+        let mut refused = None;
+        while !rest.is_empty() {
+            let done = match self.send_some(socket, rest) {
+                Ok(count) => {
+                    segments += count;
+                    count
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) => {
+                    let is_full = error.kind() == io::ErrorKind::WouldBlock;
+                    // A full buffer has the last word: whoever sends has to wait.
+                    if is_full || refused.is_none() {
+                        refused = Some(error);
+                    }
+                    if is_full { rest.len() } else { 1 }
+                }
+            };
+            rest = rest.get(done..).unwrap_or(&[]);
+        }
+        refused.map_or(Ok(()), |error| {
+            Err(SendError {
+                sent: 0,
+                segments,
+                error,
+            })
+        })
     }
 
     /// One sendmmsg(2) of as many as fit; at least one is sent, or it is an error.
@@ -372,12 +390,19 @@ impl SendBatch {
 
 impl std::fmt::Debug for SendBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "SendBatch({} at once, segmentation {})",
-            self.headers.len(),
-            self.segmentation
-        )
+        write!(f, "SendBatch({} at once)", self.headers.len())
+    }
+}
+
+/// Whether this error speaks of segmentation. EIO: the interface cannot checksum, so it never will; EINVAL, EMSGSIZE: this segment is too long for the route.
+fn refuses_segmentation(socket: &DatagramSocket, error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EIO | libc::EOPNOTSUPP) => {
+            socket.give_up_segmentation();
+            true
+        }
+        Some(libc::EINVAL | libc::EMSGSIZE) => true,
+        _ => false,
     }
 }
 

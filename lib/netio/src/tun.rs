@@ -314,7 +314,7 @@ mod tests {
                 ..crate::Datagram::to(to, &data)
             };
             crate::SendBatch::new(1)
-                .send(socket.unwrap(), &[datagram])
+                .send(&socket.unwrap(), &[datagram])
                 .unwrap();
             let (header, mut packet) = loop {
                 assert_eq!(

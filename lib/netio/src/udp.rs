@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::steering::Program;
 use crate::{Error, sys};
@@ -43,6 +44,8 @@ impl Default for SocketOptions {
 pub struct DatagramSocket {
     fd: OwnedFd,
     local: SocketAddr,
+    /// Its interface segments (UDP GSO), as far as is known.
+    segments: AtomicBool,
 }
 
 impl DatagramSocket {
@@ -75,7 +78,11 @@ impl DatagramSocket {
     /// Takes over a socket that another process opened and bound.
     pub fn adopt(fd: OwnedFd) -> Result<Self, Error> {
         let local = sys::local_address(&fd).map_err(|e| Error::system("ask for a socket's address", e))?;
-        Ok(Self { fd, local })
+        Ok(Self {
+            fd,
+            local,
+            segments: AtomicBool::new(true),
+        })
     }
 
     /// Our address and port.
@@ -102,6 +109,16 @@ impl DatagramSocket {
         };
         sys::set_option(&self.fd, level, name, value)
             .map_err(|e| Error::system("set the DF policy of a socket", e))
+    }
+
+    /// Whether segmentation may be left to the kernel: true until it refused.
+    pub(crate) fn segments(&self) -> bool {
+        self.segments.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the interface never segments.
+    pub(crate) fn give_up_segmentation(&self) {
+        self.segments.store(false, Ordering::Relaxed);
     }
 
     /// Drops in the kernel what the program does not accept.

@@ -61,7 +61,11 @@ impl Io for FakeIo {
             if let Some(position) = refused {
                 self.refused.remove(position);
                 let error = io::Error::from(io::ErrorKind::NetworkUnreachable);
-                return Err(SendError { sent: n, error });
+                return Err(SendError {
+                    sent: n,
+                    segments: 0,
+                    error,
+                });
             }
             self.sent.push(Sent {
                 socket,
