@@ -9,6 +9,7 @@ use bus::{Address, Facility};
 use config::Config;
 use task::{ConfigFollower, Task, follow};
 use telemetry::events::{StrayRingFull, emit};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -70,14 +71,15 @@ impl Pulse {
 pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let worker = task.worker();
     let number = u16::try_from(worker).unwrap_or(u16::MAX);
+    let (lost, losses) = unbounded_channel();
     let manager = Manager {
         instance: worker,
-        plane: Plane::start(number, task.counters.clone())?,
+        plane: Plane::start(number, task.counters.clone(), lost)?,
         told_lost: Cell::new(0),
     };
     let (wanted, receiver) = watch::channel(Wanted::default());
     let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), worker);
-    tokio::spawn(supplier.run(receiver));
+    tokio::spawn(supplier.run(receiver, losses));
     let mut configuration = ConfigFollower::new(&task.bus);
     let mut maps = follow::<GetSlotMap, SlotMapChanged>(&task.bus, RMCTRL, GetSlotMap {});
     let mut watching = interval(WATCH);

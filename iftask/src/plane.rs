@@ -37,6 +37,7 @@ use std::time::Duration;
 use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunQueue, task};
 use sadb::{Encapsulation, SegmentFds, Slot, SlotWorker, StrayConsumer, StrayProducer};
 use telemetry::Counters;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::counters::{Statistics, Tally};
 use crate::error::Error;
@@ -118,7 +119,9 @@ impl PlaneHandle {
 
 impl Plane {
     /// Starts the thread. It runs on the processors that the calling thread may use.
-    pub(crate) fn start(worker: u16, counters: Counters) -> Result<Self, Error> {
+    ///
+    /// `lost` hears of contexts whose TUN is gone: they need another queue.
+    pub(crate) fn start(worker: u16, counters: Counters, lost: UnboundedSender<u32>) -> Result<Self, Error> {
         let statistics = Statistics::new();
         let (sender, receiver) = channel();
         let event = Arc::new(Event::new()?);
@@ -127,6 +130,7 @@ impl Plane {
             Tally::new(counters, statistics.clone()),
             event.clone(),
             receiver,
+            lost,
         )?;
         let thread = std::thread::Builder::new()
             .name(format!("plane-{worker}"))
@@ -169,6 +173,7 @@ struct Round {
     poller: Poller,
     event: Arc<Event>,
     commands: Receiver<Command>,
+    lost: UnboundedSender<u32>,
     batch: ReceiveBatch,
     /// One read of a TUN queue.
     read: Vec<u8>,
@@ -178,7 +183,13 @@ struct Round {
 }
 
 impl Round {
-    fn new(worker: u16, tally: Tally, event: Arc<Event>, commands: Receiver<Command>) -> Result<Self, Error> {
+    fn new(
+        worker: u16,
+        tally: Tally,
+        event: Arc<Event>,
+        commands: Receiver<Command>,
+        lost: UnboundedSender<u32>,
+    ) -> Result<Self, Error> {
         let poller = Poller::new(READY)?;
         poller.add(&*event, CONTROL_TOKEN)?;
         Ok(Self {
@@ -186,6 +197,7 @@ impl Round {
             poller,
             event,
             commands,
+            lost,
             batch: ReceiveBatch::new(RECEIVE_BATCH, GRO_BUFFER_BYTES),
             read: vec![0; TunQueue::MAX_READ],
             unfinished: Vec::new(),
@@ -296,15 +308,27 @@ impl Round {
                         self.engine.outbound(context, read);
                     }
                 }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    if error.kind() != std::io::ErrorKind::WouldBlock {
-                        tracing::debug!("cannot read from the TUN of context {context}: {error}");
+                    tracing::debug!("cannot read from the TUN of context {context}: {error}");
+                    if queue.is_gone() {
+                        self.lose_tun(context);
                     }
                     break;
                 }
             }
         }
         self.engine.flush();
+    }
+
+    /// Somebody deleted the TUN of a context.
+    fn lose_tun(&mut self, context: u32) {
+        tracing::warn!("the TUN of context {context} is gone");
+        if let Err(error) = self.close_tun(context) {
+            tracing::error!("{error}");
+        }
+        // Fails only when nobody asks for queues any more.
+        let _ = self.lost.send(context);
     }
 
     fn obey(&mut self) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bus::messages::rmctrl::SlotMap;
 use sadb::Slot;
 use task::Sit;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -50,12 +51,12 @@ impl Supplier {
         }
     }
 
-    /// Follows what is wanted. Says that this task is ready once it has all of it for the first time.
-    pub(crate) async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
+    /// Follows what is wanted, and replaces what is lost: TUNs of contexts. Says that this task is ready once it has all of it for the first time.
+    pub(crate) async fn run(mut self, mut wanted: watch::Receiver<Wanted>, mut lost: UnboundedReceiver<u32>) {
         loop {
             let now = wanted.borrow_and_update().clone();
             let known = now.plan.is_some() && now.slots.is_some();
-            match self.supply(now).await {
+            let again = match self.supply(now).await {
                 Ok(()) => {
                     if known && !self.is_ready {
                         self.is_ready = true;
@@ -63,17 +64,21 @@ impl Supplier {
                             tracing::error!("{error}");
                         }
                     }
-                    if wanted.changed().await.is_err() {
-                        return;
-                    }
+                    None
                 }
                 Err(error) => {
                     tracing::warn!("{error}; trying again");
-                    tokio::select! {
-                        changed = wanted.changed() => if changed.is_err() { return },
-                        () = sleep(AGAIN) => {}
-                    }
+                    Some(AGAIN)
                 }
+            };
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                Some(context) = lost.recv() => {
+                    self.tuns.remove(&context);
+                    // Whoever deletes it may do so again.
+                    sleep(AGAIN).await;
+                }
+                () = sleep(again.unwrap_or_default()), if again.is_some() => {}
             }
         }
     }

@@ -232,6 +232,10 @@ impl Descriptors {
                 )));
             }
         };
+        if self.tuns.get(name).is_some_and(Tun::is_gone) {
+            tracing::warn!("somebody deleted the TUN of context {name}: it is made again");
+            self.tuns.remove(name);
+        }
         if !self.tuns.contains_key(name) {
             let (device, queues) = (format!("{TUN_PREFIX}{}", context.id), index(self.workers) + 1);
             let tun = context

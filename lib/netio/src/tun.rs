@@ -5,6 +5,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::{Error, interface};
 
 /// What precedes every packet on a queue, both ways: `struct virtio_net_hdr_v1` (12 bytes), in the machine's byte order.
@@ -131,6 +133,23 @@ impl Tun {
     }
 }
 
+impl Tun {
+    /// Whether somebody deleted the interface, and its queues with it.
+    pub fn is_gone(&self) -> bool {
+        self.queues.first().is_some_and(is_dead)
+    }
+}
+
+/// Nothing else than the end of the interface is an error of a queue.
+fn is_dead(queue: &OwnedFd) -> bool {
+    let mut ends = [PollFd::new(queue.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO).is_ok()
+        && ends
+            .iter()
+            .filter_map(PollFd::revents)
+            .any(|events| events.contains(PollFlags::POLLERR))
+}
+
 /// One queue, non-blocking. Each read and write is one packet (or super-packet) behind a [`VnetHeader`].
 #[derive(Debug)]
 pub struct TunQueue {
@@ -149,6 +168,11 @@ impl TunQueue {
     /// Reads a header and a packet; `WouldBlock` when none waits.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(nix::unistd::read(&self.fd, buffer)?)
+    }
+
+    /// Whether somebody deleted the interface: the queue will be reported as readable for ever, and never be read again.
+    pub fn is_gone(&self) -> bool {
+        is_dead(&self.fd)
     }
 
     /// Writes a header and a packet, given in parts.
@@ -394,5 +418,35 @@ mod tests {
             Tun::create("swn-tun2", 0, 1400),
             Err(Error::Invalid { .. })
         ));
+    }
+
+    #[test]
+    fn a_deleted_interface_is_noticed() {
+        if !is_root() {
+            return;
+        }
+        let namespace = Namespace::create().unwrap();
+        let tun = namespace
+            .run(|| Tun::create("swn-gone", 2, 1400))
+            .unwrap()
+            .unwrap();
+        let queue = TunQueue::adopt(tun.queues[1].try_clone().unwrap());
+        assert!(!tun.is_gone() && !queue.is_gone());
+        let deleted = namespace
+            .run(|| {
+                std::process::Command::new("ip")
+                    .args(["link", "del", "swn-gone"])
+                    .status()
+            })
+            .unwrap();
+        if !deleted.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: needs ip");
+            return;
+        }
+        assert!(tun.is_gone() && queue.is_gone());
+        assert_ne!(
+            queue.read(&mut [0; 2000]).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use netio::{DatagramSocket, Namespace, SocketOptions, Tun};
 use sadb::{ChildSa, Encapsulation, SlotOwner, SlotSegments};
 use telemetry::Counters;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::world::{CONTEXT, gateway_sa, mirrored};
 use crate::counters::Count;
@@ -23,6 +24,7 @@ const INNER_MTU: u16 = 1438;
 pub(super) struct End {
     path: PathBuf,
     plane: Option<Plane>,
+    lost: UnboundedReceiver<u32>,
     owner: SlotOwner,
     namespace: Namespace,
 }
@@ -36,13 +38,15 @@ impl End {
         namespace.persist(&path).unwrap();
         let segments = SlotSegments::create(sadb::Slot::new(slot).unwrap()).unwrap();
         let owner = SlotOwner::map(&segments.owner_fds().unwrap()).unwrap();
-        let plane = Plane::start(1, Counters::in_memory()).unwrap();
+        let (sender, lost) = unbounded_channel();
+        let plane = Plane::start(1, Counters::in_memory(), sender).unwrap();
         plane
             .handle()
             .tell(Command::AddSlot(segments.worker_fds().unwrap()));
         Self {
             path,
             plane: Some(plane),
+            lost,
             owner,
             namespace,
         }
@@ -246,6 +250,28 @@ fn pings_of_every_size_cross_in_every_encapsulation() {
         assert_eq!(b.count(Count::Delivered), b.count(Count::EspReceived));
         assert_eq!((a.count(Count::BadIcv), b.count(Count::NotDelivered)), (0, 0));
     }
+}
+
+#[test]
+fn a_deleted_tun_is_given_up_and_another_takes_its_place() {
+    let Some((mut a, b)) = ends(20, |_| {}) else {
+        return;
+    };
+    a.ip("link del swe-tun");
+    assert_eq!(a.lost.blocking_recv(), Some(CONTEXT));
+    let tun = a
+        .namespace
+        .run(|| Tun::create("swe-tun", 1, INNER_MTU).unwrap())
+        .unwrap();
+    a.ip("addr add 10.1.0.1/32 dev swe-tun");
+    a.ip("route add 10.2.0.0/16 dev swe-tun");
+    let queue = tun.queues.into_iter().next().unwrap();
+    a.plane.as_ref().unwrap().handle().tell(Command::OpenTun {
+        context: CONTEXT,
+        queue,
+    });
+    a.run("ping", "-c 3 -i 0.02 -W 5 10.2.0.7");
+    assert!(a.lost.try_recv().is_err(), "once{}", b.show());
 }
 
 #[test]
