@@ -239,6 +239,7 @@ impl Node {
             local_selectors: any,
             remote_selectors: any,
             fragment_mtu: 0,
+            inner_mtu: 0,
             outer_mtu: 1500,
             df: DfPolicy::Copy,
             dscp: DscpPolicy::Copy,

@@ -46,6 +46,11 @@ pub(crate) fn record(child: &ikev2::ChildSa, path: &DataPath) -> Result<ChildSa,
         } else {
             path.fragment_mtu_ipv6
         },
+        inner_mtu: if ipv4 {
+            path.inner_mtu_ipv4
+        } else {
+            path.inner_mtu_ipv6
+        },
         outer_mtu: path.outer_mtu,
         df: path.df,
         dscp: path.dscp,
@@ -146,6 +151,8 @@ pub(crate) mod tests {
             dscp: sadb::DscpPolicy::Copy,
             fragment_mtu_ipv4: 1400,
             fragment_mtu_ipv6: 1380,
+            inner_mtu_ipv4: 1438,
+            inner_mtu_ipv6: 1422,
             outer_mtu: 1500,
         }
     }
@@ -195,7 +202,10 @@ pub(crate) mod tests {
                 icv_bytes: 12
             }
         );
-        assert_eq!((sa.encapsulation, sa.fragment_mtu), (Encapsulation::Esp, 1380));
+        assert_eq!(
+            (sa.encapsulation, sa.fragment_mtu, sa.inner_mtu),
+            (Encapsulation::Esp, 1380, 1422)
+        );
     }
 
     #[test]

@@ -70,6 +70,10 @@ pub struct DataPath {
     pub fragment_mtu_ipv4: u16,
     /// The same in an IPv6 tunnel.
     pub fragment_mtu_ipv6: u16,
+    /// Longest inner packet in an IPv4 tunnel.
+    pub inner_mtu_ipv4: u16,
+    /// The same in an IPv6 tunnel.
+    pub inner_mtu_ipv6: u16,
     /// Longest outer packet.
     pub outer_mtu: u16,
 }
@@ -268,6 +272,8 @@ fn data_path(
         dscp: sadb::DscpPolicy::Copy,
         fragment_mtu_ipv4: service.pre_fragment_mtu.min(template.ipv4_mtu),
         fragment_mtu_ipv6: service.pre_fragment_mtu.min(template.ipv6_mtu),
+        inner_mtu_ipv4: template.ipv4_mtu,
+        inner_mtu_ipv6: template.ipv6_mtu,
         outer_mtu: OUTER_MTU,
     })
 }

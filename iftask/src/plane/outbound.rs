@@ -335,8 +335,15 @@ impl<I: Io> Engine<I> {
             let failures = self.failed.iter().filter(|failed| failed.burst == index);
             let lost: u64 = failures.map(|failed| failed.packets).sum();
             let lost = lost.min(packets);
+            let mut failures = self.failed.iter().filter(|failed| failed.burst == index);
+            let too_long = failures.any(|failed| failed.too_long);
+            let segment = burst.segment;
             let sent_inner = burst.inner * (packets - lost) / packets.max(1);
             let (slots, entries) = self.table.split();
+            if too_long && let Some(sa) = entries.get_mut(spi) {
+                // The next such packet is answered. Forgotten when the record changes, and found again.
+                sa.limits.narrow(segment);
+            }
             if packets > lost {
                 slots.count(spi, |cells| cells.sent(packets - lost, sent_inner));
                 if let Some(sa) = entries.get_mut(spi) {
@@ -387,6 +394,8 @@ impl<I: Io> Engine<I> {
 pub(crate) struct Failed {
     burst: usize,
     packets: u64,
+    /// They are longer than the interface takes in one piece.
+    too_long: bool,
 }
 
 /// Sends all datagrams; calls `failed` with the number of each that the kernel refuses, and what that costs.
@@ -412,6 +421,7 @@ fn transmit<I: Io>(
             let on_their_way = if n == 0 { error.segments } else { 0 };
             let lost = Failed {
                 packets: datagram.segments().saturating_sub(on_their_way) as u64,
+                too_long: error.is_too_long(),
                 ..Failed::default()
             };
             failed(done + n, lost);

@@ -68,7 +68,8 @@ impl Sa {
                 record.outer_mtu,
                 record.fragment_mtu,
                 record.df,
-            ),
+            )
+            .within(record.inner_mtu),
             policy: Policy::new(&record.local_selectors, &record.remote_selectors),
             routes: networks(&record.remote_selectors).into(),
             burst: (0, 0),

@@ -55,10 +55,16 @@ fn dont_fragment(policy: DfPolicy, inner: &Packet) -> bool {
     }
 }
 
+/// RFC 1191 7.1 and what is usual today: how wide links are, in octets, where nobody says.
+const PLATEAUS: [usize; 8] = [9000, 4352, 2002, 1492, 1400, 1280, 1006, IPV4_LEAST_MTU];
+
 /// How long inner packets of an SA may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest inner packet whose outer packet is within the outer MTU, in bytes.
+    transform: Transform,
+    /// Of the outer IP header, and of UDP if there is one.
+    headers: usize,
+    /// The longest inner packet that may be and whose outer packet is within the outer MTU, in bytes.
     pub fits: usize,
     /// Longer IPv4 packets that may be are fragmented into pieces of this; `None` = never.
     pub pre_fragment: Option<usize>,
@@ -100,11 +106,38 @@ impl Limits {
         };
         let fits = transform.max_inner(outer_mtu.saturating_sub(ip + udp));
         Self {
+            transform,
+            headers: ip + udp,
             fits,
             pre_fragment: (fragment_mtu != 0)
                 .then(|| usize::from(fragment_mtu).min(fits).max(IPV4_LEAST_MTU)),
             df,
             outer_is_v4: local.is_ipv4(),
+        }
+    }
+
+    /// The same, and inner packets are no longer than `inner_mtu`; 0 = that is no limit.
+    pub fn within(self, inner_mtu: u16) -> Self {
+        match inner_mtu {
+            0 => self,
+            mtu => self.bounded(mtu.into()),
+        }
+    }
+
+    /// The link does not take an ESP packet of `sealed` bytes in one piece: takes it to be as wide as the next narrower usual one.
+    pub fn narrow(&mut self, sealed: usize) {
+        let outer = sealed + self.headers;
+        if let Some(mtu) = PLATEAUS.into_iter().find(|mtu| *mtu < outer) {
+            *self = self.bounded(self.transform.max_inner(mtu - self.headers));
+        }
+    }
+
+    fn bounded(self, most: usize) -> Self {
+        let fits = self.fits.min(most);
+        Self {
+            fits,
+            pre_fragment: self.pre_fragment.map(|most| most.min(fits).max(IPV4_LEAST_MTU)),
+            ..self
         }
     }
 
@@ -248,6 +281,40 @@ mod tests {
                 "{df:?} {outer}"
             );
         }
+    }
+
+    #[test]
+    fn the_template_bounds_packets_that_must_not_be_cut() {
+        let (_, fixed) = inner(0, false, true);
+        let (_, v6) = inner(0, true, true);
+        let limits = limits(1500, 1400, DfPolicy::Copy, "192.0.2.1:4500");
+        assert_eq!(limits.within(0), limits);
+        let limits = limits.within(1300);
+        for packet in [fixed, v6] {
+            assert_eq!(limits.fit(&packet, 1300), Fit::Whole);
+            assert_eq!(limits.fit(&packet, 1301), Fit::TooBig(1300));
+        }
+        let (_, free) = inner(0, false, false);
+        assert_eq!(limits.fit(&free, 1301), Fit::Fragment(1300));
+        assert_eq!(limits.within(1400), limits, "never wider");
+    }
+
+    #[test]
+    fn a_narrow_link_is_found_step_by_step() {
+        let (_, fixed) = inner(0, false, true);
+        let mut limits = limits(1500, 0, DfPolicy::Copy, "192.0.2.1:4500");
+        let mut found = Vec::new();
+        // The link takes 1300.
+        while limits.transform.sealed_len(limits.fits) + limits.headers > 1300 {
+            limits.narrow(limits.transform.sealed_len(limits.fits));
+            found.push(limits.fits);
+        }
+        assert_eq!(found, [1430, 1338, 1218]);
+        assert_eq!(limits.fit(&fixed, 1219), Fit::TooBig(1218));
+        let least = Limits { fits: 100, ..limits };
+        let mut same = least;
+        same.narrow(100);
+        assert_eq!(same, least, "there is none narrower");
     }
 
     #[test]

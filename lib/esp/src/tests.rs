@@ -356,6 +356,7 @@ fn the_window_of_a_slot_is_used_like_one_in_memory() {
         local_selectors: any,
         remote_selectors: any,
         fragment_mtu: 0,
+        inner_mtu: 0,
         outer_mtu: 1500,
         df: sadb::DfPolicy::Copy,
         dscp: sadb::DscpPolicy::Copy,

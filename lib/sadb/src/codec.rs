@@ -60,7 +60,7 @@ pub(crate) fn encode(sa: &ChildSa) -> Body {
     ] {
         out.put(&number.to_le_bytes());
     }
-    for number in [sa.replay_window, sa.fragment_mtu, sa.outer_mtu] {
+    for number in [sa.replay_window, sa.fragment_mtu, sa.inner_mtu, sa.outer_mtu] {
         out.put(&number.to_le_bytes());
     }
     out.put(&sa.context.to_le_bytes());
@@ -90,7 +90,8 @@ pub(crate) fn decode(body: &Body) -> Result<ChildSa, Error> {
     let outbound_spi = input.u32()?;
     let [flags, df, dscp, icv_bytes] = input.array()?;
     let [encryption, key_bits, integrity] = [input.u16()?, input.u16()?, input.u16()?];
-    let [replay_window, fragment_mtu, outer_mtu] = [input.u16()?, input.u16()?, input.u16()?];
+    let [replay_window, fragment_mtu, inner_mtu, outer_mtu] =
+        [input.u16()?, input.u16()?, input.u16()?, input.u16()?];
     let context = input.u32()?;
     let ike_sa = IkeSpi::from_u64(input.u64()?).ok_or(Error::Corrupt { field: "IKE SPI" })?;
     let lifetimes = Lifetimes {
@@ -134,6 +135,7 @@ pub(crate) fn decode(body: &Body) -> Result<ChildSa, Error> {
         },
         replay_window,
         fragment_mtu,
+        inner_mtu,
         outer_mtu,
         context,
         ike_sa,
@@ -335,6 +337,7 @@ pub(crate) mod tests {
             local_selectors: Selectors::new(&[v4, v6, v6, v6]).unwrap(),
             remote_selectors: Selectors::new(&[v6, v4, v6, v6]).unwrap(),
             fragment_mtu: 1400,
+            inner_mtu: 1438,
             outer_mtu: 1500,
             df: DfPolicy::Clear,
             dscp: DscpPolicy::Fixed(46),

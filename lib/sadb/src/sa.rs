@@ -47,6 +47,8 @@ pub struct ChildSa {
     pub remote_selectors: Selectors,
     /// Inner packets longer than this are fragmented before encryption, 0 = never.
     pub fragment_mtu: u16,
+    /// Inner packets must not be longer than this, 0 = as long as the outer packet allows.
+    pub inner_mtu: u16,
     /// The outer packet must not be longer than this many bytes.
     pub outer_mtu: u16,
     /// The DF bit of the outer IPv4 header.

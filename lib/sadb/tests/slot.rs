@@ -45,6 +45,7 @@ fn child_sa(spi: Spi) -> ChildSa {
         local_selectors: selectors("10.0.0.0", "10.0.255.255"),
         remote_selectors: selectors("10.1.0.5", "10.1.0.5"),
         fragment_mtu: 1400,
+        inner_mtu: 0,
         outer_mtu: 1500,
         df: DfPolicy::Copy,
         dscp: DscpPolicy::Copy,

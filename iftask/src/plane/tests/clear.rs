@@ -293,6 +293,30 @@ fn refused_sends_are_counted_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_link_that_is_narrower_than_said_is_noticed_and_told() {
+    let (mut gateway, ..) = tunnel(|_| {});
+    gateway.engine.io.narrow = Some(1372);
+    let (header, mut packet) = udp("10.1.0.1", "10.2.0.7", &[7; 1400], None);
+    // DF, and the checksum that goes with it.
+    packet[6] |= 0x40;
+    packet[10..12].fill(0);
+    let sum = esp::Checksum::new().with(&packet[..20]).finish();
+    packet[10..12].copy_from_slice(&sum);
+    let mut lost = 0;
+    while gateway.delivered().is_empty() {
+        gateway.send(header, &packet);
+        assert_eq!(gateway.flushed(), []);
+        lost += 1;
+        assert!(lost < 5, "nobody tells");
+    }
+    assert_eq!(gateway.count(Count::TooBigSent), 1);
+    assert!(gateway.count(Count::NotSent) >= 1);
+    let (header, packet) = udp("10.1.0.1", "10.2.0.7", &[7; 1200], None);
+    gateway.send(header, &packet);
+    assert_eq!(gateway.flushed().len(), 1, "what fits goes through");
+}
+
+#[test]
 fn no_socket_no_packet() {
     let (mut gateway, _, spi, _) = tunnel(|sa| sa.local = "192.0.2.99:4500".parse().unwrap());
     let (header, packet) = udp("10.1.0.1", "10.2.0.7", b"x", None);

@@ -43,6 +43,8 @@ pub(super) struct FakeIo {
     pub(super) old_kernel: bool,
     /// The clear side is down.
     pub(super) down: bool,
+    /// Longest ESP packet that is taken with DF.
+    pub(super) narrow: Option<usize>,
     /// Sends that fail, by their number from the start.
     pub(super) refused: Vec<usize>,
 }
@@ -57,6 +59,16 @@ impl Io for FakeIo {
         self.calls += 1;
         for (n, datagram) in datagrams.iter().enumerate() {
             let number = self.sent.len();
+            let length = datagram.segment.map_or(datagram.data.len(), usize::from);
+            if dont_fragment && self.narrow.is_some_and(|most| length > most) {
+                // EMSGSIZE.
+                let error = io::Error::from_raw_os_error(90);
+                return Err(SendError {
+                    sent: n,
+                    segments: 0,
+                    error,
+                });
+            }
             let refused = self.refused.iter().position(|refused| *refused == number);
             if let Some(position) = refused {
                 self.refused.remove(position);
@@ -263,6 +275,7 @@ pub(super) fn gateway_sa(inbound: Spi, outbound: u32, number: u8) -> ChildSa {
         ]),
         remote_selectors: selectors(&[(&host, &host), (&host_v6, &host_v6)]),
         fragment_mtu: 1400,
+        inner_mtu: 0,
         outer_mtu: 1500,
         df: DfPolicy::Copy,
         dscp: DscpPolicy::Copy,
