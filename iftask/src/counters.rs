@@ -102,6 +102,7 @@ counts! {
     SequenceSpent: "Sequence numbers used up", OutboundDrops, Some(Pair::DISCARD);
     NoSocket: "No socket for its address", OutboundDrops, Some(Pair::DISCARD);
     NotSent: "Refused by the encrypted side", OutboundDrops, Some(Pair::DISCARD);
+    OwnOuter: "ESP or IKE of the tunnel itself", OutboundDrops, Some(Pair::DISCARD);
     Unusable: "SA that cannot be used", OutboundDrops, Some(Pair::DISCARD);
 }
 

@@ -54,16 +54,6 @@ impl RouteDesk {
         let routes: Vec<Route> = selectors
             .iter()
             .flat_map(|selector| prefixes(selector.start, selector.end))
-            .filter(|(network, length)| {
-                // Everything cannot be behind one peer: the way to the peer itself would lead into its own tunnel.
-                let sensible = *length > 0;
-                if !sensible {
-                    tracing::warn!(
-                        "no route to {network}/0 is made for child SA {spi:#010x}: configure routes for it"
-                    );
-                }
-                sensible
-            })
             .map(|(network, length)| Route {
                 network: octets(network),
                 length: length.into(),
@@ -260,10 +250,7 @@ mod tests {
         let (_vpnmgr, mut server) = Bus::in_process(&hub, Address::new(Facility::Vpnmgr, 7)).unwrap();
         let (found, mut told) = unbounded_channel();
         let mut desk = RouteDesk::new(&bus, 2, found);
-        let site = [
-            TrafficSelector::prefix("10.1.0.0".parse().unwrap(), 16),
-            TrafficSelector::ANY_IPV4,
-        ];
+        let site = [TrafficSelector::prefix("10.1.0.0".parse().unwrap(), 16)];
         let mut next = async || {
             let incoming = server.next().await.unwrap();
             let mut seen = None;
@@ -287,16 +274,9 @@ mod tests {
         };
         desk.clear(7);
         assert!(desk.add(7, 100, &site));
-        assert!(
-            !desk.add(7, 100, &[TrafficSelector::ANY_IPV4]),
-            "nothing to route"
-        );
+        assert!(!desk.add(7, 100, &[]), "nothing to route");
         assert_eq!(next().await, ("remove", 2, vec![]));
-        assert_eq!(
-            next().await,
-            ("add", 2, vec![(100, 16)]),
-            "never a route to everything"
-        );
+        assert_eq!(next().await, ("add", 2, vec![(100, 16)]));
         assert!(matches!(told.recv().await, Some(Found::Routed(spis)) if spis == [100]));
         desk.remove(100);
         desk.add(7, 101, &site);

@@ -12,7 +12,7 @@ use bus::{Address, Facility, Message};
 use netio::steering::Steering;
 use netio::{DatagramSocket, SocketOptions, Tun, UdpGroup};
 use sadb::{Slot, SlotSegments, StrayRing};
-use task::Packet;
+use task::{NODE_MARK, Packet};
 
 use crate::contexts::{Context, Contexts, TUN_PREFIX};
 
@@ -343,7 +343,7 @@ impl Descriptors {
                 let options = SocketOptions {
                     receive_buffer: UDP_BUFFER,
                     send_buffer: UDP_BUFFER,
-                    ..SocketOptions::default()
+                    ..options()
                 };
                 entry.insert(
                     context
@@ -370,16 +370,11 @@ impl Descriptors {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 let group = context.namespace.run(|| {
                     if address.port() == IKE_PORT {
-                        UdpGroup::open(
-                            address,
-                            workers,
-                            SocketOptions::default(),
-                            &steering.program_500(),
-                        )
+                        UdpGroup::open(address, workers, options(), &steering.program_500())
                     } else {
                         let options = SocketOptions {
                             gro: true,
-                            ..SocketOptions::default()
+                            ..options()
                         };
                         UdpGroup::open(address, 2 * workers, options, &steering.program_4500())
                     }
@@ -408,8 +403,7 @@ impl Descriptors {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 let filter = steering.esp_filter(index(worker), address.is_ipv4());
                 let open = || {
-                    let socket =
-                        DatagramSocket::bind_esp(SocketAddr::new(address, 0), SocketOptions::default())?;
+                    let socket = DatagramSocket::bind_esp(SocketAddr::new(address, 0), options())?;
                     socket.attach_filter(&filter)?;
                     Ok::<_, netio::Error>(socket)
                 };
@@ -487,6 +481,14 @@ fn parse(address: &str) -> Result<IpAddr, Refusal> {
     address
         .parse()
         .map_err(|_| Refusal::Failed(format!("'{address}' is no IP address")))
+}
+
+/// What all sockets have in common: what carries tunnels, admits peers or reports on them is never routed into a tunnel.
+fn options() -> SocketOptions {
+    SocketOptions {
+        mark: NODE_MARK,
+        ..SocketOptions::default()
+    }
 }
 
 /// Position of a worker, which are counted from 1.

@@ -5,6 +5,7 @@ mod certificates;
 mod common;
 mod liveness;
 mod net_to_net;
+mod own_traffic;
 mod refusals;
 mod rekeying;
 mod remote_access;

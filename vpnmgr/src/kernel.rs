@@ -1,4 +1,4 @@
-//! The network of our namespace as the kernel has it: devices, addresses, routes. What we make is marked as ours, and only that is
+//! The network of our namespace as the kernel has it: devices, addresses, routes, rules. What we make is marked as ours, and only that is
 //! ever removed: addresses by their protocol number (`ip address ... proto`), routes by theirs.
 
 use std::io;
@@ -18,6 +18,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::netlink::{Mode, Netlink};
+use crate::rules;
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,23 +57,36 @@ pub enum Origin {
     Configured,
     /// We, because of a tunnel.
     Tunnel,
+    /// We, to end the search among tunnels: the main table has a route for this network, which a tunnel's must be longer than to win.
+    Own,
     /// Another program or the kernel, with its protocol number.
     Other(u8),
 }
 
-/// A route of the main table.
+/// The tables we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// The kernel's main one.
+    Main,
+    /// That of the tunnels ([`rules`]).
+    Tunnels,
+}
+
+/// A route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// Where to.
     pub destination: IpNet,
     /// Next hop.
     pub gateway: Option<IpAddr>,
-    /// Number of the device.
+    /// Number of the device; 0 for those of [`Origin::Own`].
     pub device: u32,
     /// Lower wins.
     pub metric: u32,
     /// Who made it.
     pub origin: Origin,
+    /// Where it is.
+    pub table: Table,
 }
 
 /// The kernel's network of this namespace.
@@ -100,7 +114,7 @@ impl Kernel {
         Ok(dump.into_iter().filter_map(address).collect())
     }
 
-    /// All unicast routes of the main table that lead through one device.
+    /// All routes of the two tables that lead through one device, and those of [`Origin::Own`].
     pub fn routes(&mut self) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -114,6 +128,26 @@ impl Kernel {
             );
         }
         Ok(routes)
+    }
+
+    /// Makes the rules that lead to the table of the tunnels, where they are not there yet.
+    pub fn add_rules(&mut self) -> Result<Vec<Error>, Error> {
+        let rules = rules::all();
+        let add = |rule: &_| (RouteNetlinkMessage::NewRule(rules::message(rule)), Mode::Add);
+        let results = self.0.change(rules.iter().map(add))?;
+        Ok(failures(results, &rules, Errno::EEXIST, |rule| {
+            format!("ip rule add {rule}")
+        }))
+    }
+
+    /// Takes those rules away.
+    pub fn remove_rules(&mut self) -> Result<Vec<Error>, Error> {
+        let rules = rules::all();
+        let remove = |rule: &_| (RouteNetlinkMessage::DelRule(rules::message(rule)), Mode::Existing);
+        let results = self.0.change(rules.iter().map(remove))?;
+        Ok(failures(results, &rules, Errno::ENOENT, |rule| {
+            format!("ip rule del {rule}")
+        }))
     }
 
     /// Switches a device on or off, and sets its MTU if one is given.
@@ -286,25 +320,31 @@ fn route(message: RouteNetlinkMessage) -> Option<Route> {
             _ => {}
         }
     }
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || header.kind != RouteType::Unicast {
-        return None;
-    }
+    let table = match table {
+        MAIN => Table::Main,
+        rules::TABLE => Table::Tunnels,
+        _ => return None,
+    };
     let any = match header.address_family {
         AddressFamily::Inet => IpAddr::from([0; 4]),
         _ => IpAddr::from([0; 16]),
     };
     let destination = IpNet::new(destination.unwrap_or(any), header.destination_prefix_length).ok()?;
-    let origin = match u8::from(header.protocol) {
-        PROTOCOL_CONFIGURED => Origin::Configured,
-        PROTOCOL_TUNNEL => Origin::Tunnel,
-        other => Origin::Other(other),
+    let origin = match (header.kind, u8::from(header.protocol)) {
+        (RouteType::Throw, PROTOCOL_CONFIGURED) => Origin::Own,
+        (RouteType::Unicast, PROTOCOL_CONFIGURED) => Origin::Configured,
+        (RouteType::Unicast, PROTOCOL_TUNNEL) => Origin::Tunnel,
+        (RouteType::Unicast, other) => Origin::Other(other),
+        _ => return None,
     };
     Some(Route {
         destination,
         gateway,
-        device: device?,
+        // The kernel says that an IPv6 route that leads nowhere is one of the loopback device.
+        device: if origin == Origin::Own { 0 } else { device? },
         metric,
         origin,
+        table,
     })
 }
 
@@ -312,15 +352,21 @@ fn route_message(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.destination.addr());
     message.header.destination_prefix_length = route.destination.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Table(match route.table {
+        Table::Main => MAIN,
+        Table::Tunnels => rules::TABLE,
+    }));
+    message.header.kind = match route.origin {
+        Origin::Own => RouteType::Throw,
+        _ => RouteType::Unicast,
+    };
     message.header.protocol = RouteProtocol::from(match route.origin {
-        Origin::Configured => PROTOCOL_CONFIGURED,
+        Origin::Configured | Origin::Own => PROTOCOL_CONFIGURED,
         Origin::Tunnel => PROTOCOL_TUNNEL,
         Origin::Other(protocol) => protocol,
     });
     message.header.scope = match route.gateway {
-        None if route.destination.addr().is_ipv4() => RouteScope::Link,
+        None if route.destination.addr().is_ipv4() && route.device != 0 => RouteScope::Link,
         _ => RouteScope::Universe,
     };
     let raw = |address| match address {
@@ -383,12 +429,19 @@ fn words(verb: &str, route: &Route) -> String {
     } else {
         format!(" dev {}", route.device)
     };
+    let throw = if route.origin == Origin::Own { "throw " } else { "" };
+    let table = match route.table {
+        Table::Main => String::new(),
+        Table::Tunnels => format!(" table {}", rules::TABLE),
+    };
     format!(
-        "ip route {verb} {}{via}{device} metric {}",
+        "ip route {verb} {throw}{}{via}{device} metric {}{table}",
         route.destination, route.metric
     )
 }
 
+/// Number of the main table.
+const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// Protocol number of addresses and routes of the configuration.
 pub const PROTOCOL_CONFIGURED: u8 = 0xb5;
 /// Protocol number of routes of tunnels.

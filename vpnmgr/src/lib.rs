@@ -26,6 +26,7 @@ mod plan;
 mod pool;
 mod pools;
 mod routes;
+mod rules;
 mod show;
 mod state;
 

@@ -85,7 +85,10 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 tokio::spawn(ask_slots(bus.clone(), answers.clone()));
             }
             () = due(apply_at) => apply_at = (!state.apply()).then(|| Instant::now() + RETRY),
-            _ = shutdown.requested() => return Ok(()),
+            _ = shutdown.requested() => {
+                state.leave();
+                return Ok(());
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::error::Error;
-use crate::kernel::{self, Address, Kernel, Link, Origin, Route};
-use crate::plan::{Plan, PlannedRoute};
+use crate::kernel::{self, Address, Kernel, Link, Origin, Route, Table};
+use crate::plan::{OWN_METRIC, Plan, PlannedRoute};
 use crate::routes::{TunnelRoute, TunnelRoutes};
 
 /// The network of one context's namespace.
@@ -46,8 +46,25 @@ impl Network {
         failures.extend(self.devices(plan));
         failures.extend(self.addresses(plan)?);
         failures.extend(self.routes(plan)?);
-        failures.extend(self.tunnel_routes(tunnels)?);
+        failures.extend(match plan.forwards {
+            // What leads to tunnels is complete before it is looked at.
+            true => {
+                let mut failures = self.own_routes()?;
+                failures.extend(self.tunnel_routes(tunnels)?);
+                failures.extend(self.kernel.add_rules()?);
+                failures
+            }
+            false => self.leave()?,
+        });
         self.refresh()?;
+        Ok(failures)
+    }
+
+    /// Takes away what would stay without the device of the tunnels: the rules, and what keeps our own networks out of tunnels.
+    pub fn leave(&mut self) -> Result<Vec<Error>, Error> {
+        let mut failures = self.kernel.remove_rules()?;
+        let own: Vec<Route> = self.kernel.routes()?.into_iter().filter(is_own_route).collect();
+        failures.extend(self.kernel.remove_routes(&own)?);
         Ok(failures)
     }
 
@@ -114,7 +131,7 @@ impl Network {
     /// Routes that tunnels have nothing to do with, for `show ip route`.
     pub fn other_routes(&mut self) -> Result<Vec<Route>, Error> {
         let mut routes = self.kernel.routes()?;
-        routes.retain(|route| route.origin != Origin::Tunnel);
+        routes.retain(|route| !matches!(route.origin, Origin::Tunnel | Origin::Own));
         routes.sort();
         Ok(routes)
     }
@@ -178,6 +195,7 @@ impl Network {
                 old.destination == route.destination
                     && old.gateway == route.gateway
                     && old.metric == route.metric
+                    && old.table == route.table
                     && (route.device == 0 || old.device == route.device)
             };
             match stale.iter().position(same) {
@@ -202,7 +220,41 @@ impl Network {
             device,
             metric: wish.metric,
             origin: Origin::Configured,
+            table: match &wish.device {
+                Some(name) if self.tun.as_ref() == Some(name) => Table::Tunnels,
+                _ => Table::Main,
+            },
         })
+    }
+
+    /// Keeps connected networks and those of configured routes out of shorter prefixes behind peers. What other programs have in the main
+    /// table does not count: it may be the whole Internet.
+    fn own_routes(&mut self) -> Result<Vec<Error>, Error> {
+        let tun = self.tun_index();
+        let (present, others): (BTreeSet<Route>, BTreeSet<Route>) =
+            self.kernel.routes()?.into_iter().partition(is_own_route);
+        let wished: BTreeSet<Route> = others
+            .into_iter()
+            .filter(|route| {
+                let ours = route.gateway.is_none() || route.origin == Origin::Configured;
+                ours && route.table == Table::Main
+                    && Some(route.device) != tun
+                    && route.destination.prefix_len() > 0
+            })
+            .map(|route| Route {
+                destination: route.destination,
+                gateway: None,
+                device: 0,
+                metric: OWN_METRIC,
+                origin: Origin::Own,
+                table: Table::Tunnels,
+            })
+            .collect();
+        let new: Vec<Route> = wished.difference(&present).cloned().collect();
+        let stale: Vec<Route> = present.difference(&wished).cloned().collect();
+        let mut failures = self.kernel.add_routes(&new)?;
+        failures.extend(self.kernel.remove_routes(&stale)?);
+        Ok(failures)
     }
 
     /// Puts back what went with a device, removes what no tunnel has any more.
@@ -253,6 +305,10 @@ pub fn is_own(plan: &Plan, address: IpAddr) -> bool {
     plan.addresses.iter().any(|(_, own)| own.addr() == address)
 }
 
+fn is_own_route(route: &Route) -> bool {
+    route.origin == Origin::Own
+}
+
 fn kernel_routes(routes: &[TunnelRoute], device: u32) -> Vec<Route> {
     routes
         .iter()
@@ -262,6 +318,7 @@ fn kernel_routes(routes: &[TunnelRoute], device: u32) -> Vec<Route> {
             device,
             metric: route.spi,
             origin: Origin::Tunnel,
+            table: Table::Tunnels,
         })
         .collect()
 }

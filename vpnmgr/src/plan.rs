@@ -241,7 +241,9 @@ fn metric(precedence: u8, cost: u8) -> u32 {
 
 /// The loopback device.
 pub const LOOPBACK: &str = "lo";
+/// Metric of our own networks in the table of the tunnels: before everything else.
+pub const OWN_METRIC: u32 = 1;
 /// Metric of routes to pools.
-const POOL_METRIC: u32 = 1;
+const POOL_METRIC: u32 = 2;
 /// Metric of a configured route of precedence and cost 0.
-pub const FIRST_METRIC: u32 = 2;
+pub const FIRST_METRIC: u32 = 3;

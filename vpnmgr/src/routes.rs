@@ -80,7 +80,7 @@ impl TunnelRoutes {
 }
 
 /// The metric of routes that belong to no child SA. No SPI of ours is that small.
-pub const NO_SPI: u32 = 1;
+pub const NO_SPI: u32 = 2;
 /// Worker of routes found in the kernel.
 const FOUND: u32 = 0;
 

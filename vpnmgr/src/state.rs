@@ -98,6 +98,12 @@ impl State {
         done
     }
 
+    /// Takes away what this process must not leave behind. Routes of tunnels stay for a next life, or go with their device.
+    pub fn leave(&mut self) {
+        let failures = self.network.leave().unwrap_or_else(|error| vec![error]);
+        self.report(failures);
+    }
+
     /// Leases a block.
     pub fn lease_block(&mut self, pool: &str, worker: u32) -> Result<Block, Refusal> {
         let before = self.pools.get(pool).is_some_and(|pool| pool.exhausted);

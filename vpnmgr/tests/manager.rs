@@ -109,7 +109,7 @@ async fn start(hub: &Hub, lives: u32) -> (Bus, tokio::task::JoinHandle<()>, task
     }));
     let manager = tokio::spawn(async move { vpnmgr::run(task).await.unwrap() });
     let bus = Bus::in_process_client(hub, Address::new(Facility::Cli, std::process::id() + lives));
-    while !ip("route show").contains("198.51.100.0/24") {
+    while !ip("route show table all").contains("198.51.100.0/24") {
         sleep(Duration::from_millis(10)).await;
     }
     (bus, manager, shutdown)
@@ -159,8 +159,8 @@ fn a_context_is_served() {
         let (bus, manager, shutdown) = start(&hub, 0).await;
         assert!(ip("address show dev v0").contains("192.0.2.1/24"));
         assert!(
-            ip("route show").contains("10.30.0.0/24 dev tunnels")
-                || ip("route show").contains("10.30.0.1 dev tunnels")
+            ip("route show table all").contains("10.30.0.0/24 dev tunnels")
+                || ip("route show table all").contains("10.30.0.1 dev tunnels")
         );
 
         let block = bus
@@ -249,11 +249,11 @@ fn a_context_is_served() {
             .await
             .unwrap();
         assert_eq!((outside.failure.as_str(), outside.pool.as_str()), ("", ""));
-        assert!(ip("route show").contains("172.16.0.9 dev tunnels"));
+        assert!(ip("route show table all").contains("172.16.0.9 dev tunnels"));
         bus.request(VPNMGR, &lease([172, 16, 0, 9], true), DEADLINE)
             .await
             .unwrap();
-        assert!(!ip("route show").contains("172.16.0.9"));
+        assert!(!ip("route show table all").contains("172.16.0.9"));
 
         let route = Route {
             network: vec![10, 20, 1, 0],
@@ -265,7 +265,7 @@ fn a_context_is_served() {
             routes: vec![route.clone()],
         };
         assert_eq!(bus.request(VPNMGR, &add, DEADLINE).await.unwrap().failure, "");
-        assert!(ip("route show").contains("10.20.1.0/24 dev tunnels"));
+        assert!(ip("route show table all").contains("10.20.1.0/24 dev tunnels"));
         let bad = AddRoutes {
             worker: 1,
             routes: vec![Route {
@@ -322,7 +322,7 @@ fn a_context_is_served() {
             routes: vec![route],
         };
         bus.request(VPNMGR, &remove, DEADLINE).await.unwrap();
-        assert!(!ip("route show").contains("10.20.1.0/24"));
+        assert!(!ip("route show table all").contains("10.20.1.0/24"));
         shutdown.request(DEADLINE);
         manager.await.unwrap();
     });
@@ -373,11 +373,14 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
         .unwrap();
         shutdown.request(DEADLINE);
         manager.await.unwrap();
-        assert!(ip("route show").contains("10.20.1.0/24"), "the kernel keeps it");
+        assert!(
+            ip("route show table all").contains("10.20.1.0/24"),
+            "the kernel keeps it"
+        );
 
         let (bus, manager, shutdown) = start(&hub, 1).await;
         assert!(
-            ip("route show").contains("10.20.1.0/24"),
+            ip("route show table all").contains("10.20.1.0/24"),
             "the next life keeps it"
         );
         let refused = bus
@@ -437,7 +440,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
                 routes: Vec::new(),
             };
             bus.request(VPNMGR, &all, DEADLINE).await.unwrap();
-            if !ip("route show").contains("10.20.1.0/24") {
+            if !ip("route show table all").contains("10.20.1.0/24") {
                 break;
             }
             sleep(Duration::from_millis(50)).await;

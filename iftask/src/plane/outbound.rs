@@ -45,6 +45,14 @@ impl<I: Io> Engine<I> {
         if !self.prepare(spi) {
             return self.drop_clear(spi, Count::Unusable, None, 1, packet.length);
         }
+        if self
+            .table
+            .entries()
+            .get(spi)
+            .is_some_and(|sa| sa.carries_itself(&packet))
+        {
+            return self.drop_clear(spi, Count::OwnOuter, None, 1, packet.length);
+        }
         match offload.segmentation {
             None => self.plain(spi, data, &packet, offload),
             Some(segmentation) => match Segments::new(data, &packet, segmentation) {

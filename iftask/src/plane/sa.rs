@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use esp::{Error, InboundSa, Limits, OutboundSa, Policy, Transform};
+use esp::{Error, InboundSa, Limits, OutboundSa, Packet, Policy, Transform};
 use ipnet::IpNet;
 use sadb::{ChildSa, DscpPolicy, Encapsulation, Hot, Spi};
 
@@ -80,6 +80,19 @@ impl Sa {
         })
     }
 
+    /// Whether a clear packet is one of those that carry this very tunnel: routed into it, it would come back longer each time. Others between
+    /// the same addresses are fine: a peer may have its outer address behind it.
+    pub(crate) fn carries_itself(&self, packet: &Packet) -> bool {
+        let between = (packet.addresses.source(), packet.addresses.destination());
+        between == (self.local.ip(), self.peer.ip())
+            && match (packet.protocol, packet.ports) {
+                (ESP, _) => true,
+                (UDP, Some((port, _))) => IKE_PORTS.contains(&port),
+                (UDP, None) => packet.is_fragment,
+                _ => false,
+            }
+    }
+
     /// Prepares the keys, if that was not done yet.
     pub(crate) fn prepare(&mut self, record: &ChildSa) -> Result<(), Error> {
         self.inbound = Some(InboundSa::from_record(record)?);
@@ -87,3 +100,9 @@ impl Sa {
         Ok(())
     }
 }
+
+/// Protocol numbers of what carries tunnels (RFC 4303 2, RFC 768).
+const ESP: u8 = 50;
+const UDP: u8 = 17;
+/// RFC 7296 section 2, RFC 3948.
+const IKE_PORTS: [u16; 2] = [500, 4500];

@@ -24,10 +24,12 @@ pub struct SocketOptions {
     pub gro: bool,
     /// Report our own address with every datagram (for sockets bound to the unspecified address).
     pub packet_info: bool,
+    /// Firewall mark of what is sent, by which rules may choose a routing table (SO_MARK); 0 is none. Needs CAP_NET_ADMIN.
+    pub mark: u32,
 }
 
 impl Default for SocketOptions {
-    /// 8 MiB buffers, freebind, no GRO, no packet info.
+    /// 8 MiB buffers, freebind, no GRO, no packet info, no mark.
     fn default() -> Self {
         Self {
             receive_buffer: 8 << 20,
@@ -35,6 +37,7 @@ impl Default for SocketOptions {
             freebind: true,
             gro: false,
             packet_info: false,
+            mark: 0,
         }
     }
 }
@@ -250,6 +253,9 @@ fn open_udp(address: SocketAddr, options: SocketOptions, reuse_port: bool) -> Re
 fn prepare(fd: &OwnedFd, address: SocketAddr, options: SocketOptions) -> io::Result<()> {
     set_buffer(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer)?;
     set_buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer)?;
+    if options.mark != 0 {
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_MARK, options.mark.cast_signed())?;
+    }
     if address.is_ipv4() {
         sys::set_option(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, options.freebind.into())?;
         sys::set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;

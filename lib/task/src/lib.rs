@@ -40,6 +40,10 @@ pub use shutdown::Shutdown;
 pub use sit::{EspSockets, IkeSockets, RingEnds, Sit, Tun};
 pub use start::{Outcome, main, publish_events};
 
+/// Firewall mark of the node's own packets: IKE, ESP, RADIUS, SNMP. `sit` sets it on the sockets, and the rules of `vpnmgr` keep packets that
+/// have it out of tunnels, whatever a peer says is behind it. One number with the table of the tunnels, as others do it.
+pub const NODE_MARK: u32 = 4500;
+
 /// One life of one child process. Managers take it apart.
 pub struct Task {
     /// Facility and instance.

@@ -112,7 +112,7 @@ fn configuration_is_applied_changed_and_removed() {
         }
         assert!(v0.contains("2001:db8::1/64 scope global nodad"), "{v0}");
         assert!(ip("address show dev lo").contains("10.255.0.1/32"));
-        let routes = ip("route show");
+        let routes = ip("route show table all");
         assert!(
             routes.contains("198.51.100.0/24 via 192.0.2.254 dev v0"),
             "{routes}"
@@ -123,14 +123,14 @@ fn configuration_is_applied_changed_and_removed() {
             [""; 0],
             "once more changes nothing"
         );
-        assert_eq!(ip("route show"), routes);
+        assert_eq!(ip("route show table all"), routes);
 
         let context = config.contexts.get_mut("isp").unwrap();
         context.interfaces.get_mut("outside").unwrap().primary = Some("192.0.2.2/24".parse().unwrap());
         context.routes.clear();
         context.ipv4_pools.clear();
         assert_eq!(apply(&mut network, &config, &none), [""; 0]);
-        let (v0, routes) = (ip("address show dev v0"), ip("route show"));
+        let (v0, routes) = (ip("address show dev v0"), ip("route show table all"));
         assert!(
             v0.contains("192.0.2.2/24") && !v0.contains("192.0.2.1/24"),
             "{v0}"
@@ -158,7 +158,7 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
             failures,
             ["there is no device absent in this context's namespace"]
         );
-        assert!(ip("route show").contains("10.30.0.0/24 dev tunnels"));
+        assert!(ip("route show table all").contains("10.30.0.0/24 dev tunnels"));
         config.ports.values_mut().next().unwrap().device = PortDevice::Device("v0".to_owned());
         let context = config.contexts.get_mut("isp").unwrap();
         context.routes[0].gateway = Some("10.99.0.1".parse().unwrap());
@@ -212,7 +212,7 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
                 .unwrap()
                 .is_empty()
         );
-        let left = ip("route show 10.64.0.0/32");
+        let left = ip("route show table all 10.64.0.0/32");
         assert!(
             left.contains(&format!("metric {}", 0x0800_0001)),
             "the other tunnel's route went too: {left}"
@@ -230,5 +230,71 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
         let gone = tunnels.remove_worker(1, |_| None);
         assert!(network.remove_tunnel_routes(&gone).unwrap().is_empty());
         assert_eq!(network.found_tunnel_routes().unwrap(), []);
+    });
+}
+
+/// The device that a packet of somebody else, or one of the node itself, leaves by.
+fn leaves_by(destination: &str, marked: bool) -> String {
+    let mark = if marked { task::NODE_MARK } else { 0 };
+    let text = ip(&format!("route get {destination} mark {mark}"));
+    let mut words = text.split_whitespace().skip_while(|word| *word != "dev");
+    words.nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn tunnels_take_what_is_theirs_and_never_what_carries_them() {
+    in_namespace(|| {
+        let mut network = network();
+        let config = configuration();
+        let mut tunnels = TunnelRoutes::default();
+        assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
+        let networks = [
+            "192.0.2.7/32",    // A peer's own outer address, in a connected network.
+            "192.0.0.0/16",    // Shorter than a connected network.
+            "198.51.100.0/24", // The same as a configured route's.
+            "0.0.0.0/0",
+            "192.0.2.1/32", // Our own.
+            "2001:db8::7/128",
+            "2001:db8::/32",
+            "::/0",
+        ];
+        let routes = (0x0700_0001..).zip(networks).map(|(spi, network)| TunnelRoute {
+            network: network.parse().unwrap(),
+            spi,
+        });
+        let new = tunnels.add(1, routes);
+        assert_eq!(network.add_tunnel_routes(&new).unwrap().len(), 0);
+        for (destination, theirs, ours) in [
+            ("192.0.2.7", "tunnels", "v0"),
+            ("192.0.2.8", "v0", "v0"),
+            ("192.0.3.1", "tunnels", ""),
+            ("198.51.100.9", "v0", "v0"),
+            ("203.0.113.1", "tunnels", ""),
+            ("192.0.2.1", "lo", "lo"),
+            ("10.30.0.9", "tunnels", ""),
+            ("2001:db8::7", "tunnels", "v0"),
+            ("2001:db8::8", "v0", "v0"),
+            ("2001:db8:1::1", "tunnels", ""),
+            ("2001:4860::1", "tunnels", ""),
+        ] {
+            assert_eq!(leaves_by(destination, false), theirs, "to {destination}");
+            if !ours.is_empty() {
+                assert_eq!(leaves_by(destination, true), ours, "to {destination}, marked");
+            }
+        }
+        // Somebody's default route is before that of a peer.
+        ip("route add default via 192.0.2.254");
+        assert_eq!(leaves_by("203.0.113.1", false), "v0");
+        assert_eq!(leaves_by("192.0.3.1", false), "tunnels");
+
+        let all =
+            || ip("route show table all") + &ip("-6 route show table all") + &ip("rule") + &ip("-6 rule");
+        let before = all();
+        assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
+        assert_eq!(all(), before, "once more changes nothing");
+        assert_eq!(network.leave().unwrap().len(), 0);
+        let left = all();
+        assert!(!left.contains("fwmark") && !left.contains("throw"), "{left}");
+        assert_eq!(network.leave().unwrap().len(), 0, "again is no failure");
     });
 }

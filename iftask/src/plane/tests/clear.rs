@@ -330,3 +330,23 @@ fn no_socket_no_packet() {
         (1, 1)
     );
 }
+
+#[test]
+fn what_carries_the_tunnel_does_not_enter_it() {
+    let (mut gateway, ..) = tunnel(|sa| {
+        sa.local_selectors = selectors(&[("0.0.0.0", "255.255.255.255")]);
+        sa.remote_selectors = sa.local_selectors;
+    });
+    let (header, packet) = udp("192.0.2.1", "198.51.100.7", b"payload", None);
+    let mut carrier = packet.clone();
+    carrier[20..22].copy_from_slice(&4500_u16.to_be_bytes());
+    gateway.send(header, &carrier);
+    let mut esp = packet.clone();
+    esp[9] = 50;
+    gateway.send(VnetHeader::default(), &esp);
+    assert_eq!((gateway.flushed().len(), gateway.count(Count::OwnOuter)), (0, 2));
+    gateway.send(header, &packet);
+    let (header, other) = udp("192.0.2.2", "198.51.100.7", b"payload", None);
+    gateway.send(header, &other);
+    assert_eq!(gateway.flushed().len(), 2, "others pass");
+}
