@@ -214,15 +214,25 @@ impl Kernel {
 
 /// Writes a setting below `/proc/sys/net` of this namespace, unless it is set so already.
 pub fn set(name: &str, value: &str) -> Result<(), Error> {
-    let path = Path::new("/proc/sys/net").join(name);
-    let failed = |source| Error::Setting {
-        path: path.display().to_string(),
-        source,
-    };
-    if std::fs::read_to_string(&path).map_err(failed)?.trim() == value {
+    if get(name)? == value {
         return Ok(());
     }
-    std::fs::write(&path, value).map_err(failed)
+    let path = Path::new(SETTINGS).join(name);
+    std::fs::write(&path, value).map_err(|source| failed(&path, source))
+}
+
+/// A setting below `/proc/sys/net` of this namespace.
+pub fn get(name: &str) -> Result<String, Error> {
+    let path = Path::new(SETTINGS).join(name);
+    let text = std::fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
+    Ok(text.trim().to_owned())
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Setting {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 fn link(message: RouteNetlinkMessage) -> Option<Link> {
@@ -366,7 +376,8 @@ fn route_message(route: &Route) -> RouteMessage {
         Origin::Other(protocol) => protocol,
     });
     message.header.scope = match route.gateway {
-        None if route.destination.addr().is_ipv4() && route.device != 0 => RouteScope::Link,
+        // Also of those that lead nowhere: when the kernel looks for the device of a gateway, it sees no wider ones.
+        None if route.destination.addr().is_ipv4() => RouteScope::Link,
         _ => RouteScope::Universe,
     };
     let raw = |address| match address {
@@ -440,6 +451,8 @@ fn words(verb: &str, route: &Route) -> String {
     )
 }
 
+/// Where the kernel has its settings.
+const SETTINGS: &str = "/proc/sys/net";
 /// Number of the main table.
 const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// Protocol number of addresses and routes of the configuration.

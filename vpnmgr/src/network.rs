@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::error::Error;
 use crate::kernel::{self, Address, Kernel, Link, Origin, Route, Table};
-use crate::plan::{OWN_METRIC, Plan, PlannedRoute};
+use crate::plan::{LOOPBACK, OWN_METRIC, Plan, PlannedRoute};
 use crate::routes::{TunnelRoute, TunnelRoutes};
 
 /// The network of one context's namespace.
@@ -39,7 +39,7 @@ impl Network {
     pub fn apply(&mut self, plan: &Plan, tunnels: &TunnelRoutes) -> Result<Vec<Error>, Error> {
         self.refresh()?;
         let mut failures = if plan.forwards {
-            self.settings()
+            self.settings(plan)
         } else {
             Vec::new()
         };
@@ -186,11 +186,24 @@ impl Network {
     }
 
     fn routes(&mut self, plan: &Plan) -> Result<Vec<Error>, Error> {
-        let mut stale: Vec<Route> = self.kernel.routes()?;
+        let present: Vec<Route> = self.kernel.routes()?;
+        let connected = |gateway: IpAddr| {
+            let leads = present.iter().filter(|route| {
+                route.table == Table::Main && route.gateway.is_none() && route.destination.contains(&gateway)
+            });
+            leads.max_by_key(|route| route.destination.prefix_len())
+        };
+        let mut stale = present.clone();
         stale.retain(|route| route.origin == Origin::Configured);
         let mut new = Vec::new();
         for wish in &plan.routes {
-            let Some(route) = self.route(wish) else { continue };
+            let Some(mut route) = self.route(wish) else {
+                continue;
+            };
+            // The kernel would look among the tunnels as well.
+            if let (0, Some(gateway)) = (route.device, route.gateway) {
+                route.device = connected(gateway).map_or(0, |route| route.device);
+            }
             let same = |old: &Route| {
                 old.destination == route.destination
                     && old.gateway == route.gateway
@@ -272,7 +285,7 @@ impl Network {
     }
 
     /// Packets between peers and the networks behind us are forwarded by the kernel.
-    fn settings(&self) -> Vec<Error> {
+    fn settings(&self, plan: &Plan) -> Vec<Error> {
         let mut settings = vec![
             ("ipv4/ip_forward".to_owned(), "1"),
             ("ipv6/conf/all/forwarding".to_owned(), "1"),
@@ -285,6 +298,16 @@ impl Network {
             settings.push((format!("ipv6/conf/{tun}/addr_gen_mode"), NO_LINK_LOCAL));
             settings.push((format!("ipv4/conf/{tun}/rp_filter"), "0"));
             settings.push((format!("ipv4/conf/{tun}/send_redirects"), "0"));
+        }
+        // What comes from an address that a peer says is behind it need not come out of its tunnel: the tunnel itself does not.
+        let strict = |name: &str| kernel::get(name).is_ok_and(|value| value == STRICT);
+        let everywhere = strict("ipv4/conf/all/rp_filter");
+        for device in plan.devices.keys() {
+            let name = format!("ipv4/conf/{device}/rp_filter");
+            let is_port = device != LOOPBACK && self.tun.as_ref() != Some(device);
+            if is_port && self.links.contains_key(device) && (everywhere || strict(&name)) {
+                settings.push((name, LOOSE));
+            }
         }
         settings
             .iter()
@@ -299,6 +322,10 @@ impl Network {
 
 /// The device gets no link-local address: nobody behind it would answer its router solicitations.
 const NO_LINK_LOCAL: &str = "1";
+/// `rp_filter`: sources must be reachable through the device they come from, or through any. The kernel takes the larger of a device's and
+/// the general one.
+const STRICT: &str = "1";
+const LOOSE: &str = "2";
 
 /// Whether an address is one of the context's own.
 pub fn is_own(plan: &Plan, address: IpAddr) -> bool {

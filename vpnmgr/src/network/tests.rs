@@ -245,9 +245,11 @@ fn leaves_by(destination: &str, marked: bool) -> String {
 fn tunnels_take_what_is_theirs_and_never_what_carries_them() {
     in_namespace(|| {
         let mut network = network();
-        let config = configuration();
+        let mut config = configuration();
         let mut tunnels = TunnelRoutes::default();
+        kernel::set("ipv4/conf/all/rp_filter", "1").unwrap();
         assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
+        assert_eq!(kernel::get("ipv4/conf/v0/rp_filter").unwrap(), "2");
         let networks = [
             "192.0.2.7/32",    // A peer's own outer address, in a connected network.
             "192.0.0.0/16",    // Shorter than a connected network.
@@ -264,7 +266,22 @@ fn tunnels_take_what_is_theirs_and_never_what_carries_them() {
         });
         let new = tunnels.add(1, routes);
         assert_eq!(network.add_tunnel_routes(&new).unwrap().len(), 0);
+        // A route whose gateway a peer says is behind it.
+        config
+            .contexts
+            .get_mut("isp")
+            .unwrap()
+            .routes
+            .push(config::Route {
+                destination: "198.18.0.0/15".parse().unwrap(),
+                gateway: Some("192.0.2.7".parse().unwrap()),
+                interface: String::new(),
+                precedence: 1,
+                cost: 0,
+            });
+        assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
         for (destination, theirs, ours) in [
+            ("198.18.0.1", "v0", "v0"),
             ("192.0.2.7", "tunnels", "v0"),
             ("192.0.2.8", "v0", "v0"),
             ("192.0.3.1", "tunnels", ""),
