@@ -63,6 +63,16 @@ impl TunnelRoutes {
         self.remove(routes)
     }
 
+    /// Forgets routes found after a restart that are in slots of a worker which has said since that it has no tunnels of before.
+    pub fn remove_found(&mut self, worker: u32, owner: impl Fn(u8) -> Option<u32>) -> Vec<TunnelRoute> {
+        let theirs = |(route, holder): (&TunnelRoute, &u32)| {
+            let stale = *holder == FOUND && route.spi != NO_SPI && owner(route.slot()) == Some(worker);
+            stale.then_some(*route)
+        };
+        let routes: Vec<TunnelRoute> = self.0.iter().filter_map(theirs).collect();
+        self.remove(routes)
+    }
+
     /// Notes routes found in the kernel.
     pub fn recover(&mut self, routes: impl IntoIterator<Item = TunnelRoute>) {
         for route in routes {
@@ -120,6 +130,10 @@ mod tests {
         routes.add(1, [mine]);
         routes.recover([mine]);
         let owner = |slot: u8| Some(u32::from(slot));
+        assert_eq!(routes.remove_worker(1, |_| None), [mine], "whose is it?");
+        routes.add(1, [mine]);
+        assert_eq!(routes.remove_found(1, owner), [found], "what is new stays");
+        routes.recover([found]);
         assert_eq!(routes.remove_worker(1, owner), [mine, found]);
         assert_eq!(routes.after(Some(other)).collect::<Vec<_>>(), [address]);
     }

@@ -34,6 +34,8 @@ pub struct State {
     pub pages: PathBuf,
     /// Worker of each slot, from slot 1 on.
     slots: Vec<u32>,
+    /// Workers that took all their routes back before the slot map was known: those that were found are removed when it is.
+    cleared: BTreeSet<u32>,
     /// Workers that have not said yet what they hold. Nothing is leased before they have.
     unheard: BTreeSet<u32>,
     /// Devices that were missing at the last attempt: told at the next one, for they may be on their way into this context.
@@ -62,6 +64,7 @@ impl State {
             network,
             pages,
             slots: Vec::new(),
+            cleared: BTreeSet::new(),
             unheard: if lives == 0 {
                 BTreeSet::new()
             } else {
@@ -178,15 +181,20 @@ impl State {
 
     /// Removes the routes of all tunnels of a worker.
     pub fn remove_worker_routes(&mut self, worker: u32) {
-        let slots = &self.slots;
-        let owner = |slot: u8| slots.get(usize::from(slot).checked_sub(1)?).copied();
-        let gone = self.tunnels.remove_worker(worker, owner);
+        if self.slots.is_empty() {
+            self.cleared.insert(worker);
+        }
+        let gone = self.tunnels.remove_worker(worker, owner(&self.slots));
         self.drop_from_kernel(&gone);
     }
 
     /// Takes the slot map.
     pub fn set_slots(&mut self, map: SlotMap) {
         self.slots = map.workers;
+        for worker in std::mem::take(&mut self.cleared) {
+            let gone = self.tunnels.remove_found(worker, owner(&self.slots));
+            self.drop_from_kernel(&gone);
+        }
     }
 
     /// Workers that must still say what they hold.
@@ -265,6 +273,11 @@ impl State {
             .filter(|pool| pool.exhausted)
             .map(|pool| pool.config.name.clone())
     }
+}
+
+/// Tells the worker of a slot.
+fn owner(slots: &[u32]) -> impl Fn(u8) -> Option<u32> + '_ {
+    |slot| slots.get(usize::from(slot).checked_sub(1)?).copied()
 }
 
 /// An address of 4 or 16 octets.
