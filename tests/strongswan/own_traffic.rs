@@ -1,5 +1,7 @@
 //! What carries tunnels, admits peers or reports on them never enters a tunnel, whatever a peer says is behind it.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::net::UdpSocket;
 use std::time::Duration;
 
