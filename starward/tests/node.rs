@@ -210,7 +210,7 @@ fn a_wrong_start_is_one_clear_line() {
         text(&state),
     ]);
     assert!(
-        error.contains("0 workers are not possible, 1 to 17 are"),
+        error.contains("0 workers are not possible, 1 to 16 are"),
         "{error}"
     );
     assert!(line(&["nonsense"]).starts_with("starward: there is no command 'nonsense'"));

@@ -102,7 +102,7 @@ fn a_context_goes_with_everything_in_it_and_gives_devices_back() {
         peer.spis().is_empty().then_some(())
     });
     let (ok, text) = node.try_cli(&["context isp"]);
-    assert!(!ok && text.contains("does not exist"), "{text}");
+    assert!(!ok && text.contains("there is no context isp"), "{text}");
     assert!(node.spis().is_empty());
 
     // And comes again as if it had never been away.

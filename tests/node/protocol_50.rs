@@ -56,6 +56,8 @@ fn scene(scenario: &str, outside: Outside, options: &[&str]) -> Option<Scene> {
     let world = World::new(&scenario);
     let connection = Connection {
         our_outer: outside.node,
+        // Only the path outside limits the packets inside.
+        our_template: "ip mtu 2048\nipv6 mtu 2048\n".to_owned(),
         ..Connection::default()
     };
     let node = Node::start(&world, &connection.configuration());
