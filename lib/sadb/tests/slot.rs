@@ -265,11 +265,10 @@ fn debug_output_has_no_key_bytes() {
     let mut sa = child_sa(owner.allocate().unwrap());
     sa.inbound_keys.encryption = SecretBytes::new("key", &[0xab; 16]).unwrap();
     let text = format!("{sa:?}");
-    assert!(
-        text.contains("<16 secret bytes>")
-            && !text.contains("171")
-            && !text.to_lowercase().contains("ab, ab")
-    );
+    assert!(text.contains("<16 secret bytes>"), "{text}");
+    // Only the length shows: other bytes of the same length change nothing.
+    sa.inbound_keys.encryption = SecretBytes::new("key", &[0xcd; 16]).unwrap();
+    assert_eq!(format!("{sa:?}"), text);
 }
 
 /// The keys of a removed SA are nowhere in the segment, and sealing holds.
