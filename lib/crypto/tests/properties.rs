@@ -1,7 +1,7 @@
 //! Properties that hold for any input, and comparison with OpenSSL as an independent implementation.
 
 use crypto::{AeadKey, CbcKey, Cipher, DhGroup, Error, Integrity, Prf, SystemRandom};
-use openssl::bn::BigNum;
+use openssl::bn::{BigNum, BigNumContext};
 use openssl::derive::Deriver;
 use openssl::dh::Dh;
 use openssl::ec::{EcGroup, EcKey, EcPoint};
@@ -201,15 +201,19 @@ fn modp_agrees_with_openssl() {
         (DhGroup::Modp4096, BigNum::get_rfc3526_prime_4096()),
     ];
     for (group, prime) in primes {
-        let theirs = Dh::from_pqg(prime.unwrap(), None, BigNum::from_u32(2).unwrap()).unwrap();
+        let prime = prime.unwrap();
+        let theirs = Dh::from_pqg(prime.to_owned().unwrap(), None, BigNum::from_u32(2).unwrap()).unwrap();
         let theirs = theirs.generate_key().unwrap();
         let ours = group.generate(&mut SystemRandom).unwrap();
         let len = group.public_len();
-        // OpenSSL's agreement leaves out leading zeros; IKE keeps them.
-        let shared = theirs
-            .compute_key(&BigNum::from_slice(ours.public()).unwrap())
+        // Not `Dh::compute_key`: it drops leading zeros and leaves as many at the end. IKE keeps them.
+        let mut shared = BigNum::new().unwrap();
+        let public = BigNum::from_slice(ours.public()).unwrap();
+        let mut context = BigNumContext::new().unwrap();
+        shared
+            .mod_exp(&public, theirs.private_key(), &prime, &mut context)
             .unwrap();
-        let expected = [vec![0; len - shared.len()], shared].concat();
+        let expected = shared.to_vec_padded(len as i32).unwrap();
         let public = theirs.public_key().to_vec_padded(len as i32).unwrap();
         assert_eq!(ours.agree(&public).unwrap().as_bytes(), expected, "{group:?}");
     }
