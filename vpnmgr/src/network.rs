@@ -1,9 +1,9 @@
 //! Makes the kernel's network what the plan wants, and changes nothing that is right already or not ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::error::Error;
 use crate::kernel::{self, Address, Kernel, Link, Origin, Route, Table};
@@ -241,7 +241,7 @@ impl Network {
     }
 
     /// Keeps connected networks and those of configured routes out of shorter prefixes behind peers. What other programs have in the main
-    /// table does not count: it may be the whole Internet.
+    /// table does not count: it may be the whole Internet. Link-local networks come and go with devices: all of them are one network here.
     fn own_routes(&mut self) -> Result<Vec<Error>, Error> {
         let tun = self.tun_index();
         let (present, others): (BTreeSet<Route>, BTreeSet<Route>) =
@@ -253,9 +253,12 @@ impl Network {
                 ours && route.table == Table::Main
                     && Some(route.device) != tun
                     && route.destination.prefix_len() > 0
+                    && !LINK_LOCAL.contains(&route.destination)
             })
-            .map(|route| Route {
-                destination: route.destination,
+            .map(|route| route.destination)
+            .chain([LINK_LOCAL])
+            .map(|destination| Route {
+                destination,
                 gateway: None,
                 device: 0,
                 metric: OWN_METRIC,
@@ -320,6 +323,11 @@ impl Network {
     }
 }
 
+/// Never behind a peer.
+const LINK_LOCAL: IpNet = IpNet::V6(Ipv6Net::new_assert(
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
+    10,
+));
 /// The device gets no link-local address: nobody behind it would answer its router solicitations.
 const NO_LINK_LOCAL: &str = "1";
 /// `rp_filter`: sources must be reachable through the device they come from, or through any. The kernel takes the larger of a device's and

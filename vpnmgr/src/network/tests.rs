@@ -118,12 +118,14 @@ fn configuration_is_applied_changed_and_removed() {
             "{routes}"
         );
         assert!(routes.contains("10.30.0.0/24 dev tunnels"), "{routes}");
+        let ours = ip("route show table all proto 181");
+        assert!(ours.contains("throw fe80::/10"), "{ours}");
         assert_eq!(
             apply(&mut network, &config, &none),
             [""; 0],
             "once more changes nothing"
         );
-        assert_eq!(ip("route show table all"), routes);
+        assert_eq!(ip("route show table all proto 181"), ours);
 
         let context = config.contexts.get_mut("isp").unwrap();
         context.interfaces.get_mut("outside").unwrap().primary = Some("192.0.2.2/24".parse().unwrap());
