@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use bus::Facility;
 use bus::messages::common::{Execute, Output};
 use config::Exec;
 use radius::{Counter, ServerState, ServerStatus};
@@ -14,26 +15,17 @@ use crate::state::State;
 
 /// Runs a command of the table.
 pub fn execute(state: &mut State, request: &Execute) -> Output {
-    let has = |word: &str| request.parameters.iter().any(|parameter| parameter.name == word);
-    // A keyword and the value after it may have the same name; the keyword has no value.
-    let value = |name: &str| {
-        let named = request
-            .parameters
-            .iter()
-            .find(|parameter| parameter.name == name && !parameter.value.is_empty());
-        named.map(|parameter| parameter.value.as_str())
-    };
     let text = match Exec::from_id(&request.command) {
         Some(Exec::ShowRadiusCounters) => {
-            let address = value("server").and_then(|address| address.parse().ok());
+            let address = request.value("server").and_then(|address| address.parse().ok());
             counters(
                 state,
                 &request.context,
                 address,
-                value("port").and_then(|port| port.parse().ok()),
+                request.value("port").and_then(|port| port.parse().ok()),
             )
         }
-        Some(Exec::ShowRadiusServers) => servers(state, &request.context, has("detail")),
+        Some(Exec::ShowRadiusServers) => servers(state, &request.context, request.has("detail")),
         Some(Exec::ShowAaaStatistics) => statistics(state),
         Some(Exec::ClearRadiusCounters) => {
             state
@@ -42,18 +34,9 @@ pub fn execute(state: &mut State, request: &Execute) -> Output {
                 .for_each(|channel| channel.client_mut().clear_counters());
             String::new()
         }
-        _ => {
-            let failure = format!("{} is not answered by aaamgr", request.command);
-            return Output {
-                failure,
-                ..Output::default()
-            };
-        }
+        _ => return Output::failed(request.unknown_to(Facility::Aaamgr)),
     };
-    Output {
-        text,
-        ..Output::default()
-    }
+    text.into()
 }
 
 /// The channels that an operator in this context sees: in `local` all.

@@ -159,9 +159,8 @@ impl World {
 
     async fn show(&self, command: &str) -> String {
         let request = Execute {
-            command: command.to_owned(),
             context: "isp".to_owned(),
-            ..Execute::default()
+            ..Execute::new(command, &[])
         };
         self.bus.request(AAAMGR, &request, DEADLINE).await.unwrap().text
     }

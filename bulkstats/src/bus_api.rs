@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use bus::Incoming;
 use bus::messages::common::{Execute, Output};
+use bus::{Facility, Incoming};
 use config::Exec;
 
 use crate::show;
@@ -24,14 +24,8 @@ fn execute(state: &mut State, query: &Execute) -> Output {
         Some(Exec::ShowBulkstats) => Ok(show::bulkstats(&state.settings, &state.files(), &state.zone)),
         Some(Exec::ShowBulkstatsSchemas) => Ok(show::schemas(&state.settings)),
         Some(Exec::ShowBulkstatsData) => return data(state, &query.cursor),
-        Some(Exec::ShowBulkstatsVariables) => {
-            let schema = query
-                .parameters
-                .iter()
-                .find(|parameter| parameter.name == "schema");
-            show::variables(schema.map(|parameter| parameter.value.as_str()))
-                .ok_or_else(|| "no such schema: 'show bulkstats variables' lists them all".to_owned())
-        }
+        Some(Exec::ShowBulkstatsVariables) => show::variables(query.value("schema"))
+            .ok_or_else(|| "no such schema: 'show bulkstats variables' lists them all".to_owned()),
         Some(Exec::BulkstatsForceGather) => state
             .gather(SystemTime::now())
             .map(|()| String::new())
@@ -41,18 +35,9 @@ fn execute(state: &mut State, query: &Execute) -> Output {
             written.map(|files| files.iter().map(|file| format!("{}\n", file.display())).collect())
         }
         Some(Exec::ClearBulkstatsData) => state.clear_data().map(|()| String::new()).map_err(text),
-        _ => Err(format!("'{}' is not answered by bulkstat", query.command)),
+        _ => Err(query.unknown_to(Facility::Bulkstat)),
     };
-    match result {
-        Ok(text) => Output {
-            text,
-            ..Output::default()
-        },
-        Err(failure) => Output {
-            failure,
-            ..Output::default()
-        },
-    }
+    result.into()
 }
 
 fn text(error: crate::Error) -> String {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bus::frame::{Header, Kind};
-use bus::messages::common::{Execute, Output, Parameter};
+use bus::messages::common::{Execute, Output};
 use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig};
 use bus::messages::sit::{Closed, Ready};
 use bus::{Address, Bus, Facility, Hub, Message};
@@ -65,15 +65,7 @@ impl Node {
     }
 
     async fn run(&self, command: &str, parameters: &[(&str, &str)]) -> Result<Output, bus::BusError> {
-        let parameter = |(name, value): &(&str, &str)| Parameter {
-            name: (*name).into(),
-            value: (*value).into(),
-        };
-        let request = Execute {
-            command: command.into(),
-            parameters: parameters.iter().map(parameter).collect(),
-            ..Execute::default()
-        };
+        let request = Execute::new(command, parameters);
         self.shell.request(BULKSTAT, &request, SOON).await
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
+use bus::Facility;
 use bus::messages::common::{Execute, Output};
 use config::Exec;
 use pki::{Certificate, Identity};
@@ -13,11 +14,7 @@ use crate::watch::rfc3339;
 
 /// Answers a command of the table.
 pub(crate) fn execute(query: &Execute, store: &Store, now: SystemTime) -> Output {
-    let name = query
-        .parameters
-        .iter()
-        .find(|parameter| parameter.name == "name")
-        .map(|p| p.value.as_str());
+    let name = query.value("name");
     match Exec::from_id(&query.command) {
         Some(Exec::ShowCertificate) => {
             let blocks = store.own.iter().map(|(name, own)| {
@@ -40,10 +37,7 @@ pub(crate) fn execute(query: &Execute, store: &Store, now: SystemTime) -> Output
             });
             pieces(blocks, "ca-certificate", name, &query.cursor)
         }
-        _ => Output {
-            failure: format!("certmgr does not serve `{}`", query.command),
-            ..Output::default()
-        },
+        _ => Output::failed(query.unknown_to(Facility::Certmgr)),
     }
 }
 
@@ -136,7 +130,6 @@ const PIECE: usize = 16_384;
 mod tests {
     use std::sync::Arc;
 
-    use bus::messages::common::Parameter;
     use pki::PrivateKey;
 
     use super::*;
@@ -144,18 +137,10 @@ mod tests {
     use crate::test_pki::{Made, after};
 
     fn ask(store: &Store, command: Exec, name: Option<&str>, cursor: Vec<u8>) -> Output {
-        let parameters = name
-            .map(|name| Parameter {
-                name: "name".to_owned(),
-                value: name.to_owned(),
-            })
-            .into_iter()
-            .collect();
+        let parameters: Vec<_> = name.map(|name| ("name", name)).into_iter().collect();
         let query = Execute {
-            command: command.id().to_owned(),
-            parameters,
             cursor,
-            ..Execute::default()
+            ..Execute::new(command.id(), &parameters)
         };
         execute(&query, store, after(10))
     }
@@ -212,7 +197,7 @@ mod tests {
         let output = ask(&store(), Exec::ShowCertificate, Some("absent"), Vec::new());
         assert_eq!(output.failure, "certificate absent is not configured");
         let output = ask(&store(), Exec::ShowBulkstats, None, Vec::new());
-        assert_eq!(output.failure, "certmgr does not serve `show bulkstats`");
+        assert_eq!(output.failure, "'show bulkstats' is not answered by certmgr");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an `iftask` serves on the bus.
 
 use bus::messages::common::{Execute, Output, Total};
-use bus::{Incoming, dispatch};
+use bus::{Facility, Incoming, dispatch};
 use config::Exec;
 
 use crate::manager::Manager;
@@ -16,27 +16,16 @@ impl Manager {
 
     fn execute(&self, command: &Execute) -> Output {
         if Exec::from_id(&command.command) != Some(Exec::ShowIftask) {
-            return Output {
-                failure: format!("iftask does not know the command '{}'", command.command),
-                ..Output::default()
-            };
+            return Output::failed(command.unknown_to(Facility::Iftask));
         }
         let statistics = &self.plane.statistics;
-        let wants_all = command.parameters.iter().any(|p| p.name == "statistics");
-        if wants_all {
-            return Output {
-                text: show::statistics(self.instance, statistics),
-                ..Output::default()
-            };
+        if command.has("statistics") {
+            return show::statistics(self.instance, statistics).into();
         }
-        let totals = show::totals(statistics).into_iter().map(|(label, value)| Total {
-            label: label.to_owned(),
-            value,
-        });
         Output {
             heading: show::HEADING.to_owned(),
             text: show::summary(self.instance, statistics),
-            totals: totals.collect(),
+            totals: Total::all(show::totals(statistics)),
             ..Output::default()
         }
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::messages::common::{Execute, Output, Parameter};
+use bus::messages::common::{Execute, Output};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig};
 use bus::messages::sit::{OpenEsp, OpenRings, OpenSlots, OpenTun, Opened};
@@ -199,14 +199,7 @@ impl Node {
 
     async fn execute(&self, command: &str, parameter: &str) -> Output {
         let bus = Bus::in_process_client(&self.hub, Address::new(Facility::Cli, 1));
-        let request = Execute {
-            command: command.to_owned(),
-            parameters: vec![Parameter {
-                name: parameter.to_owned(),
-                value: String::new(),
-            }],
-            ..Execute::default()
-        };
+        let request = Execute::new(command, &[(parameter, "")]);
         bus.request(IFTASK, &request, DEADLINE).await.unwrap()
     }
 
@@ -360,6 +353,10 @@ fn other_commands_are_refused() {
         let node = Node::new();
         let (_running, _shutdown) = node.start().await;
         let output = node.execute("show version", "").await;
-        assert!(output.failure.contains("does not know"), "{}", output.failure);
+        assert!(
+            output.failure.contains("is not answered by iftask"),
+            "{}",
+            output.failure
+        );
     });
 }

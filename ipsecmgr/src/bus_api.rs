@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bus::messages::common::{Execute, Output, Total};
 use bus::messages::ipsecmgr::{DeleteTunnels, Deleted, Drain};
-use bus::{Incoming, Responder, dispatch};
+use bus::{Facility, Incoming, Responder, dispatch};
 use config::Exec;
 use ikev2::{Action, Cursor, IkeSaId, IkeSaView};
 use services::DisconnectReason;
@@ -69,12 +69,9 @@ impl Desk {
             (Some(Exec::ShowIpsecSas), _) => self.list(state, request, false),
             (Some(Exec::ClearCryptoIkev2), _) => clear(state, request),
             (None, REKEY) => rekey(state, request),
-            (_, other) => Err(format!("ipsecmgr does not know the command '{other}'")),
+            _ => Err(request.unknown_to(Facility::Ipsecmgr)),
         };
-        done.unwrap_or_else(|failure| Output {
-            failure,
-            ..Output::default()
-        })
+        done.into()
     }
 
     /// One piece of a listing.
@@ -85,18 +82,8 @@ impl Desk {
         } else {
             show::child_totals(&totals)
         };
-        let totals = totals
-            .into_iter()
-            .map(|(label, value)| Total {
-                label: label.to_owned(),
-                value,
-            })
-            .collect();
-        if parameter(request, "summary").is_some() {
-            return Ok(Output {
-                totals,
-                ..Output::default()
-            });
+        if request.has("summary") {
+            return Ok(Output::of_totals(totals));
         }
         let peer = peer(request)?;
         let from = self.cursor(&request.cursor)?;
@@ -112,7 +99,7 @@ impl Desk {
         let totals = if more || peer.is_some() {
             Vec::new()
         } else {
-            totals
+            Total::all(totals)
         };
         Ok(Output {
             text,
@@ -160,7 +147,7 @@ fn print(state: &State, view: &IkeSaView, ike: bool) -> String {
 /// `clear crypto security-association ikev2`: ends the tunnels that are meant.
 fn clear(state: &mut State, request: &Execute) -> Result<Output, String> {
     let peer = peer(request)?;
-    let tag = parameter(request, "tag");
+    let tag = request.value("tag");
     let meant: Vec<IkeSaId> = state
         .sessions
         .iter()
@@ -175,13 +162,7 @@ fn clear(state: &mut State, request: &Execute) -> Result<Output, String> {
         .map(|(ike, _)| ike)
         .collect();
     let value = state.delete(Instant::now(), &meant, DisconnectReason::Admin);
-    Ok(Output {
-        totals: vec![Total {
-            label: "Tunnels ended".to_owned(),
-            value,
-        }],
-        ..Output::default()
-    })
+    Ok(Output::of_totals([("Tunnels ended", value)]))
 }
 
 /// `crypto ikev2-ikesa rekey peer ADDRESS`: new keys for the IKE SAs with a peer.
@@ -202,35 +183,11 @@ fn rekey(state: &mut State, request: &Execute) -> Result<Output, String> {
         }
     }
     state.pump(now);
-    Ok(Output {
-        totals: vec![Total {
-            label: "IKE SAs being rekeyed".to_owned(),
-            value,
-        }],
-        ..Output::default()
-    })
+    Ok(Output::of_totals([("IKE SAs being rekeyed", value)]))
 }
 
-fn parameter<'a>(request: &'a Execute, name: &str) -> Option<&'a str> {
-    request
-        .parameters
-        .iter()
-        .find(|parameter| parameter.name == name)
-        .map(|parameter| parameter.value.as_str())
-}
-
-/// The parameter `peer`: its value comes under the same name as its keyword, which has none.
+/// The parameter `peer`.
 fn peer(request: &Execute) -> Result<Option<IpAddr>, String> {
-    let values = request
-        .parameters
-        .iter()
-        .filter(|parameter| parameter.name == "peer" && !parameter.value.is_empty());
-    values
-        .map(|peer| {
-            peer.value
-                .parse()
-                .map_err(|_| format!("'{}' is not an IP address", peer.value))
-        })
-        .next()
-        .transpose()
+    let address = |peer: &str| peer.parse().map_err(|_| format!("'{peer}' is not an IP address"));
+    request.value("peer").map(address).transpose()
 }

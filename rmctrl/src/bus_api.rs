@@ -2,7 +2,7 @@
 
 use bus::messages::common::{Execute, Output};
 use bus::messages::rmctrl::GetSlotMap;
-use bus::{Incoming, dispatch};
+use bus::{Facility, Incoming, dispatch};
 use config::Exec;
 
 use crate::manager::Manager;
@@ -12,37 +12,28 @@ impl Manager {
     pub(crate) fn serve(&self, incoming: Incoming) {
         dispatch!(incoming, {
             GetSlotMap => |_, responder| responder.reply(self.map.clone()),
-            Execute => |command, responder| responder.reply(match self.execute(&command) {
-                Ok((heading, text)) => Output { heading, text, ..Output::default() },
-                Err(failure) => Output { failure, ..Output::default() },
-            }),
+            Execute => |command, responder| responder.reply(self.execute(&command).into()),
         });
     }
 
-    /// Heading and text of a command, or the sentence after `Failure: `.
-    fn execute(&self, command: &Execute) -> Result<(String, String), String> {
-        let parameter = |name: &str| {
-            command
-                .parameters
-                .iter()
-                .find(|parameter| parameter.name == name)
-                .map(|parameter| parameter.value.as_str())
-        };
+    /// What a command shows, or the sentence after `Failure: `.
+    fn execute(&self, command: &Execute) -> Result<Output, String> {
         match Exec::from_id(&command.command) {
-            Some(Exec::ShowCryptoManagers) => match parameter("instance") {
-                None => Ok((String::new(), show::managers(self))),
-                Some(instance) => Ok((String::new(), show::manager(self, instance)?)),
+            Some(Exec::ShowCryptoManagers) => match command.value("instance") {
+                None => Ok(show::managers(self).into()),
+                Some(instance) => Ok(show::manager(self, instance)?.into()),
             },
             Some(Exec::ShowTaskResources) => {
-                let instance = parameter("instance")
+                let instance = command
+                    .value("instance")
                     .map(|text| {
                         text.parse()
                             .map_err(|_| format!("'{text}' is no instance number"))
                     })
                     .transpose()?;
-                Ok(show::task_resources(self, parameter("facility"), instance))
+                Ok(show::task_resources(self, command.value("facility"), instance))
             }
-            _ => Err(format!("rmctrl does not know the command '{}'", command.command)),
+            _ => Err(command.unknown_to(Facility::Rmctrl)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use bus::messages::common::Output;
 use bus::{Address, Facility};
 use telemetry::Reader;
 use telemetry::counters::session;
@@ -64,11 +65,7 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
 }
 
 /// `show task resources`: heading and lines, of one facility or one instance if wanted.
-pub(crate) fn task_resources(
-    manager: &Manager,
-    facility: Option<&str>,
-    instance: Option<u32>,
-) -> (String, String) {
+pub(crate) fn task_resources(manager: &Manager, facility: Option<&str>, instance: Option<u32>) -> Output {
     let reader = Reader::open(&manager.counters).ok();
     let wanted = |address: Address| {
         facility.is_none_or(|facility| facility.eq_ignore_ascii_case(address.facility.name()))
@@ -89,7 +86,11 @@ pub(crate) fn task_resources(
                 });
             resources_line(address, task, sessions)
         });
-    (RESOURCES_HEADING.to_owned(), lines.collect())
+    Output {
+        heading: RESOURCES_HEADING.to_owned(),
+        text: lines.collect(),
+        ..Output::default()
+    }
 }
 
 const RESOURCES_HEADING: &str = concat!(

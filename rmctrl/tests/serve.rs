@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bus::frame::{Header, Kind};
-use bus::messages::common::{Execute, Parameter};
+use bus::messages::common::Execute;
 use bus::messages::rmctrl::GetSlotMap;
 use bus::messages::sit::{Closed, Ready};
 use bus::{Address, Bus, Facility, Hub, Message};
@@ -38,16 +38,9 @@ async fn it_gets_ready_serves_and_ends() {
     assert_eq!(map.workers.len(), 255);
     assert_eq!(map.workers[..4], [1, 2, 3, 1]);
 
-    let show = |instance: Option<&str>| Execute {
-        command: "show crypto managers".into(),
-        parameters: instance
-            .map(|value| Parameter {
-                name: "instance".into(),
-                value: value.into(),
-            })
-            .into_iter()
-            .collect(),
-        ..Execute::default()
+    let show = |instance: Option<&str>| {
+        let instance: Vec<_> = instance.map(|value| ("instance", value)).into_iter().collect();
+        Execute::new("show crypto managers", &instance)
     };
     let all = bus.request(RMCTRL, &show(None), SECOND).await.unwrap();
     assert!(all.text.contains("Total"), "{}", all.text);
@@ -61,10 +54,7 @@ async fn it_gets_ready_serves_and_ends() {
     assert_eq!(none.failure, "there is no ipsecmgr 4; instances are 1 to 3");
     // Every task on the bus is found at once.
     let (_sct, _server) = Bus::in_process(&hub, Address::only(Facility::Sct)).unwrap();
-    let resources = Execute {
-        command: "show task resources".into(),
-        ..Execute::default()
-    };
+    let resources = Execute::new("show task resources", &[]);
     let resources = loop {
         let output = bus.request(RMCTRL, &resources, SECOND).await.unwrap();
         if output.text.lines().any(|line| line.contains(" rmctrl ")) {
@@ -78,12 +68,9 @@ async fn it_gets_ready_serves_and_ends() {
         resources.heading
     );
     assert!(resources.text.ends_with(" good\n"), "{}", resources.text);
-    let unknown = Execute {
-        command: "show nothing".into(),
-        ..Execute::default()
-    };
+    let unknown = Execute::new("show nothing", &[]);
     let unknown = bus.request(RMCTRL, &unknown, SECOND).await.unwrap();
-    assert_eq!(unknown.failure, "rmctrl does not know the command 'show nothing'");
+    assert_eq!(unknown.failure, "'show nothing' is not answered by rmctrl");
 
     shutdown.request(SECOND);
     life.await.unwrap().unwrap();

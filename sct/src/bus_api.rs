@@ -1,6 +1,6 @@
 //! What this process answers on the bus.
 
-use bus::messages::common::{Execute, Output};
+use bus::messages::common::Execute;
 use bus::messages::sct::{
     CloseSession, ConfigText, Configure, GetConfig, OpenSession, SaveConfig, Saved, SessionClosed,
     SessionOpened,
@@ -36,10 +36,7 @@ impl Manager {
                 self.sessions.close(request.session);
                 responder.reply(SessionClosed {});
             },
-            Execute => |execute, responder| responder.reply(match show::execute(self, &execute) {
-                Ok(text) => Output { text, ..Output::default() },
-                Err(failure) => Output { failure, ..Output::default() },
-            }),
+            Execute => |execute, responder| responder.reply(show::execute(self, &execute).into()),
         });
     }
 

@@ -5,6 +5,7 @@ mod template;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use bus::Facility;
 use bus::messages::common::Execute;
 use config::{AccessList, Context, Exec, Finding, Section, WsgService};
 use telemetry::Reader;
@@ -17,43 +18,36 @@ use crate::manager::Manager;
 /// # Errors
 /// The sentence after `Failure: `.
 pub(crate) fn execute(manager: &mut Manager, execute: &Execute) -> Result<String, String> {
-    let unknown = || format!("sct does not answer '{}'", execute.command);
+    let unknown = || execute.unknown_to(Facility::Sct);
     let exec = Exec::from_id(&execute.command).ok_or_else(unknown)?;
     manager
         .access
         .check(&manager.running.config, &execute.user, exec.privilege())
         .map_err(|error| error.to_string())?;
-    let value = |name: &str| {
-        execute
-            .parameters
-            .iter()
-            .find(|parameter| parameter.name == name)
-            .map(|parameter| parameter.value.as_str())
-    };
     let context = || here(manager, &execute.context);
     Ok(match exec {
         Exec::ShowConfiguration => {
-            return configuration(manager, value("context"), value("bulkstats").is_some());
+            return configuration(manager, execute.value("context"), execute.has("bulkstats"));
         }
         Exec::ShowConfigurationErrors => {
             let findings = manager.running.all_findings(&manager.access, &manager.secrets);
-            errors(&findings, value("verbose").is_some())
+            errors(&findings, execute.has("verbose"))
         }
         Exec::ShowBoot => format!(
             "boot system priority 1 \\\n    config {}\n",
             manager.places.boot.display()
         ),
-        Exec::ShowContext => contexts(manager, value("name")),
+        Exec::ShowContext => contexts(manager, execute.value("name")),
         Exec::ShowAdministrators => administrators(manager),
         Exec::ShowLogging => logging(manager),
-        Exec::ShowCryptoTemplate => template::templates(context()?, value("tag")),
-        Exec::ShowIkeTransformSet => template::ike_sets(context()?, value("set")),
+        Exec::ShowCryptoTemplate => template::templates(context()?, execute.value("tag")),
+        Exec::ShowIkeTransformSet => template::ike_sets(context()?, execute.value("set")),
         Exec::ShowCryptoIpsecTransformSet | Exec::ShowIpsecTransformSet => {
-            template::ipsec_sets(context()?, value("set"))
+            template::ipsec_sets(context()?, execute.value("set"))
         }
-        Exec::ShowIpAccessList => access_lists(&context()?.ipv4_access_lists, value("list"), false),
-        Exec::ShowIpv6AccessList => access_lists(&context()?.ipv6_access_lists, value("list"), true),
-        Exec::ShowWsgService => services(manager, value("name"))?,
+        Exec::ShowIpAccessList => access_lists(&context()?.ipv4_access_lists, execute.value("list"), false),
+        Exec::ShowIpv6AccessList => access_lists(&context()?.ipv6_access_lists, execute.value("list"), true),
+        Exec::ShowWsgService => services(manager, execute.value("name"))?,
         _ => return Err(unknown()),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bus::Facility;
 use bus::messages::common::{Execute, Output, Total};
 use config::{Exec, LOCAL};
 use services::DisconnectReason;
@@ -13,34 +14,18 @@ use crate::state::State;
 
 /// Runs a command of the table.
 pub fn execute(state: &mut State, request: &Execute) -> Output {
-    let has = |word: &str| request.parameters.iter().any(|parameter| parameter.name == word);
-    // A keyword and the value after it may have the same name; the keyword has no value.
-    let value = |name: &str| {
-        let named = request
-            .parameters
-            .iter()
-            .find(|parameter| parameter.name == name && !parameter.value.is_empty());
-        named.map(|parameter| parameter.value.as_str())
-    };
     let filter = Filter {
         context: &request.context,
-        user: value("username"),
-        service: value("service"),
+        user: request.value("username"),
+        service: request.value("service"),
     };
     match Exec::from_id(&request.command) {
-        Some(Exec::ShowSubscribers) if has("summary") => summary(state, &filter),
-        Some(Exec::ShowSubscribers) => subscribers(state, &filter, has("full"), &request.cursor),
+        Some(Exec::ShowSubscribers) if request.has("summary") => summary(state, &filter),
+        Some(Exec::ShowSubscribers) => subscribers(state, &filter, request.has("full"), &request.cursor),
         Some(Exec::ClearSubscribers) => clear(state, &filter),
         Some(Exec::ShowServiceAll) => services(state),
-        Some(Exec::ShowWsgServiceStatistics) => statistics(state, &request.context, value("name")),
-        _ => failed(format!("{} is not answered by sessmgr", request.command)),
-    }
-}
-
-fn failed(failure: String) -> Output {
-    Output {
-        failure,
-        ..Output::default()
+        Some(Exec::ShowWsgServiceStatistics) => statistics(state, &request.context, request.value("name")),
+        _ => Output::failed(request.unknown_to(Facility::Sessmgr)),
     }
 }
 
@@ -99,7 +84,7 @@ fn subscribers(state: &State, filter: &Filter<'_>, full: bool, cursor: &[u8]) ->
         .filter(|_| more)
         .map(|last| last.to_be_bytes().to_vec())
         .unwrap_or_default();
-    let totals = vec![total("Total subscribers matching specified criteria", value)];
+    let totals = Total::all([("Total subscribers matching specified criteria", value)]);
     let heading = if full { String::new() } else { heading };
     Output {
         heading,
@@ -209,15 +194,7 @@ fn summary(state: &State, filter: &Filter<'_>) -> Output {
             .zip(facts)
             .for_each(|(count, fact)| *count += u64::from(fact));
     }
-    let totals = SUMMARY
-        .iter()
-        .zip(counts)
-        .map(|(label, value)| total(label, value))
-        .collect();
-    Output {
-        totals,
-        ..Output::default()
-    }
+    Output::of_totals(SUMMARY.into_iter().zip(counts))
 }
 
 fn clear(state: &mut State, filter: &Filter<'_>) -> Output {
@@ -228,10 +205,7 @@ fn clear(state: &mut State, filter: &Filter<'_>) -> Output {
     let chosen: Vec<u64> = chosen.map(|(ike_spi, _)| ike_spi).collect();
     let value = chosen.len() as u64;
     state.end_all(chosen, DisconnectReason::Admin);
-    Output {
-        totals: vec![total("Number of subscribers cleared", value)],
-        ..Output::default()
-    }
+    Output::of_totals([("Number of subscribers cleared", value)])
 }
 
 /// All workers know the same services: the first one tells about them, with the sessions that all have counted.
@@ -245,7 +219,7 @@ fn services(state: &State) -> Output {
     }
     let counters = match Reader::open(&state.pages) {
         Ok(counters) => counters,
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return Output::failed(error),
     };
     let row = |(number, (context_name, context, name, _)): (
         usize,
@@ -276,26 +250,16 @@ fn statistics(state: &State, context: &str, name: Option<&str>) -> Output {
         in_sight(context, of) && name.is_some_and(|name| name == service)
     };
     if let (Some(name), false) = (name, state.config.wsg_services().any(known)) {
-        return failed(format!("there is no wsg-service {name} here"));
+        return Output::failed(format!("there is no wsg-service {name} here"));
     }
     match Reader::open(&state.pages) {
         Ok(counters) => {
             let wanted = |scope: &Scope| {
                 in_sight(context, &scope.context) && name.is_none_or(|name| name == scope.name)
             };
-            Output {
-                text: telemetry::show::wsg_statistics(&counters, wanted),
-                ..Output::default()
-            }
+            telemetry::show::wsg_statistics(&counters, wanted).into()
         }
-        Err(error) => failed(error.to_string()),
-    }
-}
-
-fn total(label: &str, value: u64) -> Total {
-    Total {
-        label: label.to_owned(),
-        value,
+        Err(error) => Output::failed(error),
     }
 }
 

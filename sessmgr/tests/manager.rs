@@ -274,10 +274,7 @@ fn sessions_from_admission_to_accounting_stop() {
             [AccountingKind::Start as i32, AccountingKind::Stop as i32]
         );
         assert_eq!(world.asked.records.lock().unwrap()[1].packets_in, 10);
-        let request = Execute {
-            command: "show subscribers".to_owned(),
-            ..Execute::default()
-        };
+        let request = Execute::new("show subscribers", &[]);
         let shown = world.bus.request(sessmgr(1), &request, DEADLINE).await.unwrap();
         assert_eq!((shown.text.lines().count(), shown.totals[0].value), (19, 19));
         let held = world

@@ -14,41 +14,34 @@ const TASK_KILL: &str = "task kill";
 impl Manager {
     pub(crate) fn serve(&mut self, incoming: Incoming) {
         dispatch!(incoming, {
-            Execute => |command, responder| responder.reply(match self.execute(&command) {
-                Ok((heading, text)) => Output { heading, text, ..Output::default() },
-                Err(failure) => Output { failure, ..Output::default() },
-            }),
+            Execute => |command, responder| responder.reply(self.execute(&command).into()),
         });
     }
 
-    /// Heading and text of a command, or the sentence after `Failure: `.
-    fn execute(&mut self, command: &Execute) -> Result<(String, String), String> {
-        let parameter = |name: &str| {
-            command
-                .parameters
-                .iter()
-                .find(|parameter| parameter.name == name)
-                .map(|parameter| parameter.value.as_str())
-        };
+    /// What a command shows, or the sentence after `Failure: `.
+    fn execute(&mut self, command: &Execute) -> Result<Output, String> {
         if command.command == TASK_KILL {
-            let facility = parameter("facility").unwrap_or_default().parse::<Facility>()?;
-            let instance = parameter("instance").unwrap_or_default();
+            let facility = command
+                .value("facility")
+                .unwrap_or_default()
+                .parse::<Facility>()?;
+            let instance = command.value("instance").unwrap_or_default();
             let instance = instance
                 .parse()
                 .map_err(|_| format!("'{instance}' is no instance number"))?;
             return self
                 .restart(Address::new(facility, instance))
-                .map(|()| (String::new(), String::new()));
+                .map(|()| Output::default());
         }
         match Exec::from_id(&command.command) {
-            Some(Exec::ShowTaskTable) => Ok(show::task_table(self, parameter("facility"))),
-            Some(Exec::ShowCrashList) => Ok((String::new(), show::crash_list(&self.crashes))),
+            Some(Exec::ShowTaskTable) => Ok(show::task_table(self, command.value("facility"))),
+            Some(Exec::ShowCrashList) => Ok(show::crash_list(&self.crashes).into()),
             Some(Exec::ClearCrashList) => match self.crashes.clear() {
-                Ok(()) => Ok((String::new(), String::new())),
+                Ok(()) => Ok(Output::default()),
                 Err(error) => Err(format!("the crash list cannot be saved: {error}")),
             },
-            Some(Exec::ShowSystemUptime) => Ok((String::new(), show::uptime(self))),
-            _ => Err(format!("sit does not know the command '{}'", command.command)),
+            Some(Exec::ShowSystemUptime) => Ok(show::uptime(self).into()),
+            _ => Err(command.unknown_to(Facility::Sit)),
         }
     }
 

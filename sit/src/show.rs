@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bus::Address;
+use bus::messages::common::Output;
 use telemetry::time::{Civil, Zone};
 
 use crate::crashes::CrashList;
@@ -21,7 +22,7 @@ struct Row {
 }
 
 /// `show task table`: heading and lines.
-pub(crate) fn task_table(manager: &Manager, facility: Option<&str>) -> (String, String) {
+pub(crate) fn task_table(manager: &Manager, facility: Option<&str>) -> Output {
     let mut text = String::new();
     for row in rows(manager, facility) {
         let Row {
@@ -46,7 +47,11 @@ pub(crate) fn task_table(manager: &Manager, facility: Option<&str>) -> (String, 
             pid,
         );
     }
-    (TABLE_HEADING.to_owned(), text)
+    Output {
+        heading: TABLE_HEADING.to_owned(),
+        text,
+        ..Output::default()
+    }
 }
 
 /// `show system uptime`.

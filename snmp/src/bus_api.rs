@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use bus::Incoming;
 use bus::messages::common::{Execute, Output};
+use bus::{Facility, Incoming};
 use config::Exec;
 
 use crate::show;
@@ -20,10 +20,7 @@ pub fn answer(state: &mut State, incoming: Incoming) {
 }
 
 fn execute(state: &mut State, query: &Execute) -> Output {
-    let verbose = query
-        .parameters
-        .iter()
-        .any(|parameter| parameter.name == "verbose");
+    let verbose = query.has("verbose");
     let counts = || state.traps.counts(verbose);
     let text = match Exec::from_id(&query.command) {
         Some(Exec::ShowSnmpCommunities) => show::communities(state.communities()),
@@ -53,18 +50,9 @@ fn execute(state: &mut State, query: &Execute) -> Output {
             state.traps.clear_counts(SystemTime::now());
             String::new()
         }
-        _ => {
-            let failure = format!("'{}' is not answered by snmp", query.command);
-            return Output {
-                failure,
-                ..Output::default()
-            };
-        }
+        _ => return Output::failed(query.unknown_to(Facility::Snmp)),
     };
-    Output {
-        text,
-        ..Output::default()
-    }
+    text.into()
 }
 
 /// A piece of the history, oldest line first; the cursor is the number of lines before it.

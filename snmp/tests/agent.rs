@@ -82,10 +82,7 @@ impl Node {
 
     async fn show(&self, command: &str) -> Result<Output, bus::BusError> {
         let shell = Bus::in_process_client(&self.hub, Address::new(Facility::Cli, 1));
-        let request = Execute {
-            command: command.into(),
-            ..Execute::default()
-        };
+        let request = Execute::new(command, &[]);
         shell.request(SNMP, &request, PATIENCE).await
     }
 }

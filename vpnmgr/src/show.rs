@@ -3,6 +3,7 @@
 mod pools;
 mod routes;
 
+use bus::Facility;
 use bus::messages::common::{Execute, Output, Total};
 use config::{Exec, PortDevice};
 use ipnet::IpNet;
@@ -14,36 +15,23 @@ use routes::routes;
 
 /// Runs a command of the table. Ports are shown by every `vpnmgr`, everything else by the one whose context the operator is in.
 pub fn execute(state: &mut State, request: &Execute) -> Output {
-    let has = |word: &str| request.parameters.iter().any(|parameter| parameter.name == word);
-    // A keyword and the value after it may have the same name; the keyword has no value.
-    let named = request
-        .parameters
-        .iter()
-        .find(|parameter| parameter.name == "name" && !parameter.value.is_empty());
-    let name = named.map(|parameter| parameter.value.as_str());
+    let name = request.value("name");
     // Devices come and go without us.
     if let Err(error) = state.network.refresh() {
-        return failed(error.to_string());
+        return Output::failed(error);
     }
     match Exec::from_id(&request.command) {
         Some(Exec::ShowPortTable) => ports(state),
         Some(_) if request.context != state.context => Output::default(),
-        Some(Exec::ShowIpInterface) if has("summary") => interface_summary(state, name, false),
-        Some(Exec::ShowIpv6Interface) if has("summary") => interface_summary(state, name, true),
+        Some(Exec::ShowIpInterface) if request.has("summary") => interface_summary(state, name, false),
+        Some(Exec::ShowIpv6Interface) if request.has("summary") => interface_summary(state, name, true),
         Some(Exec::ShowIpInterface) => interfaces(state, name, false),
         Some(Exec::ShowIpv6Interface) => interfaces(state, name, true),
         Some(Exec::ShowIpRoute) => routes(state, false, &request.cursor),
         Some(Exec::ShowIpv6Route) => routes(state, true, &request.cursor),
-        Some(Exec::ShowIpPool) => pools(state, name, has("summary"), false),
-        Some(Exec::ShowIpv6Pool) => pools(state, name, has("summary"), true),
-        _ => failed(format!("{} is not answered by vpnmgr", request.command)),
-    }
-}
-
-fn failed(failure: String) -> Output {
-    Output {
-        failure,
-        ..Output::default()
+        Some(Exec::ShowIpPool) => pools(state, name, request.has("summary"), false),
+        Some(Exec::ShowIpv6Pool) => pools(state, name, request.has("summary"), true),
+        _ => Output::failed(request.unknown_to(Facility::Vpnmgr)),
     }
 }
 
@@ -190,10 +178,7 @@ fn is_up(state: &State, interface: &Interface) -> bool {
 }
 
 fn count_of_interfaces(value: u64) -> Vec<Total> {
-    vec![Total {
-        label: "Total interface count".to_owned(),
-        value,
-    }]
+    Total::all([("Total interface count", value)])
 }
 
 fn mask(network: &IpNet) -> String {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use bus::messages::common::{Execute, Parameter};
+use bus::messages::common::Execute;
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sessmgr::{Held, HeldBlock, HeldBlocks};
 use bus::messages::sit::Opened;
@@ -120,15 +120,9 @@ async fn show(bus: &Bus, command: &str, words: &[(&str, &str)]) -> String {
 }
 
 async fn show_in(bus: &Bus, context: &str, command: &str, words: &[(&str, &str)]) -> String {
-    let parameters = words.iter().map(|(name, value)| Parameter {
-        name: (*name).into(),
-        value: (*value).into(),
-    });
     let request = Execute {
-        command: command.to_owned(),
-        parameters: parameters.collect(),
         context: context.to_owned(),
-        ..Execute::default()
+        ..Execute::new(command, words)
     };
     let output = bus.request(VPNMGR, &request, DEADLINE).await.unwrap();
     assert_eq!(output.failure, "");

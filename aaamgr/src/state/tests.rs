@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::Facility;
 use bus::messages::aaamgr::AccountingKind;
-use bus::messages::common::{Execute, Parameter};
+use bus::messages::common::Execute;
 use config::{AaaGroup, Config, Context, RadiusPolicy, RadiusServer, SecretText};
 use radius::testing::respond;
 use radius::{Attribute, AttributeList, Code, Packet, Secret};
@@ -384,15 +384,9 @@ fn operators_see_servers_and_counters() {
         .state
         .receive(&request.channel, 0, request.server, &forged, world.now);
     let show = |world: &mut World, command: &str, words: &[(&str, &str)]| {
-        let parameters = words.iter().map(|(name, value)| Parameter {
-            name: (*name).into(),
-            value: (*value).into(),
-        });
         let request = Execute {
-            command: command.to_owned(),
-            parameters: parameters.collect(),
             context: "isp".to_owned(),
-            ..Execute::default()
+            ..Execute::new(command, words)
         };
         crate::show::execute(&mut world.state, &request).text
     };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bus::frame::{Header, Kind};
 use bus::link::{LinkServer, Links};
-use bus::messages::common::{Execute, Output as Shown, Parameter};
+use bus::messages::common::{Execute, Output as Shown};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigText, GetConfig, RevealSecret, Revealed};
 use bus::messages::sessmgr::{
@@ -97,15 +97,7 @@ impl House {
 
     /// Runs a command as the shell does, all pieces of it.
     pub async fn execute(&self, command: &str, parameters: &[(&str, &str)]) -> Shown {
-        let parameter = |(name, value): &(&str, &str)| Parameter {
-            name: (*name).to_owned(),
-            value: (*value).to_owned(),
-        };
-        let mut request = Execute {
-            command: command.to_owned(),
-            parameters: parameters.iter().map(parameter).collect(),
-            ..Execute::default()
-        };
+        let mut request = Execute::new(command, parameters);
         let mut all = Shown::default();
         loop {
             let piece = self.bus.request(IPSECMGR, &request, PATIENCE).await.unwrap();

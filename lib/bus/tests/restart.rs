@@ -159,10 +159,7 @@ fn a_killed_server_that_comes_back_is_talked_to_again() {
             let call = {
                 let client = client.clone();
                 tokio::spawn(async move {
-                    let silence = Execute {
-                        command: "silence".into(),
-                        ..Execute::default()
-                    };
+                    let silence = Execute::new("silence", &[]);
                     client.request(SCT, &silence, PATIENCE).await
                 })
             };

@@ -44,10 +44,7 @@ async fn until(mut so: impl FnMut() -> bool) {
 }
 
 fn execute(command: &str) -> Execute {
-    Execute {
-        command: command.into(),
-        ..Execute::default()
-    }
+    Execute::new(command, &[])
 }
 
 #[test]

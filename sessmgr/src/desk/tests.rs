@@ -779,25 +779,16 @@ fn a_restarted_ipsecmgr_releases_everything() {
 
 #[test]
 fn operators_see_and_clear_sessions() {
-    use bus::messages::common::{Execute, Parameter};
+    use bus::messages::common::Execute;
     let mut world = World::new(|_| ());
     world.stock("v4", "10.30.0.1", 8);
     world.admit(ask(1, "host", "ue1"));
     world.admit(ask(2, "site", "enb1"));
     world.connect(2, 0, &[0x0700_0005]);
     let execute = |world: &mut World, command: &str, words: &[(&str, &str)]| {
-        let parameters = words
-            .iter()
-            .map(|(name, value)| Parameter {
-                name: (*name).to_owned(),
-                value: (*value).to_owned(),
-            })
-            .collect();
         let request = Execute {
-            command: command.to_owned(),
-            parameters,
             context: "isp".to_owned(),
-            ..Execute::default()
+            ..Execute::new(command, words)
         };
         crate::show::execute(&mut world.state, &request)
     };
@@ -834,9 +825,8 @@ fn operators_see_and_clear_sessions() {
     assert_eq!(cleared.totals[0].value, 1);
     assert_eq!(world.state.errands, [Errand::End(vec![2], Reason::Admin)]);
     let elsewhere = Execute {
-        command: "show subscribers".to_owned(),
         context: "other".to_owned(),
-        ..Execute::default()
+        ..Execute::new("show subscribers", &[])
     };
     assert_eq!(crate::show::execute(&mut world.state, &elsewhere).text, "");
 }

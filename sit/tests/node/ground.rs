@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::messages::common::{Execute, Parameter};
+use bus::messages::common::Execute;
 use bus::{Address, Bus, Facility};
 use netio::{Namespace, Pid, Signal, Spawn};
 use sit::Options;
@@ -101,27 +101,18 @@ impl Node {
 
     /// Runs a command and returns heading and text, or the failure.
     pub fn ask(&self, task: Address, command: &str, argument: &str) -> Result<String, String> {
-        let parameters = match argument {
-            "" => Vec::new(),
-            value => vec![Parameter {
-                name: "argument".into(),
-                value: value.into(),
-            }],
-        };
-        self.execute(task, command, parameters)
+        let argument = [("argument", argument)];
+        let given = usize::from(!argument[0].1.is_empty());
+        self.execute(task, command, &argument[..given])
     }
 
     pub fn execute(
         &self,
         task: Address,
         command: &str,
-        parameters: Vec<Parameter>,
+        parameters: &[(&str, &str)],
     ) -> Result<String, String> {
-        let request = Execute {
-            command: command.into(),
-            parameters,
-            ..Execute::default()
-        };
+        let request = Execute::new(command, parameters);
         let output = self
             .runtime
             .block_on(self.bus.request(task, &request, Duration::from_secs(60)));

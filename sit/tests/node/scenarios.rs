@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use bus::messages::common::{Notice, Parameter};
+use bus::messages::common::Notice;
 use bus::messages::sit::TaskStarted;
 use bus::{Address, Facility, Heard};
 use netio::{Pid, Signal};
@@ -56,12 +56,8 @@ fn a_node_gets_ready_and_shows_its_tasks() {
         9,
         "{table}"
     );
-    let only = vec![Parameter {
-        name: "facility".into(),
-        value: "sct".into(),
-    }];
     assert_eq!(
-        node.execute(SIT, "show task table", only)
+        node.execute(SIT, "show task table", &[("facility", "sct")])
             .unwrap()
             .lines()
             .count(),
@@ -162,7 +158,9 @@ fn a_killed_child_comes_back_to_the_same_sockets() {
     assert_eq!(words[3], format!("01/0/{old:05}"));
     assert!(line.ends_with("killed by signal 9 (SIGKILL)"), "{line}");
     assert!(crashes.ends_with("Total Crashes : 1\n"), "{crashes}");
-    assert!(node.folder().join("state/crash-list").exists());
+    eventually("the crash list in its file", || {
+        node.folder().join("state/crash-list").exists()
+    });
 
     // The traps' events, and the word to reconnect.
     node.runtime.block_on(async {
@@ -223,26 +221,14 @@ fn a_task_that_keeps_dying_is_started_less_often() {
     assert!(node.show("show crash list").ends_with("Total Crashes : 0\n"));
     // The operator's restart is one more.
     let old = node.pid(SCT).unwrap();
-    let parameter = |name: &str, value: &str| Parameter {
-        name: name.into(),
-        value: value.into(),
-    };
-    node.execute(
-        SIT,
-        "task kill",
-        vec![parameter("facility", "sct"), parameter("instance", "1")],
-    )
-    .unwrap();
+    node.execute(SIT, "task kill", &[("facility", "sct"), ("instance", "1")])
+        .unwrap();
     eventually("a new sct", || node.pid(SCT).is_some_and(|pid| pid != old));
-    let unknown = node.execute(
-        SIT,
-        "task kill",
-        vec![parameter("facility", "sct"), parameter("instance", "9")],
-    );
+    let unknown = node.execute(SIT, "task kill", &[("facility", "sct"), ("instance", "9")]);
     assert_eq!(unknown.unwrap_err(), "there is no task sct 9");
     assert_eq!(
-        node.execute(SIT, "nonsense", vec![]).unwrap_err(),
-        "sit does not know the command 'nonsense'"
+        node.execute(SIT, "nonsense", &[]).unwrap_err(),
+        "'nonsense' is not answered by sit"
     );
 }
 

@@ -4,7 +4,6 @@ use bus::messages::common::{Output, Total};
 use telemetry::counters::ippool;
 use telemetry::{Reader, Scope};
 
-use super::failed;
 use crate::pool::Units;
 use crate::pools::{Kind, Pool};
 use crate::state::State;
@@ -49,7 +48,7 @@ pub fn pools(state: &State, name: Option<&str>, summary: bool, ipv6: bool) -> Ou
     let wanted = |pool: &&Pool| name.is_none_or(|name| name == pool.config.name);
     let gauges = match Reader::open(&state.pages) {
         Ok(gauges) => gauges,
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return Output::failed(error),
     };
     let pools: Vec<(&Pool, Occupancy)> = state
         .pools
@@ -59,30 +58,23 @@ pub fn pools(state: &State, name: Option<&str>, summary: bool, ipv6: bool) -> Ou
         .map(|pool| (pool, Occupancy::of(pool, &state.context, &gauges)))
         .collect();
     if let (Some(name), true) = (name, pools.is_empty()) {
-        return failed(format!("there is no pool {name} in context {}", state.context));
+        return Output::failed(format!("there is no pool {name} in context {}", state.context));
     }
     let sum = |count: fn(&Occupancy) -> u64| pools.iter().map(|(_, of)| count(of)).sum();
-    let total = |label: &str, value| Total {
-        label: label.to_owned(),
-        value,
-    };
-    let totals = vec![
-        total("Total Pool Count", pools.len() as u64),
-        total("Total Addresses Used", sum(|of| of.used)),
-        total("Total Addresses Held", sum(|of| of.held)),
-        total("Total Addresses Free", sum(|of| of.free)),
+    let totals = [
+        ("Total Pool Count", pools.len() as u64),
+        ("Total Addresses Used", sum(|of| of.used)),
+        ("Total Addresses Held", sum(|of| of.held)),
+        ("Total Addresses Free", sum(|of| of.free)),
     ];
     if summary {
-        return Output {
-            totals,
-            ..Output::default()
-        };
+        return Output::of_totals(totals);
     }
     let text = pools.iter().map(|(pool, of)| pool_line(pool, of)).collect();
     Output {
         heading,
         text,
-        totals,
+        totals: Total::all(totals),
         ..Output::default()
     }
 }

@@ -2,7 +2,6 @@
 
 use bus::messages::common::{Output, Total};
 
-use super::failed;
 use crate::kernel::Origin;
 use crate::plan::FIRST_METRIC;
 use crate::routes::TunnelRoute;
@@ -19,7 +18,7 @@ pub fn routes(state: &mut State, ipv6: bool, cursor: &[u8]) -> Output {
     if cursor.is_empty() {
         let known = match state.network.other_routes() {
             Ok(routes) => routes,
-            Err(error) => return failed(error.to_string()),
+            Err(error) => return Output::failed(error),
         };
         for route in known
             .iter()
@@ -83,10 +82,7 @@ pub fn routes(state: &mut State, ipv6: bool, cursor: &[u8]) -> Output {
         count += 1;
     }
     let cursor = last.filter(|_| more).map(encode_cursor).unwrap_or_default();
-    let totals = vec![Total {
-        label: "Total route count".to_owned(),
-        value: count,
-    }];
+    let totals = Total::all([("Total route count", count)]);
     Output {
         heading,
         text,

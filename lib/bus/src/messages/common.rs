@@ -1,7 +1,10 @@
 //! What every task answers and publishes.
 
+use std::fmt::Display;
+
 use prost::bytes::Bytes;
 
+use crate::Facility;
 use crate::message::{events, requests};
 
 requests! {
@@ -77,6 +80,39 @@ pub struct Execute {
     pub user: String,
 }
 
+impl Execute {
+    /// A command with these parameters (name and value; a keyword has an empty value), asked from no context, by nobody.
+    pub fn new(command: &str, parameters: &[(&str, &str)]) -> Self {
+        let parameter = |(name, value): &(&str, &str)| Parameter {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+        };
+        Self {
+            command: command.to_owned(),
+            parameters: parameters.iter().map(parameter).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Was the keyword or the parameter of this name typed?
+    pub fn has(&self, name: &str) -> bool {
+        self.parameters.iter().any(|parameter| parameter.name == name)
+    }
+
+    /// The value typed for the parameter of this name. A keyword may have the same name: it has no value.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.parameters
+            .iter()
+            .find(|parameter| parameter.name == name && !parameter.value.is_empty())
+            .map(|parameter| parameter.value.as_str())
+    }
+
+    /// What a task says to a command that is not one of its own.
+    pub fn unknown_to(&self, task: Facility) -> String {
+        format!("'{}' is not answered by {task}", self.command)
+    }
+}
+
 /// One parameter of a command.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Parameter {
@@ -111,6 +147,41 @@ pub struct Output {
     pub failure: String,
 }
 
+impl Output {
+    /// The command failed; `reason` is the sentence after `Failure: `.
+    pub fn failed(reason: impl Display) -> Self {
+        Self {
+            failure: reason.to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// Totals and nothing else.
+    pub fn of_totals<L: Into<String>>(totals: impl IntoIterator<Item = (L, u64)>) -> Self {
+        Self {
+            totals: Total::all(totals),
+            ..Self::default()
+        }
+    }
+}
+
+/// All there is to say.
+impl From<String> for Output {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+}
+
+/// What there is to say, or the sentence after `Failure: `.
+impl<T: Into<Output>, E: Display> From<Result<T, E>> for Output {
+    fn from(result: Result<T, E>) -> Self {
+        result.map_or_else(Self::failed, Into::into)
+    }
+}
+
 /// A number to be added up over instances.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Total {
@@ -120,6 +191,17 @@ pub struct Total {
     /// The share of this instance.
     #[prost(uint64, tag = "2")]
     pub value: u64,
+}
+
+impl Total {
+    /// A list of them, from label and value.
+    pub fn all<L: Into<String>>(totals: impl IntoIterator<Item = (L, u64)>) -> Vec<Self> {
+        let total = |(label, value): (L, u64)| Self {
+            label: label.into(),
+            value,
+        };
+        totals.into_iter().map(total).collect()
+    }
 }
 
 /// An event of the telemetry table, as published by the task where it happened.
