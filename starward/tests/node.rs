@@ -13,9 +13,8 @@ use netio::{Namespace, Pid, Signal};
 
 const STARWARD: &str = env!("CARGO_BIN_EXE_starward");
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/secgw.cfg");
-/// A killed process is another one after this time, and serves after the second one, on a busy machine.
-const BACK: Duration = Duration::from_secs(1);
-const SERVES: Duration = Duration::from_secs(5);
+/// Nothing is measured by this: it is how long a test waits on a busy machine before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Node {
     process: Child,
@@ -55,7 +54,7 @@ impl Node {
             .build()
             .unwrap();
         let run_dir = folder.join("run");
-        eventually("the bus", SERVES, || run_dir.join("bus/sit-1").exists());
+        eventually("the bus", || run_dir.join("bus/sit-1").exists());
         let me = Address::new(Facility::Cli, std::process::id());
         let bus = runtime.block_on(async { Bus::client(&run_dir, me).unwrap() });
         Self {
@@ -71,14 +70,11 @@ impl Node {
     }
 
     fn show(&self, command: &str) -> String {
-        let request = Execute {
-            command: command.into(),
-            ..Execute::default()
-        };
+        let request = Execute::new(command, &[]);
         let sit = Address::only(Facility::Sit);
         let output = self
             .runtime
-            .block_on(self.bus.request(sit, &request, SERVES))
+            .block_on(self.bus.request(sit, &request, PATIENCE))
             .unwrap();
         assert_eq!(output.failure, "");
         output.text
@@ -110,71 +106,46 @@ impl Drop for Node {
     }
 }
 
-fn eventually(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + patience;
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < until, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Is this facility part of the executable? By itself a process of the node says what it misses.
-fn is_built(facility: &str) -> bool {
-    let output = Command::new(STARWARD)
-        .args([facility, "--instance", "1"])
-        .output()
-        .unwrap();
-    String::from_utf8(output.stderr)
-        .unwrap()
-        .contains("was this process started by `starward run`?")
-}
-
 #[test]
 fn every_process_starts_and_comes_back_when_it_is_killed() {
     let mut node = Node::start();
-    let (here, away): (Vec<_>, Vec<_>) = node
-        .tasks()
-        .into_iter()
-        .partition(|task| is_built(&task.facility));
-    if away.is_empty() {
-        eventually("the node to be ready", Duration::from_secs(30), || {
-            node.log().contains("node is ready")
-        });
-    }
-    assert!(!here.is_empty());
-    for task in &here {
+    eventually("the node to be ready", || node.log().contains("node is ready"));
+    let tasks = node.tasks();
+    assert!(!tasks.is_empty());
+    for task in &tasks {
         let find = || {
             let same = |line: &Line| line.facility == task.facility && line.instance == task.instance;
             node.tasks().into_iter().find(same)
         };
         let serves = || find().is_some_and(|line| line.state == "running");
-        eventually(&format!("{} to serve", task.facility), SERVES, serves);
+        eventually(&format!("{} to serve", task.facility), serves);
         let old = find().unwrap().pid.unwrap();
         nix::sys::signal::kill(Pid::from_raw(old), Signal::SIGKILL).unwrap();
-        eventually(&format!("another {}", task.facility), BACK, || {
+        eventually(&format!("another {}", task.facility), || {
             find().is_some_and(|line| line.pid.is_some_and(|pid| pid != old))
         });
-        eventually(&format!("{} to serve again", task.facility), SERVES, serves);
+        eventually(&format!("{} to serve again", task.facility), serves);
         let crashes = node.show("show crash list");
         assert!(crashes.contains(&format!(" 01/0/{old:05} ")), "{crashes}");
     }
-    if away.is_empty() {
-        // Nothing else died.
-        let crashes = node.show("show crash list");
-        assert!(
-            crashes.ends_with(&format!("Total Crashes : {}\n", here.len())),
-            "{crashes}"
-        );
-    }
+    // Nothing else died.
+    let crashes = node.show("show crash list");
+    assert!(
+        crashes.ends_with(&format!("Total Crashes : {}\n", tasks.len())),
+        "{crashes}"
+    );
 
-    let begin = Instant::now();
     nix::sys::signal::kill(Pid::from_raw(node.process.id().cast_signed()), Signal::SIGTERM).unwrap();
     let status = node.process.wait().unwrap();
-    assert!(
-        status.success() && begin.elapsed() < Duration::from_secs(10),
-        "{status} after {:?}",
-        begin.elapsed()
-    );
+    assert!(status.success(), "{status}");
 }
 
 #[test]
