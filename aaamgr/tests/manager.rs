@@ -27,8 +27,8 @@ use tokio::time::{sleep, timeout};
 const AAAMGR: Address = Address::only(Facility::Aaamgr);
 const IPSECMGR: Address = Address::new(Facility::Ipsecmgr, 1);
 const SCT: Address = Address::only(Facility::Sct);
-const DEADLINE: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn configuration(authentication: u16, accounting: u16) -> String {
     format!(

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 const BULKSTAT: Address = Address::only(Facility::Bulkstat);
-const SOON: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const CONFIGURATION: &str = r#"
 system hostname sgw1
@@ -66,7 +66,7 @@ impl Node {
 
     async fn run(&self, command: &str, parameters: &[(&str, &str)]) -> Result<Output, bus::BusError> {
         let request = Execute::new(command, parameters);
-        self.shell.request(BULKSTAT, &request, SOON).await
+        self.shell.request(BULKSTAT, &request, PATIENCE).await
     }
 }
 
@@ -93,7 +93,7 @@ fn play_sct(hub: &Hub) -> Result<(Bus, watch::Sender<(u64, String)>), bus::BusEr
 
 /// A `sit` that waits until the task says that it serves.
 async fn play_sit(sit: &Channel) -> Result<(), Box<dyn std::error::Error>> {
-    let packet = timeout(SOON, sit.receive()).await??.ok_or("the task ended")?;
+    let packet = timeout(PATIENCE, sit.receive()).await??.ok_or("the task ended")?;
     assert_eq!(packet.header.message, Ready::TYPE);
     let header = Header {
         kind: Kind::Reply,
@@ -153,7 +153,9 @@ async fn a_new_configuration_is_followed() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(SOON, schemas).await.expect("the new schema is not shown");
+    timeout(PATIENCE, schemas)
+        .await
+        .expect("the new schema is not shown");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use bus::messages::sct::{
 use bus::{Address, Bus, Facility, Server};
 use config::Config;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const RUN_DIR: &str = "STARWARD_TEST_RUN_DIR";
 
 /// Not a test: the shell that the tests start. Without their variable it has nothing to do.

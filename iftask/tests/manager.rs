@@ -47,7 +47,7 @@ end
 ";
 const IFTASK: Address = Address::new(Facility::Iftask, 1);
 const SLOT: Slot = Slot::MIN;
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// The context of the configuration: `local` is 1.
 const CONTEXT: u32 = 2;
 

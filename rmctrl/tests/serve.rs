@@ -12,7 +12,7 @@ use bus::messages::sit::{Closed, Ready};
 use bus::{Address, Bus, Facility, Hub, Message};
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
-const SECOND: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn it_gets_ready_serves_and_ends() {
@@ -34,7 +34,7 @@ async fn it_gets_ready_serves_and_ends() {
     .unwrap();
 
     let bus = Bus::in_process_client(&hub, Address::new(Facility::Cli, 1));
-    let map = bus.request(RMCTRL, &GetSlotMap {}, SECOND).await.unwrap();
+    let map = bus.request(RMCTRL, &GetSlotMap {}, PATIENCE).await.unwrap();
     assert_eq!(map.workers.len(), 255);
     assert_eq!(map.workers[..4], [1, 2, 3, 1]);
 
@@ -42,25 +42,25 @@ async fn it_gets_ready_serves_and_ends() {
         let instance: Vec<_> = instance.map(|value| ("instance", value)).into_iter().collect();
         Execute::new("show crypto managers", &instance)
     };
-    let all = bus.request(RMCTRL, &show(None), SECOND).await.unwrap();
+    let all = bus.request(RMCTRL, &show(None), PATIENCE).await.unwrap();
     assert!(all.text.contains("Total"), "{}", all.text);
-    let one = bus.request(RMCTRL, &show(Some("3")), SECOND).await.unwrap();
+    let one = bus.request(RMCTRL, &show(Some("3")), PATIENCE).await.unwrap();
     assert!(
         one.text.starts_with("IPSec Manager Instance: 3\n"),
         "{}",
         one.text
     );
-    let none = bus.request(RMCTRL, &show(Some("4")), SECOND).await.unwrap();
+    let none = bus.request(RMCTRL, &show(Some("4")), PATIENCE).await.unwrap();
     assert_eq!(none.failure, "there is no ipsecmgr 4; instances are 1 to 3");
     // Every task on the bus is found at once.
     let (_sct, _server) = Bus::in_process(&hub, Address::only(Facility::Sct)).unwrap();
     let resources = Execute::new("show task resources", &[]);
     let resources = loop {
-        let output = bus.request(RMCTRL, &resources, SECOND).await.unwrap();
+        let output = bus.request(RMCTRL, &resources, PATIENCE).await.unwrap();
         if output.text.lines().any(|line| line.contains(" rmctrl ")) {
             break output;
         }
-        tokio::time::sleep(SECOND / 20).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert!(
         resources.heading.contains("cpu facility      inst"),
@@ -69,9 +69,9 @@ async fn it_gets_ready_serves_and_ends() {
     );
     assert!(resources.text.ends_with(" good\n"), "{}", resources.text);
     let unknown = Execute::new("show nothing", &[]);
-    let unknown = bus.request(RMCTRL, &unknown, SECOND).await.unwrap();
+    let unknown = bus.request(RMCTRL, &unknown, PATIENCE).await.unwrap();
     assert_eq!(unknown.failure, "'show nothing' is not answered by rmctrl");
 
-    shutdown.request(SECOND);
+    shutdown.request(PATIENCE);
     life.await.unwrap().unwrap();
 }

@@ -46,7 +46,7 @@ const CONFIGURATION: &str = "config
   exit
 end
 ";
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// IKE SPIs and reasons.
 type Deletions = Vec<(u64, String)>;

@@ -44,7 +44,7 @@ const CONFIGURATION: &str = "config
 end
 ";
 const VPNMGR: Address = Address::new(Facility::Vpnmgr, 2);
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `test` on a thread with a network namespace of its own: devices `v0` and `tunnels`.
 fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {

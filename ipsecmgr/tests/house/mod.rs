@@ -25,7 +25,7 @@ use task::{Channel, Packet, Task};
 use telemetry::Counters;
 
 const IPSECMGR: Address = Address::new(Facility::Ipsecmgr, 1);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the others heard.
 #[derive(Default)]
