@@ -1,7 +1,5 @@
 //! Real FreeRADIUS behind the node, real strongSwan in front of it.
 
-use std::time::Duration;
-
 use system_tests::freeradius::{self, Freeradius, SECRET};
 use system_tests::process::{eventually, run_in};
 use system_tests::{Connection, Node, Strongswan, World, both_ways, real_peer, strongswan};
@@ -91,7 +89,7 @@ fn a_remote_access_peer_authenticates_with_eap_and_is_accounted() {
         subscribers.contains("alice") && subscribers.contains("10.30.0.77"),
         "no session of alice:\n{subscribers}"
     );
-    let start = eventually("accounting start", Duration::from_secs(10), || {
+    let start = eventually("accounting start", || {
         let text = scene.radius.accounting();
         text.contains("Acct-Status-Type = Start").then_some(text)
     });
@@ -115,7 +113,7 @@ fn a_remote_access_peer_authenticates_with_eap_and_is_accounted() {
 
     let (ok, text) = scene.peer.swanctl(&["--terminate", "--ike", "gw"]);
     assert!(ok, "terminate: {text}");
-    let stop = eventually("accounting stop", Duration::from_secs(10), || {
+    let stop = eventually("accounting stop", || {
         let text = scene.radius.accounting();
         text.contains("Acct-Status-Type = Stop").then_some(text)
     });

@@ -1,7 +1,5 @@
 //! Real net-snmp as network management system.
 
-use std::time::Duration;
-
 use system_tests::process::{Running, eventually, run_in, try_run_in};
 use system_tests::{Connection, Node, Strongswan, World, real_peer, strongswan};
 
@@ -190,16 +188,12 @@ fn is_trap(line: &str, number: u32) -> bool {
 
 /// Waits until snmptrapd has logged the STARENT trap with this number and these words.
 fn trap(scene: &Scene, number: u32, words: &[&str]) {
-    eventually(
-        &format!("trap {number} with {words:?}"),
-        Duration::from_secs(15),
-        || {
-            scene
-                .trapd
-                .log()
-                .lines()
-                .any(|line| is_trap(line, number) && words.iter().all(|word| line.contains(word)))
-                .then_some(())
-        },
-    );
+    eventually(&format!("trap {number} with {words:?}"), || {
+        scene
+            .trapd
+            .log()
+            .lines()
+            .any(|line| is_trap(line, number) && words.iter().all(|word| line.contains(word)))
+            .then_some(())
+    });
 }

@@ -1,7 +1,5 @@
 //! Services in contexts of their own.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use system_tests::process::{eventually, kill, run_in};
 use system_tests::strongswan::PROGRAMS;
@@ -93,14 +91,12 @@ fn a_context_goes_with_everything_in_it_and_gives_devices_back() {
     assert!(run(&["nsenter", &context, "ip", "-o", "link"]).contains("starward2"));
 
     configure(&node, &["no context isp"]);
-    eventually("the namespace to be gone", Duration::from_secs(10), || {
+    eventually("the namespace to be gone", || {
         (!devices(&host).contains(&"probe".to_owned())).then_some(())
     });
     eventually_devices(&world.node(), &["lo", "vcore", "vran"]);
     assert_eq!(node.pids("vpnmgr").len(), 1, "{}", node.cli("show task table"));
-    eventually("the peer to have no SA", Duration::from_secs(5), || {
-        peer.spis().is_empty().then_some(())
-    });
+    eventually("the peer to have no SA", || peer.spis().is_empty().then_some(()));
     let (ok, text) = node.try_cli(&["context isp"]);
     assert!(!ok && text.contains("there is no context isp"), "{text}");
     assert!(node.spis().is_empty());
@@ -112,7 +108,7 @@ fn a_context_goes_with_everything_in_it_and_gives_devices_back() {
         &again.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(),
     );
     eventually_devices(&world.node(), &["lo"]);
-    eventually("a tunnel", Duration::from_secs(20), || {
+    eventually("a tunnel", || {
         peer.swanctl(&["--initiate", "--child", "net", "--timeout", "5"])
             .0
             .then_some(())
@@ -120,7 +116,7 @@ fn a_context_goes_with_everything_in_it_and_gives_devices_back() {
     both_ways(&world, PEER, HOST, RATE, SECONDS);
 
     node.process().signal(Signal::SIGTERM);
-    let status = node.process().wait(Duration::from_secs(10));
+    let status = node.process().wait();
     assert!(status.is_some_and(|status| status.success()), "{}", node.log());
     assert_eq!(devices(&world.node()), ["lo", "vcore", "vran"]);
     let names = std::fs::read_dir(node.run_dir().join("netns")).map(Iterator::count);
@@ -182,7 +178,7 @@ fn a_namespace_that_is_there_is_used_and_left() {
     eventually_devices(&prepared.0, &["lo", "starward2", "vcore", "vran"]);
 
     node.process().signal(Signal::SIGTERM);
-    let status = node.process().wait(Duration::from_secs(10));
+    let status = node.process().wait();
     assert!(status.is_some_and(|status| status.success()), "{}", node.log());
     assert_eq!(devices(&prepared.0), ["lo", "vcore"]);
     assert_eq!(devices(&world.node()), ["lo", "vran"]);
@@ -245,7 +241,7 @@ fn contexts_with_the_same_addresses_do_not_meet() {
         .each_ref()
         .map(|world| Stream::start(world, PEER, HOST, 7000, RATE / 2, SECONDS));
     for stream in streams {
-        let reports = stream.finish(Duration::from_secs(u64::from(SECONDS) + 15));
+        let reports = stream.finish();
         nothing_lost(&reports, RATE / 2, SECONDS);
     }
     let subscribers = node.cli("show subscribers all");
@@ -350,21 +346,17 @@ fn shown_in_its_context(node: &Node) {
 
 /// Waits until each task that was killed runs again as another process.
 fn returned(node: &Node, facility: &str, killed: &[u32]) {
-    eventually(
-        &format!("{facility} to come back"),
-        Duration::from_secs(10),
-        || {
-            let pids = node.pids(facility);
-            let all_new = pids.iter().all(|pid| !killed.contains(pid));
-            let table = node.cli(&format!("show task table facility {facility}"));
-            (all_new && !table.contains("starting")).then_some(())
-        },
-    );
+    eventually(&format!("{facility} to come back"), || {
+        let pids = node.pids(facility);
+        let all_new = pids.iter().all(|pid| !killed.contains(pid));
+        let table = node.cli(&format!("show task table facility {facility}"));
+        (all_new && !table.contains("starting")).then_some(())
+    });
 }
 
 /// Fails the scenario unless the node and its peers name the same pairs of ESP SPIs.
 fn same_spis(node: &Node, peers: &[&Strongswan]) {
-    eventually("both sides to name the same SPIs", Duration::from_secs(5), || {
+    eventually("both sides to name the same SPIs", || {
         let mut ours = node.spis();
         let mut theirs: Vec<(String, String)> = peers
             .iter()
@@ -394,7 +386,7 @@ fn devices(namespace: &str) -> Vec<String> {
 fn eventually_devices(namespace: &str, expected: &[&str]) {
     let mut last = Vec::new();
     let what = format!("the devices {expected:?} in {namespace}");
-    eventually(&what, Duration::from_secs(10), || {
+    eventually(&what, || {
         last = devices(namespace);
         (last == expected).then_some(())
     });

@@ -2,7 +2,6 @@
 
 use std::io::IoSlice;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use system_tests::process::eventually;
@@ -46,7 +45,7 @@ fn coalesced_ike_and_esp_reach_their_processes() {
         [vec![ike(1, whole)], (2..=6).map(esp).collect()].concat(),
     ];
     send(&world, &reads);
-    eventually("every datagram to be counted", Duration::from_secs(10), || {
+    eventually("every datagram to be counted", || {
         (counts() == (ike_before + 7, esp_before + 11)).then_some(())
     });
 }

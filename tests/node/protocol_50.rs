@@ -96,7 +96,7 @@ impl Scene {
         };
         no_pmtu_disc(1);
         let stream = Stream::of_size(&self.world, INNER, HOST, 7000, RATE, SECONDS, octets);
-        nothing_lost(&stream.finish(Duration::from_secs(20)), RATE, SECONDS);
+        nothing_lost(&stream.finish(), RATE, SECONDS);
         no_pmtu_disc(0);
     }
 }
@@ -212,10 +212,10 @@ fn carries_tcp(outside: Outside) {
         );
         let client = [&["iperf3", "-c", HOST, "-B", INNER, "-n", "20M"], direction].concat();
         // Until the server listens.
-        eventually("a transfer by TCP", Duration::from_secs(30), || {
+        eventually("a transfer by TCP", || {
             try_run_in(&scene.world.peer(), &client, &[]).0.then_some(())
         });
-        let status = server.wait(Duration::from_secs(10));
+        let status = server.wait();
         assert!(
             status.is_some_and(|status| status.success()),
             "iperf3 ended with {status:?}: {}",
@@ -273,7 +273,7 @@ fn survives_its_iftask(outside: Outside) {
     for pid in scene.node.pids("iftask") {
         kill(pid);
     }
-    let reports = stream.finish(Duration::from_secs(30));
+    let reports = stream.finish();
     eprintln!("during the kill: {reports:?}");
     for report in &reports {
         assert_eq!(report.duplicates, 0, "packets came twice: {reports:?}");

@@ -54,7 +54,7 @@ impl Capture {
     pub fn stop(mut self) -> Recorded {
         std::thread::sleep(SETTLE);
         self.process.signal(Signal::SIGINT);
-        let _ = self.process.wait(Duration::from_secs(5));
+        let _ = self.process.wait();
         Recorded {
             file: self.file.clone(),
         }

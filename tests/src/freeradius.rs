@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::process::{Running, eventually, run, try_run_in};
 use crate::world::World;
@@ -101,7 +100,7 @@ impl Freeradius {
             &world.folder().join("freeradius.stdout"),
         );
         let server = Self { process, folder };
-        eventually("FreeRADIUS to answer", Duration::from_secs(15), || {
+        eventually("FreeRADIUS to answer", || {
             let arguments = ["radtest", "probe", "probe", "127.0.0.1", "0", SECRET];
             try_run_in(&world.node(), &arguments, &[])
                 .1

@@ -1,9 +1,9 @@
 //! The node under test.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::process::{Running, eventually, run, try_run_in};
+use crate::process::{PATIENCE, Running, eventually, run, try_run_in};
 use crate::world::World;
 
 /// User and group of the ordinary user.
@@ -137,29 +137,28 @@ impl Node {
         condition: impl Fn(&str) -> bool,
     ) -> String {
         let enter = format!("context {context}");
-        for _ in 0..400 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             let text = self.try_cli(&[&enter, command]).1;
             if condition(&text) {
                 return text;
             }
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {what} in '{command}' of context {context}, which says:\n{text}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
-        let last = self.try_cli(&[&enter, command]).1;
-        panic!("waited in vain for {what} in '{command}' of context {context}, which says:\n{last}");
     }
 
     /// Waits until a log line contains all of `words`.
     pub fn logged(&self, words: &[&str]) -> String {
-        eventually(
-            &format!("a log line with {words:?}"),
-            Duration::from_secs(10),
-            || {
-                self.log()
-                    .lines()
-                    .find(|line| words.iter().all(|word| line.contains(word)))
-                    .map(str::to_owned)
-            },
-        )
+        eventually(&format!("a log line with {words:?}"), || {
+            self.log()
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+                .map(str::to_owned)
+        })
     }
 
     /// Process ids of the tasks called `facility`, in instance order, from `show task table`.
@@ -187,18 +186,14 @@ impl Node {
     }
 
     fn wait_ready(&mut self) {
-        for _ in 0..400 {
+        eventually("the node to be ready", || {
             assert!(
                 !self.process.ended(),
                 "the node ended while starting:\n{}",
                 self.log()
             );
-            if self.log().contains("node is ready") {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("the node was not ready within 20 seconds:\n{}", self.log());
+            self.log().contains("node is ready").then_some(())
+        });
     }
 }
 

@@ -6,6 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// Nothing is measured by this: it is how long a scenario waits on a busy machine before it gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// What a process gets to end by itself when its scenario is over.
+const FAREWELL: Duration = Duration::from_secs(8);
+
 /// A process started by a scenario; ended when dropped, politely first.
 pub struct Running {
     child: Child,
@@ -53,8 +58,12 @@ impl Running {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid().cast_signed()), signal);
     }
 
-    /// Waits for its end, at most `limit`; then kills it. Returns the exit status if it ended by itself.
-    pub fn wait(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+    /// Waits for its end; kills it when that does not come. Returns the exit status if it ended by itself.
+    pub fn wait(&mut self) -> Option<std::process::ExitStatus> {
+        self.wait_at_most(PATIENCE)
+    }
+
+    fn wait_at_most(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -72,7 +81,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended() {
             self.signal(nix::sys::signal::Signal::SIGTERM);
-            if self.wait(Duration::from_secs(8)).is_none() {
+            if self.wait_at_most(FAREWELL).is_none() {
                 eprintln!("{} did not end on SIGTERM and was killed", self.name);
             }
         }
@@ -111,14 +120,14 @@ pub fn try_run_in(namespace: &str, arguments: &[&str], environment: &[(&str, &st
     )
 }
 
-/// Polls `condition` until it gives something, at most `limit`; fails the scenario with `what` otherwise.
-pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+/// Polls `condition` until it gives something; fails the scenario with `what` when that does not come.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain for: {what}");
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
         sleep(Duration::from_millis(50));
     }
 }

@@ -1,7 +1,5 @@
 //! Our own initiator as the peer: `starward sim tunnel`, which ends in a TUN device of the peer's namespace.
 
-use std::time::Duration;
-
 use crate::node::binary;
 use crate::process::{Running, eventually};
 use crate::world::World;
@@ -32,7 +30,7 @@ impl Simulator {
             &[],
             &world.folder().join("simulator.log"),
         );
-        eventually("the simulator's tunnel", Duration::from_secs(20), || {
+        eventually("the simulator's tunnel", || {
             assert!(!process.ended(), "the simulator ended: {}", process.log());
             process.log().contains("tunnel up:").then_some(())
         });
@@ -54,11 +52,9 @@ impl Simulator {
 
     /// Waits until it printed this.
     pub fn said(&self, words: &str) {
-        eventually(
-            &format!("'{words}' from the simulator"),
-            Duration::from_secs(10),
-            || self.log().contains(words).then_some(()),
-        );
+        eventually(&format!("'{words}' from the simulator"), || {
+            self.log().contains(words).then_some(())
+        });
     }
 
     /// What it printed.

@@ -1,7 +1,6 @@
 //! A real strongSwan (Debian's charon-systemd with the user-space ESP of kernel-libipsec).
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -56,7 +55,7 @@ impl Strongswan {
             namespace: namespace.to_owned(),
             folder,
         };
-        eventually("charon's control socket", Duration::from_secs(10), || {
+        eventually("charon's control socket", || {
             peer.swanctl(&["--stats"]).0.then_some(())
         });
         run_in(namespace, &["ip", "link", "set", "ipsec0", "txqueuelen", "5000"]);

@@ -1,7 +1,5 @@
 //! Numbered streams of packets, to prove that nothing was lost and nothing came twice.
 
-use std::time::Duration;
-
 use crate::process::Running;
 use crate::world::World;
 
@@ -63,9 +61,9 @@ impl<'w> Stream<'w> {
     }
 
     /// Waits for the end and returns what the peer's and the host's end counted. After a loss it prints what the kernel dropped where.
-    pub fn finish(mut self, limit: Duration) -> [Report; 2] {
+    pub fn finish(mut self) -> [Report; 2] {
         let [peer, host] = &mut self.ends;
-        let reports = [report(peer, limit), report(host, limit)];
+        let reports = [report(peer), report(host)];
         if reports[0].sent != reports[1].received || reports[1].sent != reports[0].received {
             self.world.print_drops();
         }
@@ -75,8 +73,7 @@ impl<'w> Stream<'w> {
 
 /// Runs a stream to its end and fails the scenario if a packet was lost or came twice.
 pub fn both_ways(world: &World, peer: &str, host: &str, rate: u32, seconds: u32) -> [Report; 2] {
-    let reports = Stream::start(world, peer, host, 7000, rate, seconds)
-        .finish(Duration::from_secs(u64::from(seconds) + 15));
+    let reports = Stream::start(world, peer, host, 7000, rate, seconds).finish();
     nothing_lost(&reports, rate, seconds);
     reports
 }
@@ -98,8 +95,8 @@ pub fn nothing_lost(reports: &[Report; 2], rate: u32, seconds: u32) {
     );
 }
 
-fn report(end: &mut Running, limit: Duration) -> Report {
-    let status = end.wait(limit);
+fn report(end: &mut Running) -> Report {
+    let status = end.wait();
     let text = end.log();
     assert!(
         status.is_some_and(|status| status.success()),

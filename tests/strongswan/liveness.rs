@@ -1,7 +1,5 @@
 //! Dead peer detection.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use system_tests::Connection;
 use system_tests::node::number;
@@ -19,19 +17,15 @@ fn we_answer_the_peers_liveness_checks() {
         return;
     };
     scene.peer.initiate("net");
-    eventually(
-        "three liveness checks of the peer",
-        Duration::from_secs(15),
-        || {
-            (scene
-                .peer
-                .log()
-                .matches("generating INFORMATIONAL request")
-                .count()
-                >= 3)
-                .then_some(())
-        },
-    );
+    eventually("three liveness checks of the peer", || {
+        (scene
+            .peer
+            .log()
+            .matches("generating INFORMATIONAL request")
+            .count()
+            >= 3)
+            .then_some(())
+    });
     scene.same_spis();
     let received = scene
         .node

@@ -47,7 +47,7 @@ fn a_peers_outer_address_may_be_behind_it() {
 
     // What is not the node's goes with it.
     scene.node.process().signal(Signal::SIGTERM);
-    let status = scene.node.process().wait(Duration::from_secs(20));
+    let status = scene.node.process().wait();
     assert!(
         status.is_some_and(|status| status.success()),
         "{}",
@@ -148,7 +148,7 @@ fn a_peer_cannot_take_the_way_to_radius_or_to_another_peer() {
     answers(&scene.peer);
 
     let mut buffer = [0; 4096];
-    eventually("accounting of the other peer", Duration::from_secs(20), || {
+    eventually("accounting of the other peer", || {
         let length = radius.recv(&mut buffer).ok()?;
         let name = b"victim.test";
         buffer[..length]
@@ -188,7 +188,7 @@ fn through_tun(world: &World) -> u64 {
 fn answers(peer: &Strongswan) {
     let count = || peer.log().matches("parsed INFORMATIONAL response").count();
     let before = count();
-    eventually("answers to liveness checks", Duration::from_secs(20), || {
+    eventually("answers to liveness checks", || {
         (count() >= before + 2).then_some(())
     });
 }

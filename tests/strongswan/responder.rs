@@ -76,7 +76,7 @@ fn scene(scenario: &str, algorithms: &Algorithms, more: &str) -> Option<Scene> {
 impl Scene {
     /// Fails the scenario unless both ends come to name the same SPIs, and no other; returns the simulator's.
     fn same_spis(&self) -> (String, String) {
-        eventually("both ends to agree on the SPIs", Duration::from_secs(20), || {
+        eventually("both ends to agree on the SPIs", || {
             let (inbound, outbound) = self.simulator.spis();
             let theirs = (outbound.clone(), inbound.clone());
             (self.charon.spis() == [theirs]).then_some((inbound, outbound))
@@ -95,12 +95,12 @@ impl Scene {
         let stream = Stream::start(&self.world, INNER, HOST, 7000, RATE, SECONDS);
         std::thread::sleep(Duration::from_secs(2));
         self.swanctl(arguments);
-        nothing_lost(&stream.finish(Duration::from_secs(30)), RATE, SECONDS);
+        nothing_lost(&stream.finish(), RATE, SECONDS);
     }
 
     /// The simulator ends by itself, with an error that says why, and charon has no SA left.
     fn ends(&mut self) {
-        let status = self.simulator.process().wait(Duration::from_secs(10));
+        let status = self.simulator.process().wait();
         let log = self.simulator.log();
         assert!(
             status.is_some_and(|status| status.code() == Some(1)),
@@ -110,7 +110,7 @@ impl Scene {
             log.contains("the tunnel ended: deleted by peer"),
             "the simulator does not say why: {log}"
         );
-        eventually("charon to have no SA", Duration::from_secs(10), || {
+        eventually("charon to have no SA", || {
             self.charon.sas().trim().is_empty().then_some(())
         });
         let log = self.charon.log();
@@ -243,17 +243,13 @@ fn charon_finds_the_simulator_alive() {
         return;
     };
     let before = scene.same_spis();
-    eventually(
-        "three answers to charon's checks",
-        Duration::from_secs(20),
-        || {
-            let log = scene.charon.log();
-            assert!(
-                !log.contains("retransmit 1 of request"),
-                "a check was lost:\n{log}"
-            );
-            (log.matches("parsed INFORMATIONAL response").count() >= 3).then_some(())
-        },
-    );
+    eventually("three answers to charon's checks", || {
+        let log = scene.charon.log();
+        assert!(
+            !log.contains("retransmit 1 of request"),
+            "a check was lost:\n{log}"
+        );
+        (log.matches("parsed INFORMATIONAL response").count() >= 3).then_some(())
+    });
     assert_eq!(scene.same_spis(), before);
 }
