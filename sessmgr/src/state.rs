@@ -1,13 +1,16 @@
 //! Everything a `sessmgr` knows, and what happens to it. No I/O: what has to leave is put into queues for the loop.
 
+mod addresses;
+mod sweep;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bus::messages::aaamgr::AccountingKind;
-use bus::messages::sessmgr::{ConnectedSession, HeldBlock, Released};
+use bus::messages::sessmgr::{ConnectedSession, Released};
 use config::Config;
 use ikev2::Identity;
 use services::DisconnectReason as Reason;
@@ -15,13 +18,14 @@ use telemetry::Counters;
 use telemetry::counters::{session as counted, wsg};
 
 use crate::accounting::{Outbox, record};
-use crate::admission::octets;
-use crate::blocks::{Blocks, Lease};
+use crate::blocks::Blocks;
 use crate::counters::{PoolGauges, ServiceCounters};
 use crate::journal::Past;
 use crate::policy::{Policy, PoolKey, Service};
 use crate::session::{Assigned, Phase, Session, Sessions, Source, Usage};
 use crate::usage::Meter;
+
+pub use sweep::SWEEP_STEP;
 
 /// Something that has to be told to another task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,104 +365,6 @@ impl State {
         }
     }
 
-    /// Looks after a share of the sessions: traffic, time limits, interim records. Called every [`SWEEP_STEP`].
-    pub fn sweep(&mut self, now: Instant) {
-        let share = self.sessions.len() / SWEEP_STEPS + 1;
-        let due: Vec<u64> = self
-            .sessions
-            .after(self.sweep)
-            .map(|(ike_spi, _)| ike_spi)
-            .take(share)
-            .collect();
-        self.sweep = (due.len() == share).then(|| due.last().copied()).flatten();
-        for ike_spi in due {
-            self.look_after(ike_spi, now);
-        }
-        if self.sweep.is_none() {
-            self.blocks.end_holds(now);
-            self.return_spare_blocks();
-        }
-        let name = |number| {
-            let mut contexts = self.config.contexts.iter();
-            contexts.find_map(|(name, context)| (context.id == number).then(|| name.clone()))
-        };
-        self.pools.set(self.blocks.occupancy(), name);
-    }
-
-    /// Sessions are to end.
-    pub fn end_all(&mut self, ike_spis: Vec<u64>, reason: Reason) {
-        let first = self.errands.len();
-        ike_spis.into_iter().for_each(|ike_spi| self.end(ike_spi, reason));
-        // One errand for all of them.
-        let ended: Vec<u64> = self
-            .errands
-            .drain(first..)
-            .flat_map(|errand| match errand {
-                Errand::End(ike_spis, _) => ike_spis,
-                Errand::GiveBack { .. } | Errand::Newer(..) => Vec::new(),
-            })
-            .collect();
-        let parts = ended
-            .chunks(END_AT_ONCE)
-            .map(|part| Errand::End(part.to_vec(), reason));
-        self.errands.extend(parts);
-    }
-
-    /// The blocks and single addresses held of a context, for its restarted `vpnmgr`.
-    pub fn held(&self, context: u32) -> Vec<HeldBlock> {
-        let blocks = self
-            .blocks
-            .iter()
-            .filter(|(key, _)| key.context == context)
-            .map(|(key, lease)| HeldBlock {
-                pool: key.name.to_string(),
-                first: octets(lease.first),
-                count: lease.count,
-                single: false,
-            });
-        let singles = self
-            .singles
-            .iter()
-            .filter(|(of, _)| *of == context)
-            .map(|(_, address)| HeldBlock {
-                pool: String::new(),
-                first: octets(*address),
-                count: 1,
-                single: true,
-            });
-        blocks.chain(singles).collect()
-    }
-
-    /// A pool has no block for us: it is not asked again for a while, unless a peer waits.
-    pub fn pool_is_dry(&mut self, key: &PoolKey, now: Instant) {
-        self.dry.insert(key.clone(), now + DRY_SPELL);
-    }
-
-    /// A block came from `vpnmgr`.
-    pub fn add_block(&mut self, key: &PoolKey, lease: Lease) {
-        self.blocks.add(key, lease);
-        self.changed.blocks = true;
-    }
-
-    /// Pools of services that will soon run out here.
-    pub fn low_pools(&mut self, now: Instant) -> Vec<PoolKey> {
-        self.dry.retain(|_, until| *until > now);
-        let services = self
-            .policy
-            .services()
-            .filter(|service| service.bound && service.remote_access);
-        let first = |pools: &[PoolKey]| pools.iter().find(|key| self.policy.is_dynamic(key)).cloned();
-        let mut low: Vec<PoolKey> = services
-            .flat_map(|service| [first(&service.ipv4_pools), first(&service.ipv6_pools)])
-            .flatten()
-            .filter(|key| !self.dry.contains_key(key))
-            .filter(|key| self.blocks.free(key) * 2 <= self.blocks.size(key).min(PREFETCH))
-            .collect();
-        low.sort();
-        low.dedup();
-        low
-    }
-
     /// A number for the next call.
     pub fn next_call(&mut self) -> u64 {
         self.next_call += 1;
@@ -472,144 +378,4 @@ impl State {
             .unwrap_or_default()
             .as_secs()
     }
-
-    fn look_after(&mut self, ike_spi: u64, now: Instant) {
-        self.read_usage(ike_spi, None, now);
-        let time = self.unix_seconds();
-        let Some(session) = self.sessions.get_mut(ike_spi) else {
-            return;
-        };
-        // Its set-up failed and nobody told us: the verdict came too late for `ipsecmgr`.
-        if session.phase == Phase::Arrived && now.saturating_duration_since(session.active) > LONGEST_SETUP {
-            let reason = Reason::SetupTimeout.number();
-            return self.released(
-                &Released {
-                    ike_spi,
-                    reason,
-                    ..Released::default()
-                },
-                now,
-            );
-        }
-        let Some(begin) = session.connected.filter(|_| session.phase == Phase::Connected) else {
-            return;
-        };
-        let service = &session.service;
-        let over = |limit: Option<u32>, since: Instant| {
-            limit.is_some_and(|limit| {
-                now.saturating_duration_since(since) >= Duration::from_secs(limit.into())
-            })
-        };
-        let absolute = session.authorized.session_timeout.or(service.absolute_timeout);
-        let idle = session.authorized.idle_timeout.or(service.idle_timeout);
-        let interim = session.authorized.interim_interval.or(service.interim_interval);
-        if over(absolute, begin) {
-            return self.end(ike_spi, Reason::AbsoluteTimeout);
-        }
-        if over(idle, session.active) {
-            return self.end(ike_spi, Reason::IdleTimeout);
-        }
-        if service.accounting && session.accounted.is_some_and(|last| over(interim, last)) {
-            session.accounted = Some(now);
-            let seconds = u32::try_from(now.saturating_duration_since(begin).as_secs()).unwrap_or(u32::MAX);
-            self.outbox
-                .push(record(session, AccountingKind::Interim, seconds, time, None));
-        }
-    }
-
-    fn end(&mut self, ike_spi: u64, reason: Reason) {
-        let Some(session) = self.sessions.get_mut(ike_spi) else {
-            return;
-        };
-        if session.phase == Phase::Disconnecting {
-            return;
-        }
-        if session.phase == Phase::Arrived {
-            self.counters.dec(counted::CURRENT_ARRIVED);
-        }
-        session.phase = Phase::Disconnecting;
-        session.ending = Some(reason);
-        self.counters.inc(counted::CURRENT_DISCONNECTING);
-        self.errands.push(Errand::End(vec![ike_spi], reason));
-    }
-
-    /// Adds what has been carried since the last look to the counters.
-    fn read_usage(&mut self, ike_spi: u64, reported: Option<Usage>, now: Instant) {
-        let Some(session) = self.sessions.get_mut(ike_spi) else {
-            return;
-        };
-        let present = session.spis.iter().filter_map(|spi| self.meter.read(*spi));
-        let seen = present.fold(session.past, Usage::plus).max(session.usage);
-        let total = reported.map_or(seen, |reported| seen.max(reported));
-        if session.restored {
-            let known = reported.is_some() || session.spis.iter().all(|spi| self.meter.read(*spi).is_some());
-            if known {
-                // What was carried until now has been counted by an earlier life.
-                session.restored = false;
-                session.usage = total;
-            }
-            return;
-        }
-        let new = total.since(session.usage);
-        if new == Usage::default() {
-            return;
-        }
-        session.usage = total;
-        session.active = now;
-        for (counter, amount) in [
-            (counted::RX_OCTETS, new.bytes_in),
-            (counted::TX_OCTETS, new.bytes_out),
-            (counted::RX_PACKETS, new.packets_in),
-            (counted::TX_PACKETS, new.packets_out),
-        ] {
-            self.counters.add(counter, amount);
-        }
-        self.services.of(&session.service).carried(new);
-    }
-
-    fn release_address(&mut self, assigned: &Assigned, user: Option<&Identity>, now: Instant) {
-        match &assigned.source {
-            Source::Block(key) => {
-                let hold = user.map_or(0, |_| self.policy.hold(key));
-                let nobody = Identity::ip(assigned.address);
-                let hold = Duration::from_secs(hold.into());
-                self.blocks
-                    .give_back(key, assigned.address, hold, user.unwrap_or(&nobody), now);
-            }
-            Source::Single(context) => {
-                self.singles.remove(&(*context, assigned.address));
-                let (context, first) = (*context, assigned.address);
-                self.errands.push(Errand::GiveBack {
-                    context,
-                    pool: String::new(),
-                    first,
-                });
-            }
-        }
-    }
-
-    fn return_spare_blocks(&mut self) {
-        while let Some((key, lease)) = self.blocks.spare(|key| !self.policy.is_dynamic(key)) {
-            self.changed.blocks = true;
-            let pool = key.name.to_string();
-            self.errands.push(Errand::GiveBack {
-                context: key.context,
-                pool,
-                first: lease.first,
-            });
-        }
-    }
 }
-
-/// A sweep over all sessions takes so many steps ...
-const SWEEP_STEPS: usize = 20;
-/// ... at this distance.
-pub const SWEEP_STEP: Duration = Duration::from_millis(100);
-/// With fewer than half of so many addresses free, the next block is fetched.
-const PREFETCH: usize = 512;
-/// How long a pool that had no block is left alone.
-const DRY_SPELL: Duration = Duration::from_secs(5);
-/// Sessions ended by one request.
-const END_AT_ONCE: usize = 1_000;
-/// A session that is not connected after so long is not coming: IKE gives up its half-open SAs much earlier.
-const LONGEST_SETUP: Duration = Duration::from_secs(600);
