@@ -126,6 +126,15 @@ impl End {
     pub(super) fn count(&self, count: Count) -> u64 {
         self.plane.as_ref().unwrap().statistics.get(count)
     }
+
+    /// Looks until `is_so`: counts become visible at the end of a round. Gives up after a thousand looks.
+    fn settled(&self, is_so: impl Fn() -> bool) {
+        let found = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            is_so()
+        });
+        assert!(found, "{}", self.show());
+    }
 }
 
 impl Drop for End {
@@ -240,6 +249,9 @@ fn pings_of_every_size_cross_in_every_encapsulation() {
         };
         for size in [0, 56, 1300, 4000] {
             for target in ["10.2.0.7", "fd02::7"] {
+                // A sender that has not heard yet what fits loses a packet to hear it: first here, then, of the answer, there.
+                let once = format!("-c 1 -W 1 -M dont -s {size} {target}");
+                let _ = (0..10).find(|_| a.program("ping", &once).output().unwrap().status.success());
                 let arguments = format!("-c 3 -i 0.02 -W 2 -M dont -s {size} {target}");
                 let ping = a.program("ping", &arguments).output().unwrap();
                 let text = String::from_utf8_lossy(&ping.stdout);
@@ -247,7 +259,7 @@ fn pings_of_every_size_cross_in_every_encapsulation() {
             }
         }
         assert!(b.count(Count::EspReceived) >= 24);
-        assert_eq!(b.count(Count::Delivered), b.count(Count::EspReceived));
+        b.settled(|| b.count(Count::Delivered) == b.count(Count::EspReceived));
         assert_eq!((a.count(Count::BadIcv), b.count(Count::NotDelivered)), (0, 0));
     }
 }
@@ -289,7 +301,7 @@ fn streams_cross_complete_and_in_super_packets() {
     server.wait().unwrap();
     let per_write = b.count(Count::Delivered) / b.count(Count::Writes).max(1);
     assert!(per_write >= 4, "{per_write} packets a write");
-    let sent = a.count(Count::EspSent);
-    assert!(sent >= 10_000, "{sent}");
-    assert_eq!(b.count(Count::EspReceived) + b.count(Count::Replayed), sent);
+    assert!(a.count(Count::EspSent) >= 10_000, "{}", a.show());
+    // The last acknowledgements may still be under way.
+    b.settled(|| b.count(Count::EspReceived) + b.count(Count::Replayed) == a.count(Count::EspSent));
 }
