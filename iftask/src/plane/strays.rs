@@ -368,7 +368,7 @@ impl<I: Io> Engine<I> {
                     0 => Owner::Nobody(self.now_ns + NOBODY_NS),
                     worker => Owner::Worker(worker),
                 };
-                if let Some(destination) = address_from(data) {
+                if let Some(destination) = data.first_chunk().and_then(address_from) {
                     self.strays.learn(header.context, destination, owner);
                 }
             }

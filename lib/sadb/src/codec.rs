@@ -1,6 +1,6 @@
 //! A child SA as the bytes of its record, and back. The order of the calls here is the layout.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use zeroize::Zeroizing;
 
@@ -151,9 +151,12 @@ pub(crate) fn decode(body: &Body) -> Result<ChildSa, Error> {
     Ok(sa)
 }
 
-/// An address as 17 bytes: family (4 or 6) and 16 bytes, IPv4 in the first four.
-pub(crate) fn address_bytes(address: IpAddr) -> [u8; 17] {
-    let mut bytes = [0; 17];
+/// Length of an address in records and rings.
+pub(crate) const ADDRESS: usize = 17;
+
+/// An address as it stands in records and rings: its family (4 or 6) and 16 octets, those that it does not need zero.
+pub fn address_bytes(address: IpAddr) -> [u8; ADDRESS] {
+    let mut bytes = [0; ADDRESS];
     let (family, rest) = bytes.split_at_mut(1);
     match address {
         IpAddr::V4(v4) => {
@@ -168,13 +171,13 @@ pub(crate) fn address_bytes(address: IpAddr) -> [u8; 17] {
     bytes
 }
 
-/// The reverse of [`address_bytes`].
-pub(crate) fn address_from(bytes: [u8; 17]) -> Option<IpAddr> {
-    let [family, octets @ ..] = bytes;
+/// The address that [`address_bytes`] wrote; `None` when it did not.
+pub fn address_from(bytes: &[u8; ADDRESS]) -> Option<IpAddr> {
+    let [family, octets @ ..] = *bytes;
     let [a, b, c, d, ..] = octets;
     match family {
-        4 => Some(Ipv4Addr::new(a, b, c, d).into()),
-        6 => Some(Ipv6Addr::from(octets).into()),
+        4 => Some(IpAddr::from([a, b, c, d])),
+        6 => Some(IpAddr::from(octets)),
         _ => None,
     }
 }
@@ -249,7 +252,7 @@ impl Decoder<'_> {
     }
 
     fn address(&mut self) -> Result<IpAddr, Error> {
-        address_from(self.array()?).ok_or(Error::Corrupt {
+        address_from(&self.array()?).ok_or(Error::Corrupt {
             field: "address family",
         })
     }

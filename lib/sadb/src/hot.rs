@@ -91,7 +91,7 @@ impl HotRecord {
             }
             fence(Ordering::Acquire);
             if self.peer_sequence.load(Ordering::Relaxed) == before {
-                return address_from(address).map(|ip| SocketAddr::new(ip, u16::from_le_bytes([low, high])));
+                return address_from(&address).map(|ip| SocketAddr::new(ip, u16::from_le_bytes([low, high])));
             }
         }
         None

@@ -35,6 +35,7 @@ mod stray;
 mod worker;
 
 pub use change_log::Change;
+pub use codec::{address_bytes, address_from};
 pub use counters::{CounterCells, SaCounter, SaCounters};
 pub use error::Error;
 pub use hot::{Activity, Hot, ReplayVerdict, SequenceExhausted};
@@ -48,5 +49,5 @@ pub use sa::{
 };
 pub use segment::{DEFAULT_CAPACITY, SegmentFds, SlotSegments};
 pub use slot::{IkeSpi, SaIndex, Slot, Spi};
-pub use stray::{StrayOrigin, address_bytes, address_from};
+pub use stray::StrayOrigin;
 pub use worker::{SlotReader, SlotWorker};

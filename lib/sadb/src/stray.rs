@@ -1,11 +1,9 @@
 //! What travels in stray rings: kinds that more than one process knows, and where a packet came in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use crate::codec::{ADDRESS, address_bytes, address_from};
 use crate::{Encapsulation, StrayHeader};
-
-/// Family and address.
-const ADDRESS: usize = 17;
 
 /// Where a packet came in from the network. Stands before the packet in a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,37 +65,9 @@ impl StrayOrigin {
     }
 }
 
-/// An address for a ring: its family and 16 octets, those that it does not need zero.
-pub fn address_bytes(address: IpAddr) -> [u8; ADDRESS] {
-    let mut bytes = [0; ADDRESS];
-    let (family, rest) = bytes.split_at_mut(1);
-    match address {
-        IpAddr::V4(v4) => {
-            family.fill(4);
-            rest.iter_mut().zip(v4.octets()).for_each(|(to, from)| *to = from);
-        }
-        IpAddr::V6(v6) => {
-            family.fill(6);
-            rest.copy_from_slice(&v6.octets());
-        }
-    }
-    bytes
-}
-
-/// The address that [`address_bytes`] wrote; `None` when it did not.
-pub fn address_from(bytes: &[u8]) -> Option<IpAddr> {
-    let [family, octets @ ..] = bytes.first_chunk::<ADDRESS>()?;
-    let [a, b, c, d, ..] = *octets;
-    match family {
-        4 => Some(IpAddr::from([a, b, c, d])),
-        6 => Some(IpAddr::from(*octets)),
-        _ => None,
-    }
-}
-
 fn socket_from(bytes: &[u8; ADDRESS + 2]) -> Option<SocketAddr> {
     let port = u16::from_le_bytes(*bytes.last_chunk()?);
-    Some(SocketAddr::new(address_from(bytes)?, port))
+    Some(SocketAddr::new(address_from(bytes.first_chunk()?)?, port))
 }
 
 #[cfg(test)]
