@@ -12,6 +12,7 @@
 
 mod bursts;
 mod engine;
+mod hints;
 mod inbound;
 mod io;
 mod keepalive;

@@ -83,6 +83,7 @@ impl<I: Io> Engine<I> {
 
     /// Ends a round: sends what waits and makes the counts visible.
     pub(crate) fn end(&mut self) {
+        self.announce();
         if !self.bursts.is_empty() {
             self.flush();
         }
@@ -107,6 +108,7 @@ impl<I: Io> Engine<I> {
     pub(crate) fn refresh(&mut self) {
         self.refreshed_ns = self.now_ns;
         self.table.refresh();
+        self.announce();
     }
 
     /// Makes sure that the keys of an SA are prepared.

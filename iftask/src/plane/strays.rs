@@ -13,22 +13,21 @@ use sadb::{
     Slot, Spi, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing, address_bytes, address_from,
 };
 
-use super::engine::{Engine, RateLimit, SECOND_NS};
+use super::engine::{Engine, RateLimit};
+use super::hints::{Hints, Owner};
 use super::io::Io;
+use super::table::News;
 use crate::counters::Count;
 
 /// Strays taken from one ring in one round.
 const BATCH: usize = 64;
-/// Destinations whose owner is remembered.
-const HINTS: usize = 4096;
-/// How long a destination that nobody has an SA for is not asked for again.
-const NOBODY_NS: u64 = SECOND_NS;
 /// Packets a second of which we ask the others: each may cost every worker a look.
 const ASKED: u64 = 10_000;
 
 /// First byte of a ring's `kind`, beside those of [`StrayHeader`].
 const KIND_CLEAR: u32 = 2;
 const KIND_HINT: u32 = 3;
+const KIND_NEWS: u32 = 5;
 
 /// Who handed us a packet of the encrypted side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +78,7 @@ pub(crate) struct Strays {
     rings: Vec<Ring>,
     /// To and from this worker's `ipsecmgr`.
     manager: Option<Ring>,
-    hints: Vec<Hint>,
+    hints: Hints,
     asked: RateLimit,
     buffer: Vec<u8>,
 }
@@ -90,37 +89,15 @@ struct Ring {
     from: StrayConsumer,
 }
 
-/// The last destination of a hash, and who has its SA.
-#[derive(Clone, Copy)]
-struct Hint {
-    context: u32,
-    destination: IpAddr,
-    owner: Owner,
-}
-
-/// Who has the SA for a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    Unknown,
-    Worker(u16),
-    /// Everybody was asked; believed until then (nanoseconds of the monotonic clock).
-    Nobody(u64),
-}
-
 impl Strays {
     /// For worker `worker`, without rings.
     pub(crate) fn new(worker: u16) -> Self {
-        let nobody = Hint {
-            context: 0,
-            destination: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            owner: Owner::Unknown,
-        };
         Self {
             worker,
             owners: [0; 256],
             rings: Vec::new(),
             manager: None,
-            hints: vec![nobody; HINTS],
+            hints: Hints::new(),
             asked: RateLimit::new(ASKED),
             buffer: vec![0; StrayRing::MAX_PACKET],
         }
@@ -172,36 +149,6 @@ impl Strays {
     fn next(&self) -> Option<u16> {
         let after = self.rings.iter().find(|ring| ring.worker > self.worker);
         after.or(self.rings.first()).map(|ring| ring.worker)
-    }
-
-    fn hint(&mut self, context: u32, destination: IpAddr) -> Option<&mut Hint> {
-        let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ u64::from(context);
-        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        hash = match destination {
-            IpAddr::V4(address) => address.octets().into_iter().fold(hash, mix),
-            IpAddr::V6(address) => address.octets().into_iter().fold(hash, mix),
-        };
-        self.hints.get_mut((hash >> 32) as usize % HINTS)
-    }
-
-    /// Who is known to have the SA for a destination.
-    fn owner_of(&mut self, context: u32, destination: IpAddr, now_ns: u64) -> Owner {
-        match self.hint(context, destination) {
-            Some(hint) if hint.context != context || hint.destination != destination => Owner::Unknown,
-            Some(hint) if matches!(hint.owner, Owner::Nobody(until) if until <= now_ns) => Owner::Unknown,
-            Some(hint) => hint.owner,
-            None => Owner::Unknown,
-        }
-    }
-
-    fn learn(&mut self, context: u32, destination: IpAddr, owner: Owner) {
-        if let Some(hint) = self.hint(context, destination) {
-            *hint = Hint {
-                context,
-                destination,
-                owner,
-            };
-        }
     }
 }
 
@@ -260,7 +207,7 @@ impl<I: Io> Engine<I> {
     /// Where a packet goes that came from our own queue: straight to the owner, or round.
     fn first_hop(&mut self, context: u32, destination: IpAddr) -> Option<(u16, Stray)> {
         let strays = &mut self.strays;
-        let owner = strays.owner_of(context, destination, self.now_ns);
+        let owner = strays.hints.owner_of(context, destination, self.now_ns);
         let stray = |hinted| Stray {
             origin: strays.worker,
             hops: 0,
@@ -268,7 +215,7 @@ impl<I: Io> Engine<I> {
         };
         match owner {
             Owner::Worker(worker) => Some((worker, stray(true))),
-            Owner::Nobody(_) => None,
+            Owner::Nobody => None,
             Owner::Unknown => {
                 let next = (strays.next()?, stray(false));
                 strays.asked.allow(self.now_ns).then_some(next)
@@ -281,7 +228,9 @@ impl<I: Io> Engine<I> {
         let strays = &mut self.strays;
         if stray.origin == strays.worker {
             // Back where it came in: an old hint sent it astray. Now everybody is asked, which does not lead here again.
-            strays.learn(context, destination, Owner::Unknown);
+            strays
+                .hints
+                .learn(context, destination, Owner::Unknown, self.now_ns);
             return self.first_hop(context, destination);
         }
         let stray = Stray {
@@ -365,14 +314,42 @@ impl<I: Io> Engine<I> {
             }
             KIND_HINT => {
                 let owner = match worker {
-                    0 => Owner::Nobody(self.now_ns + NOBODY_NS),
+                    0 => Owner::Nobody,
                     worker => Owner::Worker(worker),
                 };
                 if let Some(destination) = data.first_chunk().and_then(address_from) {
-                    self.strays.learn(header.context, destination, owner);
+                    let hints = &mut self.strays.hints;
+                    hints.learn(header.context, destination, owner, self.now_ns);
                 }
             }
+            KIND_NEWS => match data.first_chunk().and_then(address_from) {
+                Some(destination) => self.strays.hints.correct(header.context, destination, worker),
+                None => self.strays.hints.doubt(),
+            },
             _ => {}
+        }
+    }
+
+    /// Tells the other workers which SAs are new here: one of them may have asked for their destinations in vain just before.
+    pub(crate) fn announce(&mut self) {
+        let Some(news) = self.table.take_news() else {
+            return;
+        };
+        let kind = KIND_NEWS | u32::from(self.strays.worker) << 16;
+        for ring in &mut self.strays.rings {
+            // News that are lost are found out when the old hint is no longer believed.
+            match &news {
+                News::Hosts(hosts) => hosts.iter().for_each(|(context, host)| {
+                    let header = StrayHeader {
+                        kind,
+                        context: *context,
+                    };
+                    let _ = ring.to.push(header, &[&address_bytes(*host)]);
+                }),
+                News::Many => {
+                    let _ = ring.to.push(StrayHeader { kind, context: 0 }, &[]);
+                }
+            }
         }
     }
 
@@ -389,19 +366,6 @@ impl<I: Io> Engine<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hints_are_for_their_destination_only() {
-        let mut strays = Strays::new(1);
-        let [one, two] = ["10.0.0.1", "fd00::1"].map(|a| a.parse::<IpAddr>().unwrap());
-        assert_eq!(strays.owner_of(1, one, 0), Owner::Unknown);
-        strays.learn(1, one, Owner::Worker(3));
-        strays.learn(1, two, Owner::Nobody(100));
-        assert_eq!(strays.owner_of(1, one, 0), Owner::Worker(3));
-        assert_eq!(strays.owner_of(1, two, 99), Owner::Nobody(100));
-        assert_eq!(strays.owner_of(1, two, 100), Owner::Unknown, "no longer believed");
-        assert_eq!(strays.owner_of(2, one, 0), Owner::Unknown);
-    }
 
     #[test]
     fn a_hop_survives_the_ring() {

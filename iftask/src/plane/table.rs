@@ -1,11 +1,25 @@
 //! The child SAs of this worker's slots, kept in step with the segments by their change logs.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi};
 
 use super::lookup::Lookup;
 use super::sa::Sa;
 
 const SLOTS: usize = 256;
+/// New destinations that are told one by one.
+const MOST_NEWS: usize = 64;
+
+/// What SAs came in since somebody asked last.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// For these single destinations, each with its context.
+    Hosts(Vec<(u32, IpAddr)>),
+    /// For networks, or for many destinations.
+    Many,
+}
 
 /// Everything the data plane knows of SAs. Both parts can be borrowed at once: [`Slots`] for counters and sequence numbers, [`Entries`] for keys.
 pub(crate) struct Table {
@@ -14,6 +28,7 @@ pub(crate) struct Table {
     lookup: Lookup,
     /// Records that were being written when they were read.
     torn: Vec<(Slot, SaIndex)>,
+    news: Option<News>,
 }
 
 /// The mapped segments, by slot.
@@ -35,6 +50,7 @@ impl Table {
             },
             lookup: Lookup::default(),
             torn: Vec::new(),
+            news: None,
         }
     }
 
@@ -177,9 +193,31 @@ impl Table {
                 return self.forget(slot, index);
             }
         };
+        let is_new = self.entries.get(record.inbound_spi).is_none();
         self.forget(slot, index);
+        if is_new {
+            self.note_news(&sa);
+        }
         self.lookup.insert(sa.context, &sa.routes, sa.spi);
         self.entries.insert(sa);
+    }
+
+    /// What SAs came in since the last call.
+    pub(crate) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    fn note_news(&mut self, sa: &Sa) {
+        let is_host = |route: &IpNet| route.prefix_len() == route.max_prefix_len();
+        let news = self.news.get_or_insert_with(|| News::Hosts(Vec::new()));
+        match news {
+            News::Hosts(hosts)
+                if sa.routes.iter().all(is_host) && hosts.len() + sa.routes.len() <= MOST_NEWS =>
+            {
+                hosts.extend(sa.routes.iter().map(|route| (sa.context, route.addr())));
+            }
+            _ => *news = News::Many,
+        }
     }
 
     fn forget(&mut self, slot: Slot, index: SaIndex) {

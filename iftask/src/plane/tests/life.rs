@@ -393,6 +393,36 @@ fn strays_from_the_clear_side_find_their_owner_and_later_ones_go_straight() {
 }
 
 #[test]
+fn a_new_sa_is_found_although_nobody_had_it_a_moment_ago() {
+    for range in [("10.2.0.7", "10.2.0.7"), ("10.2.0.0", "10.2.0.255")] {
+        let mut workers: Vec<World> = (1..=3).map(|n| World::new(n, n as u8, GATEWAY)).collect();
+        connect(&mut workers);
+        let (header, packet) = udp("10.1.0.1", "10.2.0.7", b"x", None);
+        for _ in 0..2 {
+            workers[0].send(header, &packet);
+            settle(&mut workers);
+        }
+        assert_eq!(
+            workers[0].count(Count::ClearNoSa),
+            1,
+            "the second was not asked for"
+        );
+        let inbound = workers[2].owner.allocate().unwrap();
+        let mut sa = gateway_sa(inbound, 0xcafe, 7);
+        sa.remote_selectors = selectors(&[range]);
+        workers[2].install(&sa);
+        settle(&mut workers);
+        workers[0].send(header, &packet);
+        settle(&mut workers);
+        assert_eq!(workers[2].count(Count::EspSent), 1);
+        // A changed record is no news.
+        workers[2].owner.update(&sa).unwrap();
+        workers[2].engine.table.refresh();
+        assert_eq!(workers[2].engine.table.take_news(), None);
+    }
+}
+
+#[test]
 fn a_flood_for_nobody_does_not_keep_the_others_busy() {
     let mut workers: Vec<World> = (1..=2).map(|n| World::new(n, n as u8, GATEWAY)).collect();
     connect(&mut workers);
