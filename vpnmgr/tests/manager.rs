@@ -7,7 +7,6 @@
 )]
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use bus::messages::common::Execute;
@@ -15,14 +14,16 @@ use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sessmgr::{Held, HeldBlock, HeldBlocks};
 use bus::messages::sit::Opened;
 use bus::messages::vpnmgr::{
-    AddRoutes, GetAddresses, LeaseAddress, LeaseBlock, RemoveRoutes, ReturnBlock, Route,
+    AddRoutes, Block, GetAddresses, LeaseAddress, LeaseBlock, RemoveRoutes, ReturnBlock, Route,
 };
 use bus::{Address, Bus, Facility, Hub, dispatch};
-use nix::sched::{CloneFlags, unshare};
 use task::testing;
 use telemetry::counters::ippool;
 use telemetry::{Counters, Scope};
 use tokio::time::{sleep, timeout};
+
+mod common;
+use common::{in_namespace, ip};
 
 const CONFIGURATION: &str = "config
   context isp
@@ -46,16 +47,9 @@ end
 const VPNMGR: Address = Address::new(Facility::Vpnmgr, 2);
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs `test` on a thread with a network namespace of its own: devices `v0` and `tunnels`.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            return eprintln!("not tested: no network namespace for an ordinary user ({error})");
-        }
-        ip("link add v0 type veth peer name v1");
-        ip("link set v1 up");
-        ip("link add tunnels type veth peer name other");
-        ip("link set other up");
+/// Runs `test` in a namespace and a runtime of its own.
+fn served<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    in_namespace(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -63,20 +57,6 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         runtime.block_on(async { timeout(Duration::from_secs(30), test()).await.expect("in time") });
         let _ = std::fs::remove_dir_all(directory());
     });
-    thread.join().expect("the test");
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("ip");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The directory of the test that runs on this thread.
@@ -109,7 +89,7 @@ async fn start(hub: &Hub, lives: u32) -> (Bus, tokio::task::JoinHandle<()>, task
     }));
     let manager = tokio::spawn(async move { vpnmgr::run(task).await.unwrap() });
     let bus = Bus::in_process_client(hub, Address::new(Facility::Cli, std::process::id() + lives));
-    while !ip("route show table all").contains("198.51.100.0/24") {
+    while !routes().contains("198.51.100.0/24") {
         sleep(Duration::from_millis(10)).await;
     }
     (bus, manager, shutdown)
@@ -127,6 +107,33 @@ async fn show_in(bus: &Bus, context: &str, command: &str, words: &[(&str, &str)]
     let output = bus.request(VPNMGR, &request, DEADLINE).await.unwrap();
     assert_eq!(output.failure, "");
     output.heading + &output.text
+}
+
+async fn lease_block(bus: &Bus, pool: &str, worker: u32) -> Result<Block, bus::BusError> {
+    let request = LeaseBlock {
+        pool: pool.to_owned(),
+        worker,
+    };
+    bus.request(VPNMGR, &request, DEADLINE).await
+}
+
+/// A network behind a peer of worker 1.
+fn route() -> Route {
+    Route {
+        network: vec![10, 20, 1, 0],
+        length: 24,
+        spi: 0x0700_0001,
+    }
+}
+
+/// Adds routes of worker 1; returns why not.
+async fn add_routes(bus: &Bus, routes: Vec<Route>) -> String {
+    let request = AddRoutes { worker: 1, routes };
+    bus.request(VPNMGR, &request, DEADLINE).await.unwrap().failure
+}
+
+fn routes() -> String {
+    ip("route show table all")
 }
 
 /// Sessmgr `worker`, which holds `blocks`.
@@ -147,69 +154,26 @@ fn play_sessmgr(hub: &Hub, worker: u32, blocks: Vec<HeldBlock>) {
 
 #[test]
 fn a_context_is_served() {
-    in_namespace(|| async {
+    served(|| async {
         let hub = Hub::new();
         tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
         let (bus, manager, shutdown) = start(&hub, 0).await;
         assert!(ip("address show dev v0").contains("192.0.2.1/24"));
-        assert!(
-            ip("route show table all").contains("10.30.0.0/24 dev tunnels")
-                || ip("route show table all").contains("10.30.0.1 dev tunnels")
-        );
+        assert!(routes().contains("10.30.0.0/24 dev tunnels") || routes().contains("10.30.0.1 dev tunnels"));
 
-        let block = bus
-            .request(
-                VPNMGR,
-                &LeaseBlock {
-                    pool: "v4".into(),
-                    worker: 1,
-                },
-                DEADLINE,
-            )
-            .await
-            .unwrap();
+        let block = lease_block(&bus, "v4", 1).await.unwrap();
         assert_eq!(
             (block.failure.as_str(), block.first.as_slice(), block.count),
             ("", &[10, 30, 0, 1][..], 31)
         );
-        let other = bus
-            .request(
-                VPNMGR,
-                &LeaseBlock {
-                    pool: "v4".into(),
-                    worker: 2,
-                },
-                DEADLINE,
-            )
-            .await
-            .unwrap();
+        let other = lease_block(&bus, "v4", 2).await.unwrap();
         assert_eq!(other.first, [10, 30, 0, 32]);
-        let prefixes = bus
-            .request(
-                VPNMGR,
-                &LeaseBlock {
-                    pool: "v6".into(),
-                    worker: 1,
-                },
-                DEADLINE,
-            )
-            .await
-            .unwrap();
+        let prefixes = lease_block(&bus, "v6", 1).await.unwrap();
         assert_eq!(
             (prefixes.prefix_length, prefixes.count, prefixes.first.len()),
             (64, 1024, 16)
         );
-        let none = bus
-            .request(
-                VPNMGR,
-                &LeaseBlock {
-                    pool: "x".into(),
-                    worker: 1,
-                },
-                DEADLINE,
-            )
-            .await
-            .unwrap();
+        let none = lease_block(&bus, "x", 1).await.unwrap();
         assert_eq!(none.failure, "there is no ip pool x");
         let returned = ReturnBlock {
             pool: "v4".into(),
@@ -243,31 +207,19 @@ fn a_context_is_served() {
             .await
             .unwrap();
         assert_eq!((outside.failure.as_str(), outside.pool.as_str()), ("", ""));
-        assert!(ip("route show table all").contains("172.16.0.9 dev tunnels"));
+        assert!(routes().contains("172.16.0.9 dev tunnels"));
         bus.request(VPNMGR, &lease([172, 16, 0, 9], true), DEADLINE)
             .await
             .unwrap();
-        assert!(!ip("route show table all").contains("172.16.0.9"));
+        assert!(!routes().contains("172.16.0.9"));
 
-        let route = Route {
-            network: vec![10, 20, 1, 0],
-            length: 24,
-            spi: 0x0700_0001,
+        assert_eq!(add_routes(&bus, vec![route()]).await, "");
+        assert!(routes().contains("10.20.1.0/24 dev tunnels"));
+        let bad = Route {
+            length: 33,
+            ..route()
         };
-        let add = AddRoutes {
-            worker: 1,
-            routes: vec![route.clone()],
-        };
-        assert_eq!(bus.request(VPNMGR, &add, DEADLINE).await.unwrap().failure, "");
-        assert!(ip("route show table all").contains("10.20.1.0/24 dev tunnels"));
-        let bad = AddRoutes {
-            worker: 1,
-            routes: vec![Route {
-                length: 33,
-                ..route.clone()
-            }],
-        };
-        assert_ne!(bus.request(VPNMGR, &bad, DEADLINE).await.unwrap().failure, "");
+        assert_ne!(add_routes(&bus, vec![bad]).await, "");
 
         let pools = show(&bus, "show ip pool", &[]).await;
         assert!(pools.contains("PG00  v4") && !pools.contains("v6"), "{pools}");
@@ -298,9 +250,9 @@ fn a_context_is_served() {
         while !there().await {
             sleep(Duration::from_millis(20)).await;
         }
-        let routes = show(&bus, "show ip route", &[]).await;
+        let shown = show(&bus, "show ip route", &[]).await;
         for part in ["198.51.100.0/24", "static", "connected", "SPI 0x07000001"] {
-            assert!(routes.contains(part), "{part} is missing:\n{routes}");
+            assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
         for command in ["show ip pool", "show ip interface", "show ip route"] {
             assert_eq!(show_in(&bus, "local", command, &[]).await, "", "{command}");
@@ -313,10 +265,10 @@ fn a_context_is_served() {
 
         let remove = RemoveRoutes {
             worker: 1,
-            routes: vec![route],
+            routes: vec![route()],
         };
         bus.request(VPNMGR, &remove, DEADLINE).await.unwrap();
-        assert!(!ip("route show table all").contains("10.20.1.0/24"));
+        assert!(!routes().contains("10.20.1.0/24"));
         shutdown.request(DEADLINE);
         manager.await.unwrap();
     });
@@ -324,7 +276,7 @@ fn a_context_is_served() {
 
 #[test]
 fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
-    in_namespace(|| async {
+    served(|| async {
         let hub = Hub::new();
         tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
         let (rmctrl, mut slots) = Bus::in_process(&hub, Address::only(Facility::Rmctrl)).unwrap();
@@ -339,54 +291,15 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             }
         });
         let (bus, manager, shutdown) = start(&hub, 0).await;
-        let block = bus
-            .request(
-                VPNMGR,
-                &LeaseBlock {
-                    pool: "v4".into(),
-                    worker: 1,
-                },
-                DEADLINE,
-            )
-            .await
-            .unwrap();
-        let route = Route {
-            network: vec![10, 20, 1, 0],
-            length: 24,
-            spi: 0x0700_0001,
-        };
-        bus.request(
-            VPNMGR,
-            &AddRoutes {
-                worker: 1,
-                routes: vec![route],
-            },
-            DEADLINE,
-        )
-        .await
-        .unwrap();
+        let block = lease_block(&bus, "v4", 1).await.unwrap();
+        assert_eq!(add_routes(&bus, vec![route()]).await, "");
         shutdown.request(DEADLINE);
         manager.await.unwrap();
-        assert!(
-            ip("route show table all").contains("10.20.1.0/24"),
-            "the kernel keeps it"
-        );
+        assert!(routes().contains("10.20.1.0/24"), "the kernel keeps it");
 
         let (bus, manager, shutdown) = start(&hub, 1).await;
-        assert!(
-            ip("route show table all").contains("10.20.1.0/24"),
-            "the next life keeps it"
-        );
-        let refused = bus
-            .request(
-                VPNMGR,
-                &LeaseBlock {
-                    pool: "v4".into(),
-                    worker: 2,
-                },
-                DEADLINE,
-            )
-            .await;
+        assert!(routes().contains("10.20.1.0/24"), "the next life keeps it");
+        let refused = lease_block(&bus, "v4", 2).await;
         assert!(
             refused.is_err(),
             "leased before the workers were heard: {refused:?}"
@@ -400,17 +313,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
         play_sessmgr(&hub, 1, vec![held]);
         play_sessmgr(&hub, 2, Vec::new());
         let next = loop {
-            match bus
-                .request(
-                    VPNMGR,
-                    &LeaseBlock {
-                        pool: "v4".into(),
-                        worker: 2,
-                    },
-                    DEADLINE,
-                )
-                .await
-            {
+            match lease_block(&bus, "v4", 2).await {
                 Ok(block) => break block,
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
@@ -434,7 +337,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
                 routes: Vec::new(),
             };
             bus.request(VPNMGR, &all, DEADLINE).await.unwrap();
-            if !ip("route show table all").contains("10.20.1.0/24") {
+            if !routes().contains("10.20.1.0/24") {
                 break;
             }
             sleep(Duration::from_millis(50)).await;

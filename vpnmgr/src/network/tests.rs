@@ -1,35 +1,14 @@
 //! Against the real kernel, in a network namespace of a thread's own. Without privilege there is nothing to test here.
 
-use std::process::Command;
-
 use config::{
     Config, Context, Interface, Ipv4Pool, Ipv4Range, PoolAccess, Port, PortBinding, PortDevice, PortId,
 };
-use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 
-/// Runs `test` on a thread with an empty network namespace.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
-        Ok(()) => test(),
-        Err(error) => eprintln!("not tested: no network namespace for an ordinary user ({error})"),
-    });
-    thread.join().expect("the test");
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("ip");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+#[path = "../../tests/common/mod.rs"]
+mod common;
+use common::{in_namespace, ip, make_tunnels};
 
 fn configuration() -> Config {
     let mut config = Config::default();
@@ -79,10 +58,6 @@ fn configuration() -> Config {
 }
 
 fn network() -> Network {
-    ip("link add v0 type veth peer name v1");
-    ip("link set v1 up");
-    ip("link add tunnels type veth peer name other");
-    ip("link set other up");
     let mut network = Network::open(false).unwrap();
     network.set_tun(Some("tunnels".to_owned()));
     network
@@ -225,8 +200,7 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
         );
 
         ip("link delete tunnels");
-        ip("link add tunnels type veth peer name other");
-        ip("link set other up");
+        make_tunnels();
         assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
         assert_eq!(network.found_tunnel_routes().unwrap().len(), 2_501);
         let gone = tunnels.remove_worker(1, |_| None);
