@@ -4,6 +4,7 @@
 //!   sct ── GetConfig ──────────> Plan ──────────┐
 //!   sessmgr ── LeaseBlock/Address ──> Pools     ├──> Network ──> netlink (addresses, routes, devices), /proc/sys/net
 //!   ipsecmgr ─ Add/RemoveRoutes ──> TunnelRoutes┘
+//!   kernel ─── a device came or went: the plan is applied again
 //!   cli ────── Execute ──> show
 //! ```
 //!
@@ -29,6 +30,7 @@ mod routes;
 mod rules;
 mod show;
 mod state;
+mod watch;
 
 pub use error::Error;
 pub use manager::run;

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::network::Network;
 use crate::plan::needs_tun;
 use crate::state::State;
+use crate::watch::LinkWatch;
 
 /// What other tasks answered.
 enum Answer {
@@ -35,6 +36,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
         run_dir,
         ..
     } = task;
+    let links = LinkWatch::open()?;
     let network = Network::open(context == config::LOCAL)?;
     let mut state = State::new(context, workers, lives, network, run_dir.join("counters"))?;
     let mut configuration = ConfigFollower::new(&bus);
@@ -84,6 +86,11 @@ pub async fn run(task: Task) -> Result<(), Error> {
             _ = slot_changes.next() => {
                 tokio::spawn(ask_slots(bus.clone(), answers.clone()));
             }
+            // A TUN that was made again, a port that came back: what was on it is gone.
+            () = links.changed() => if state.has_changed() {
+                let soon = Instant::now() + SOON;
+                apply_at = Some(apply_at.map_or(soon, |at| at.min(soon)));
+            },
             () = due(apply_at) => apply_at = (!state.apply()).then(|| Instant::now() + RETRY),
             _ = shutdown.requested() => {
                 state.leave();
@@ -138,7 +145,8 @@ async fn due(at: Option<Instant>) {
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 /// For each question to another task.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Until the first attempt at what failed: `sit` reads the same configuration and may be bringing the device.
+/// Until the first attempt at what failed: `sit` reads the same configuration and may be bringing the device. Devices that change do so several
+/// times within it.
 const SOON: Duration = Duration::from_millis(250);
 /// Between later attempts: a device that is missing may come.
 const RETRY: Duration = Duration::from_secs(2);

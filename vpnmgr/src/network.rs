@@ -17,6 +17,15 @@ pub struct Network {
     shared: bool,
     tun: Option<String>,
     links: BTreeMap<String, Link>,
+    /// Devices of the plan as they were when it was applied last.
+    applied: BTreeMap<String, Applied>,
+}
+
+/// What has to be restored when it changes: the kernel takes addresses and routes away with a device, and routes when it is switched off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Applied {
+    index: u32,
+    enabled: bool,
 }
 
 impl Network {
@@ -27,6 +36,7 @@ impl Network {
             shared,
             tun: None,
             links: BTreeMap::new(),
+            applied: BTreeMap::new(),
         })
     }
 
@@ -57,7 +67,23 @@ impl Network {
             false => self.leave()?,
         });
         self.refresh()?;
+        self.applied = self.present(plan);
         Ok(failures)
+    }
+
+    /// Whether a device of the plan has come, gone, been replaced or switched since the plan was applied.
+    pub fn has_changed(&mut self, plan: &Plan) -> Result<bool, Error> {
+        self.refresh()?;
+        Ok(self.present(plan) != self.applied)
+    }
+
+    fn present(&self, plan: &Plan) -> BTreeMap<String, Applied> {
+        let names = plan.devices.keys().chain(&self.tun);
+        let present = names.filter_map(|name| {
+            let Link { index, enabled, .. } = *self.links.get(name)?;
+            Some((name.clone(), Applied { index, enabled }))
+        });
+        present.collect()
     }
 
     /// Takes away what would stay without the device of the tunnels: the rules, and what keeps our own networks out of tunnels.

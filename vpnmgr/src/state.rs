@@ -101,6 +101,12 @@ impl State {
         done
     }
 
+    /// Whether the plan has to be applied again because of what became of its devices.
+    pub fn has_changed(&mut self) -> bool {
+        // What cannot be read is told when the plan is applied.
+        self.network.has_changed(&self.plan).unwrap_or(true)
+    }
+
     /// Takes away what this process must not leave behind. Routes of tunnels stay for a next life, or go with their device.
     pub fn leave(&mut self) {
         let failures = self.network.leave().unwrap_or_else(|error| vec![error]);

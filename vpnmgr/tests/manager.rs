@@ -23,7 +23,7 @@ use telemetry::{Counters, Scope};
 use tokio::time::{sleep, timeout};
 
 mod common;
-use common::{in_namespace, ip};
+use common::{in_namespace, ip, make_tunnels};
 
 const CONFIGURATION: &str = "config
   context isp
@@ -341,6 +341,48 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
                 break;
             }
             sleep(Duration::from_millis(50)).await;
+        }
+        shutdown.request(DEADLINE);
+        manager.await.unwrap();
+    });
+}
+
+#[test]
+fn a_device_that_was_made_again_gets_its_routes_back() {
+    served(|| async {
+        let hub = Hub::new();
+        tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
+        let (bus, manager, shutdown) = start(&hub, 0).await;
+        assert_eq!(add_routes(&bus, vec![route()]).await, "");
+        let is_whole = || {
+            let routes = routes();
+            let parts = [
+                "10.20.1.0/24 dev tunnels",
+                "10.30.0.0/24 dev tunnels",
+                "198.51.100.0/24 via 192.0.2.254 dev v0",
+            ];
+            parts.iter().all(|part| routes.contains(part))
+                && ip("address show dev v0").contains("192.0.2.1/24")
+        };
+        assert!(is_whole());
+        ip("link delete tunnels");
+        // Counters and questions look at the devices too; that must not hide what has changed.
+        bus.request(VPNMGR, &GetAddresses {}, DEADLINE).await.unwrap();
+        make_tunnels();
+        bus.request(VPNMGR, &GetAddresses {}, DEADLINE).await.unwrap();
+        while !is_whole() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        // The same for a port that comes back, and one that somebody switched off.
+        ip("link delete v0");
+        ip("link add v0 type veth peer name v1");
+        ip("link set v1 up");
+        while !is_whole() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        ip("link set tunnels down");
+        while !is_whole() {
+            sleep(Duration::from_millis(20)).await;
         }
         shutdown.request(DEADLINE);
         manager.await.unwrap();
