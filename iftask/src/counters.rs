@@ -72,6 +72,8 @@ counts! {
     Keepalives: "NAT keepalives received", Encrypted, None;
     KeepalivesSent: "NAT keepalives sent", Encrypted, None;
     EndpointsLearned: "Peer addresses learned", Encrypted, None;
+    PathsLearned: "Path MTUs learned", Encrypted, None;
+    PathsIgnored: "Path MTU messages ignored", Encrypted, None;
 
     Delivered: "Packets delivered", Clear, None;
     Writes: "Writes (super-packets)", Clear, None;

@@ -18,6 +18,7 @@ mod io;
 mod keepalive;
 mod lookup;
 mod outbound;
+mod paths;
 mod ranges;
 mod sa;
 mod strays;
@@ -59,6 +60,7 @@ const CONTROL_TOKEN: u64 = 0;
 const SOCKET_TOKEN: u64 = 1 << 32;
 const TUN_TOKEN: u64 = 2 << 32;
 const RING_TOKEN: u64 = 3 << 32;
+const TOO_BIG_TOKEN: u64 = 4 << 32;
 
 /// What the control thread tells the data plane.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub(crate) enum Command {
         address: IpAddr,
         udp: OwnedFd,
         esp: Option<OwnedFd>,
+        /// ICMP about packets that were too long.
+        too_big: Option<OwnedFd>,
     },
     /// An address is no longer used.
     CloseAddress { context: u32, address: IpAddr },
@@ -176,6 +180,8 @@ struct Round {
     commands: Receiver<Command>,
     lost: UnboundedSender<u32>,
     batch: ReceiveBatch,
+    /// Sockets for ICMP about packets that were too long, by place; the context of each.
+    too_big: Vec<Option<(DatagramSocket, u32)>>,
     /// One read of a TUN queue.
     read: Vec<u8>,
     /// Workers whose rings were not emptied in the last round.
@@ -200,6 +206,7 @@ impl Round {
             commands,
             lost,
             batch: ReceiveBatch::new(RECEIVE_BATCH, GRO_BUFFER_BYTES),
+            too_big: Vec::new(),
             read: vec![0; TunQueue::MAX_READ],
             unfinished: Vec::new(),
             running: true,
@@ -268,6 +275,7 @@ impl Round {
         match token & !0xffff_ffff {
             SOCKET_TOKEN => self.read_socket(place),
             TUN_TOKEN => self.read_tun(place),
+            TOO_BIG_TOKEN => self.read_too_big(place),
             RING_TOKEN => {
                 if let Ok(worker) = u16::try_from(place) {
                     self.take_strays(worker);
@@ -292,6 +300,19 @@ impl Round {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             // What ICMP said about earlier sends; reading it has cleared it.
             Err(error) => tracing::debug!("cannot receive: {error}"),
+        }
+    }
+
+    fn read_too_big(&mut self, place: usize) {
+        let Some(Some((socket, _))) = self.too_big.get(place) else {
+            return;
+        };
+        // An error is no news but `WouldBlock`: nothing is ever sent from here.
+        if self.batch.receive(socket).is_ok() {
+            let local = socket.local().ip();
+            for received in self.batch.iter_mut() {
+                self.engine.too_big(local, received.data);
+            }
         }
     }
 
@@ -357,11 +378,15 @@ impl Round {
                 address,
                 udp,
                 esp,
+                too_big,
             } => {
                 self.close_address(context, address)?;
                 self.open_socket(context, udp, Encapsulation::Udp)?;
                 if let Some(esp) = esp {
                     self.open_socket(context, esp, Encapsulation::Esp)?;
+                }
+                if let Some(too_big) = too_big {
+                    self.open_too_big(context, too_big)?;
                 }
             }
             Command::CloseAddress { context, address } => self.close_address(context, address)?,
@@ -402,12 +427,28 @@ impl Round {
         Ok(())
     }
 
+    fn open_too_big(&mut self, context: u32, fd: OwnedFd) -> Result<(), Error> {
+        let socket = DatagramSocket::adopt(fd)?;
+        let free = self.too_big.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.too_big.len());
+        self.poller.add(&socket, TOO_BIG_TOKEN | place as u64)?;
+        put(&mut self.too_big, place, (socket, context));
+        Ok(())
+    }
+
     fn close_address(&mut self, context: u32, address: IpAddr) -> Result<(), Error> {
         for place in self.engine.ports.sockets_of(context, address) {
             self.engine.ports.remove_socket(place);
             let socket = self.engine.io.sockets.get_mut(place).and_then(Option::take);
             if let Some((socket, _)) = socket {
                 // Others hold the socket too, so closing our descriptor would not stop the reports.
+                self.poller.remove(&socket)?;
+            }
+        }
+        for place in &mut self.too_big {
+            let is_meant =
+                |(socket, of): &mut (DatagramSocket, u32)| *of == context && socket.local().ip() == address;
+            if let Some((socket, _)) = place.take_if(is_meant) {
                 self.poller.remove(&socket)?;
             }
         }

@@ -206,6 +206,7 @@ impl Supplier {
             address,
             udp: sockets.udp4500,
             esp: sockets.esp,
+            too_big: sockets.too_big,
         });
         self.addresses.insert((context, address), name.to_owned());
         Ok(())

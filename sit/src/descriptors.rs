@@ -26,6 +26,8 @@ const TUN_MTU: u16 = 1500;
 const RING_BYTES: usize = 1 << 20;
 /// Kernel memory of a management socket.
 const UDP_BUFFER: usize = 1 << 20;
+/// Kernel memory for what routers say about packets that were too long: who floods us with it overruns this, and costs no more.
+const TOO_BIG_BUFFER: usize = 64 << 10;
 /// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
 pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4;
 /// Slots of one `OpenSlots`: three descriptors each.
@@ -39,7 +41,7 @@ pub(crate) struct Descriptors {
     /// Worker of each slot, once `rmctrl` has told: index 0 is slot 1.
     slot_map: Option<Vec<u32>>,
     groups: HashMap<(String, SocketAddr), Held<UdpGroup>>,
-    esp: HashMap<(String, IpAddr, u32), Held<DatagramSocket>>,
+    raw: HashMap<(String, IpAddr, u32), Held<RawSockets>>,
     tuns: HashMap<String, Tun>,
     udp: HashMap<(Address, OpenUdpKey), DatagramSocket>,
     slots: BTreeMap<Slot, SlotSegments>,
@@ -53,6 +55,13 @@ type OpenUdpKey = (String, String, u32, u32);
 struct Held<T> {
     what: T,
     by: BTreeSet<Address>,
+}
+
+/// What a worker has beside its UDP socket for ESP of a local address.
+struct RawSockets {
+    esp: DatagramSocket,
+    /// Hears of packets that were too long for their path.
+    too_big: DatagramSocket,
 }
 
 /// Descriptors for an answer.
@@ -94,7 +103,7 @@ impl Descriptors {
             key,
             slot_map: None,
             groups: HashMap::new(),
-            esp: HashMap::new(),
+            raw: HashMap::new(),
             tuns: HashMap::new(),
             udp: HashMap::new(),
             slots: BTreeMap::new(),
@@ -133,7 +142,7 @@ impl Descriptors {
                 release(&mut self.groups, who, |(context, socket)| {
                     *context == request.context && socket.ip() == address
                 });
-                release(&mut self.esp, who, |(context, local, _)| {
+                release(&mut self.raw, who, |(context, local, _)| {
                     *context == request.context && *local == address
                 });
                 self.udp.retain(|(holder, (context, local, ..)), _| {
@@ -149,7 +158,7 @@ impl Descriptors {
     /// Closes all that belongs to a context.
     pub fn close_context(&mut self, name: &str) {
         self.groups.retain(|(context, _), _| context != name);
-        self.esp.retain(|(context, ..), _| context != name);
+        self.raw.retain(|(context, ..), _| context != name);
         self.udp.retain(|(_, (context, ..)), _| context != name);
         self.tuns.remove(name);
     }
@@ -173,10 +182,11 @@ impl Descriptors {
                 .steer(&program)
                 .map_err(|error| format!("{address} in {context}: {error}"))?;
         }
-        for ((context, address, worker), socket) in &self.esp {
+        for ((context, address, worker), socket) in &self.raw {
             let filter = steering.esp_filter(index(*worker), address.is_ipv4());
             socket
                 .what
+                .esp
                 .attach_filter(&filter)
                 .map_err(|error| format!("ESP {address} in {context}: {error}"))?;
         }
@@ -213,8 +223,11 @@ impl Descriptors {
         let workers = index(self.workers) + 1;
         let group = self.group(context, name, SocketAddr::new(address, NAT_T_PORT), who)?;
         given.add("udp4500", member(group, workers + index(worker))?)?;
-        match self.esp_socket(context, name, address, worker, who) {
-            Ok(socket) => given.add("esp", socket)?,
+        match self.raw_sockets(context, name, address, worker, who) {
+            Ok(sockets) => {
+                given.add("esp", &sockets.esp)?;
+                given.add("too-big", &sockets.too_big)?;
+            }
             // Without the right to raw sockets, ESP behind UDP still works.
             Err(error) => tracing::warn!("no ESP socket for {address} in context {name}: {error}"),
         }
@@ -389,23 +402,29 @@ impl Descriptors {
         Ok(&held.what)
     }
 
-    fn esp_socket(
+    fn raw_sockets(
         &mut self,
         context: &Context,
         name: &str,
         address: IpAddr,
         worker: u32,
         who: Address,
-    ) -> Result<&DatagramSocket, String> {
+    ) -> Result<&RawSockets, String> {
         let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
-        let held = match self.esp.entry((name.to_owned(), address, worker)) {
+        let held = match self.raw.entry((name.to_owned(), address, worker)) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
                 let filter = steering.esp_filter(index(worker), address.is_ipv4());
                 let open = || {
-                    let socket = DatagramSocket::bind_esp(SocketAddr::new(address, 0), options())?;
-                    socket.attach_filter(&filter)?;
-                    Ok::<_, netio::Error>(socket)
+                    let address = SocketAddr::new(address, 0);
+                    let esp = DatagramSocket::bind_esp(address, options())?;
+                    esp.attach_filter(&filter)?;
+                    let few = SocketOptions {
+                        receive_buffer: TOO_BIG_BUFFER,
+                        ..options()
+                    };
+                    let too_big = DatagramSocket::bind_too_big(address, few)?;
+                    Ok::<_, netio::Error>(RawSockets { esp, too_big })
                 };
                 let opened = context.namespace.run(open).and_then(|opened| opened);
                 entry.insert(Held {

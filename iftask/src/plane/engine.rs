@@ -10,6 +10,7 @@ use super::bursts::Bursts;
 use super::io::{Io, Ports};
 use super::keepalive::Keepalives;
 use super::outbound::Failed;
+use super::paths::MESSAGES;
 use super::sa::Sa;
 use super::strays::Strays;
 use super::table::Table;
@@ -44,6 +45,7 @@ pub(crate) struct Engine<I> {
     pub(crate) now_ns: u64,
     refreshed_ns: u64,
     pub(crate) answers: RateLimit,
+    pub(crate) path_messages: RateLimit,
     /// Scratch memory for a fragment and for a segment.
     pub(crate) fragment: Vec<u8>,
     pub(crate) segment: Vec<u8>,
@@ -67,6 +69,7 @@ impl<I: Io> Engine<I> {
             now_ns: 0,
             refreshed_ns: 0,
             answers: RateLimit::new(ANSWERS),
+            path_messages: RateLimit::new(MESSAGES),
             fragment: vec![0; usize::from(u16::MAX)],
             segment: vec![0; usize::from(u16::MAX)],
             failed: Vec::new(),
@@ -111,11 +114,14 @@ impl<I: Io> Engine<I> {
         self.announce();
     }
 
-    /// Makes sure that the keys of an SA are prepared.
+    /// Makes sure that the keys of an SA are prepared, and what it knows of its path is not too old.
     pub(crate) fn prepare(&mut self, spi: Spi) -> bool {
         let (slots, entries) = self.table.split();
         match (entries.get_mut(spi), slots.get(spi.slot())) {
-            (Some(sa), Some(worker)) => sa.outbound.is_some() || prepare(sa, worker),
+            (Some(sa), Some(worker)) => {
+                sa.forget_old_path(self.now_ns);
+                sa.outbound.is_some() || prepare(sa, worker)
+            }
             _ => false,
         }
     }

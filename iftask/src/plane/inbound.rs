@@ -180,9 +180,12 @@ impl<I: Io> Engine<I> {
             // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from. From where another address of ours was reached nothing is
             // learned: our packets leave by the SA's own, for which that NAT has no mapping.
             hot.learn_peer(origin.source);
-            sa.peer = origin.source;
+            entries.move_peer(spi, origin.source);
             self.tally.one(Count::EndpointsLearned, 0);
         }
+        let Some(sa) = entries.get(spi) else {
+            return Ok(None);
+        };
         if opened.next_header == esp::NO_NEXT_HEADER {
             self.tally.one(Count::Dummies, length);
             return Ok(None);

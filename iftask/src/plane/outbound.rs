@@ -1,10 +1,8 @@
 //! From the clear side to the network.
 
-use std::net::SocketAddr;
-
 use esp::{Fit, Fragments, Offload, Packet, Segments, finish_checksum};
 use netio::{Datagram, VnetHeader};
-use sadb::{Encapsulation, Hot, SaCounter, SequenceExhausted, Spi};
+use sadb::{Hot, SaCounter, SequenceExhausted, Spi};
 
 use super::bursts::{Exit, MOST_BURSTS};
 use super::engine::{Engine, write_plain};
@@ -230,11 +228,7 @@ impl<I: Io> Engine<I> {
             spi,
             socket,
             encapsulation: sa.encapsulation,
-            destination: match sa.encapsulation {
-                Encapsulation::Udp => sa.peer,
-                // Raw IPv6 sockets take no port (raw(7), ipv6(7)).
-                Encapsulation::Esp => SocketAddr::new(sa.peer.ip(), 0),
-            },
+            destination: sa.destination(),
             traffic_class: esp::traffic_class(sa.dscp, packet.traffic_class),
             dont_fragment: sa.limits.dont_fragment(packet, length),
             joins: length <= sa.limits.fits,
@@ -348,9 +342,12 @@ impl<I: Io> Engine<I> {
             let segment = burst.segment;
             let sent_inner = burst.inner * (packets - lost) / packets.max(1);
             let (slots, entries) = self.table.split();
-            if too_long && let Some(sa) = entries.get_mut(spi) {
-                // The next such packet is answered. Forgotten when the record changes, and found again.
-                sa.limits.narrow(segment);
+            if too_long
+                && let Some(sa) = entries.get_mut(spi)
+                && let Some(mtu) = sa.limits.narrower(segment)
+            {
+                // The link does not say how much it takes. The next such packet is answered.
+                sa.learn_path(mtu, self.now_ns);
             }
             if packets > lost {
                 slots.count(spi, |cells| cells.sent(packets - lost, sent_inner));

@@ -6,12 +6,15 @@ use esp::{Error, InboundSa, Limits, OutboundSa, Packet, Policy, Transform};
 use ipnet::IpNet;
 use sadb::{ChildSa, DscpPolicy, Encapsulation, Hot, Spi};
 
+use super::paths::Path;
 use super::ranges::networks;
 
 /// A child SA without its keys, and with them once they were needed. One for each record, made from it, replaced when it changes.
 #[derive(Debug)]
 pub(crate) struct Sa {
     pub(crate) spi: Spi,
+    /// The peer's.
+    pub(crate) outbound_spi: u32,
     pub(crate) inbound_active: bool,
     pub(crate) outbound_active: bool,
     pub(crate) esn: bool,
@@ -25,7 +28,11 @@ pub(crate) struct Sa {
     pub(crate) configured_peer: SocketAddr,
     /// Where it is: learned, or as configured.
     pub(crate) peer: SocketAddr,
+    /// As far as is known of the path.
     pub(crate) limits: Limits,
+    /// As the record has it.
+    pub(super) widest: Limits,
+    pub(super) path: Option<Path>,
     pub(crate) policy: Policy,
     /// The remote selectors as networks, by which packets find it.
     pub(crate) routes: Box<[IpNet]>,
@@ -49,8 +56,18 @@ impl Sa {
             return Err(Error::TransportMode);
         }
         let learned = hot.and_then(|hot| hot.learned_peer());
+        let limits = Limits::new(
+            transform,
+            record.encapsulation,
+            record.local,
+            record.outer_mtu,
+            record.fragment_mtu,
+            record.df,
+        )
+        .within(record.inner_mtu);
         Ok(Self {
             spi: record.inbound_spi,
+            outbound_spi: record.outbound_spi,
             inbound_active: record.inbound_active,
             outbound_active: record.outbound_active,
             esn: record.esn,
@@ -61,15 +78,9 @@ impl Sa {
             local: record.local,
             configured_peer: record.peer,
             peer: learned.unwrap_or(record.peer),
-            limits: Limits::new(
-                transform,
-                record.encapsulation,
-                record.local,
-                record.outer_mtu,
-                record.fragment_mtu,
-                record.df,
-            )
-            .within(record.inner_mtu),
+            limits,
+            widest: limits,
+            path: None,
             policy: Policy::new(&record.local_selectors, &record.remote_selectors),
             routes: networks(&record.remote_selectors).into(),
             burst: (0, 0),

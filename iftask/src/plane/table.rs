@@ -1,6 +1,7 @@
 //! The child SAs of this worker's slots, kept in step with the segments by their change logs.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi};
@@ -9,6 +10,8 @@ use super::lookup::Lookup;
 use super::sa::Sa;
 
 const SLOTS: usize = 256;
+/// SAs to the same peer that are asked for what they know of its path.
+const MOST_SIBLINGS: usize = 8;
 /// New destinations that are told one by one.
 const MOST_NEWS: usize = 64;
 
@@ -38,6 +41,8 @@ pub(crate) struct Slots(Vec<Option<SlotWorker>>);
 pub(crate) struct Entries {
     slots: Vec<Vec<Option<Box<Sa>>>>,
     count: usize,
+    /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of.
+    peers: BTreeSet<(SocketAddr, u32, u32)>,
 }
 
 impl Table {
@@ -47,6 +52,7 @@ impl Table {
             entries: Entries {
                 slots: (0..SLOTS).map(|_| Vec::new()).collect(),
                 count: 0,
+                peers: BTreeSet::new(),
             },
             lookup: Lookup::default(),
             torn: Vec::new(),
@@ -186,7 +192,7 @@ impl Table {
             // IKE knows better now where the peer is (MOBIKE, or an update that it verified).
             hot.forget_peer();
         }
-        let sa = match Sa::new(&record, hot) {
+        let mut sa = match Sa::new(&record, hot) {
             Ok(sa) => sa,
             Err(error) => {
                 tracing::warn!("child SA {}: {error}", record.inbound_spi);
@@ -194,6 +200,20 @@ impl Table {
             }
         };
         let is_new = self.entries.get(record.inbound_spi).is_none();
+        // The path is the same as before the record changed, and as for the SA that this one replaces.
+        let path = self
+            .entries
+            .towards(sa.destination(), None)
+            .take(MOST_SIBLINGS)
+            .find_map(|spi| {
+                self.entries
+                    .get(spi)
+                    .filter(|other| other.local.ip() == sa.local.ip())?
+                    .path()
+            });
+        if let Some(path) = path {
+            sa.follow(path);
+        }
         self.forget(slot, index);
         if is_new {
             self.note_news(&sa);
@@ -267,7 +287,32 @@ impl Entries {
             .map_or(&mut [], Vec::as_mut_slice)
     }
 
+    /// The SAs whose packets go there; only those with the peer's SPI if it is given.
+    pub(crate) fn towards(
+        &self,
+        destination: SocketAddr,
+        outbound_spi: Option<u32>,
+    ) -> impl Iterator<Item = Spi> {
+        let first = (destination, outbound_spi.unwrap_or(0), 0);
+        let last = (destination, outbound_spi.unwrap_or(u32::MAX), u32::MAX);
+        let found = self.peers.range(first..=last);
+        found.filter_map(|(.., spi)| Spi::from_u32(*spi))
+    }
+
+    /// The peer of an SA is somewhere else.
+    pub(crate) fn move_peer(&mut self, spi: Spi, peer: SocketAddr) {
+        if let Some(sa) = self.get_mut(spi) {
+            let before = (sa.destination(), sa.outbound_spi, spi.to_u32());
+            sa.peer = peer;
+            let after = (sa.destination(), sa.outbound_spi, spi.to_u32());
+            self.peers.remove(&before);
+            self.peers.insert(after);
+        }
+    }
+
     fn insert(&mut self, sa: Sa) {
+        self.peers
+            .insert((sa.destination(), sa.outbound_spi, sa.spi.to_u32()));
         let index = usize::from(sa.spi.index().number());
         let Some(slot) = self.slots.get_mut(usize::from(sa.spi.slot().number())) else {
             return;
@@ -285,7 +330,11 @@ impl Entries {
     fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Box<Sa>> {
         let slot = self.slots.get_mut(usize::from(slot.number()))?;
         let old = slot.get_mut(usize::from(index.number()))?.take();
-        self.count -= usize::from(old.is_some());
+        if let Some(old) = &old {
+            self.count -= 1;
+            self.peers
+                .remove(&(old.destination(), old.outbound_spi, old.spi.to_u32()));
+        }
         old
     }
 }

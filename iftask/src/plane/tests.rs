@@ -4,5 +4,6 @@ mod clear;
 mod encrypted;
 mod kernel;
 mod life;
+mod paths;
 mod speed;
 mod world;

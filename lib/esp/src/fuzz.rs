@@ -4,8 +4,8 @@ use crypto::{Cipher, Integrity};
 use sadb::{SaKeys, SecretBytes, Selector};
 
 use crate::{
-    Coalescer, CoalescerSpace, Delivery, Fragments, InboundSa, Offload, OutboundSa, Packet, Policy,
-    ReplayWindow, SegmentKind, Segmentation, Segments, Transform, icmp, propagate_ecn,
+    Coalescer, CoalescerSpace, Delivery, Fragments, InboundSa, NarrowPath, Offload, OutboundSa, Packet,
+    Policy, ReplayWindow, SegmentKind, Segmentation, Segments, Transform, icmp, propagate_ecn,
 };
 
 const TRANSFORMS: [(Cipher, Option<Integrity>); 4] = [
@@ -39,6 +39,18 @@ pub fn inbound(data: &[u8]) {
         assert!(opened.is_ok_and(|opened| opened.payload == data));
     }
     clear(data);
+}
+
+/// An ICMP message, of either family.
+pub fn path(message: &[u8]) {
+    for path in [NarrowPath::parse_v4(message), NarrowPath::parse_v6(message)] {
+        let least = if path.is_some_and(|path| path.local.is_ipv4() && path.spi.is_some()) {
+            576
+        } else {
+            1280
+        };
+        assert!(path.is_none_or(|path| path.mtu >= least));
+    }
 }
 
 /// A packet of the clear side, or decrypted.

@@ -13,9 +13,9 @@ const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const CE: u8 = 0b11;
 /// RFC 8200 5: no link of IPv6 is narrower.
-const IPV6_LEAST_MTU: usize = 1280;
+pub(crate) const IPV6_LEAST_MTU: usize = 1280;
 /// RFC 791: every host takes that much.
-const IPV4_LEAST_MTU: usize = 576;
+pub(crate) const IPV4_LEAST_MTU: usize = 576;
 
 /// The traffic class of the outer header (RFC 4301 5.1.2, RFC 6040 4.1: ECN is always copied).
 pub fn traffic_class(policy: DscpPolicy, inner: u8) -> u8 {
@@ -57,6 +57,11 @@ fn dont_fragment(policy: DfPolicy, inner: &Packet) -> bool {
 
 /// RFC 1191 7.1 and what is usual today: how wide links are, in octets, where nobody says.
 const PLATEAUS: [usize; 8] = [9000, 4352, 2002, 1492, 1400, 1280, 1006, IPV4_LEAST_MTU];
+
+/// The width of the next narrower usual link, for a packet of `length` octets that did not fit.
+pub(crate) fn narrower(length: usize) -> Option<usize> {
+    PLATEAUS.into_iter().find(|mtu| *mtu < length)
+}
 
 /// How long inner packets of an SA may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +129,21 @@ impl Limits {
         }
     }
 
-    /// The link does not take an ESP packet of `sealed` bytes in one piece: takes it to be as wide as the next narrower usual one.
-    pub fn narrow(&mut self, sealed: usize) {
-        let outer = sealed + self.headers;
-        if let Some(mtu) = PLATEAUS.into_iter().find(|mtu| *mtu < outer) {
-            *self = self.bounded(self.transform.max_inner(mtu - self.headers));
-        }
+    /// The same on a path that takes outer packets of up to `mtu` octets.
+    pub fn on_path(self, mtu: u16) -> Self {
+        let room = usize::from(mtu).saturating_sub(self.headers);
+        self.bounded(self.transform.max_inner(room))
+    }
+
+    /// How wide to take the link to be that does not take an ESP packet of `sealed` octets in one piece; `None` when no link is as narrow.
+    pub fn narrower(&self, sealed: usize) -> Option<u16> {
+        let mtu = narrower(sealed + self.headers)?;
+        let least = if self.outer_is_v4 {
+            IPV4_LEAST_MTU
+        } else {
+            IPV6_LEAST_MTU
+        };
+        u16::try_from(mtu.max(least)).ok()
     }
 
     fn bounded(self, most: usize) -> Self {
@@ -306,15 +320,15 @@ mod tests {
         let mut found = Vec::new();
         // The link takes 1300.
         while limits.transform.sealed_len(limits.fits) + limits.headers > 1300 {
-            limits.narrow(limits.transform.sealed_len(limits.fits));
+            let sealed = limits.transform.sealed_len(limits.fits);
+            limits = limits.on_path(limits.narrower(sealed).unwrap());
             found.push(limits.fits);
         }
         assert_eq!(found, [1430, 1338, 1218]);
         assert_eq!(limits.fit(&fixed, 1219), Fit::TooBig(1218));
-        let least = Limits { fits: 100, ..limits };
-        let mut same = least;
-        same.narrow(100);
-        assert_eq!(same, least, "there is none narrower");
+        assert_eq!(limits.narrower(100), None);
+        assert_eq!(limits.on_path(9000), limits, "never wider");
+        assert_eq!(limits.on_path(0).fits, 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ const MOBILITY: u8 = 135;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(crate) const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 pub(crate) const IPV4_HEADER: usize = 20;

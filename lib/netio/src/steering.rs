@@ -30,6 +30,17 @@ const IKE_HEADER_BYTES: u32 = 28;
 const IKE_FLAG_INITIATOR: u32 = 0x08;
 const NON_ESP_MARKER_BYTES: u32 = 4;
 
+/// ICMP (RFC 792, RFC 4443 3.2), and where the packet that it quotes says what it carries.
+const ICMP_UNREACHABLE: u32 = 3;
+const ICMP_FRAGMENTATION_NEEDED: u32 = 4;
+const ICMPV6_TOO_BIG: u32 = 2;
+const ICMP_HEADER_BYTES: u32 = 8;
+const IPV4_PROTOCOL: u32 = 9;
+const IPV6_NEXT_HEADER: u32 = 6;
+const UDP: u32 = 17;
+const FRAGMENT: u32 = 44;
+const ESP: u32 = 50;
+
 /// What a filter returns to let the whole packet pass.
 const ACCEPT: u32 = u32::MAX;
 const DROP: u32 = 0;
@@ -217,6 +228,37 @@ impl Steering {
 }
 
 impl Program {
+    /// The filter of a raw ICMP socket: accepts what says that a packet of ESP, or of UDP, was too long. IPv4 messages begin with their IP header
+    /// there, IPv6 ones with ICMP.
+    pub(crate) fn too_big(ipv4: bool) -> Self {
+        let instructions = if ipv4 {
+            vec![
+                statement(LDX_IP_HEADER_LENGTH, 0),
+                statement(LD_BYTE_AT_X, 0),
+                branch(IF_EQUAL, ICMP_UNREACHABLE, 0, 6),
+                statement(LD_BYTE_AT_X, 1),
+                branch(IF_EQUAL, ICMP_FRAGMENTATION_NEEDED, 0, 4),
+                statement(LD_BYTE_AT_X, ICMP_HEADER_BYTES + IPV4_PROTOCOL),
+                branch(IF_EQUAL, ESP, 1, 0),
+                branch(IF_EQUAL, UDP, 0, 1),
+                statement(RETURN, ACCEPT),
+                statement(RETURN, DROP),
+            ]
+        } else {
+            vec![
+                statement(LD_BYTE, 0),
+                branch(IF_EQUAL, ICMPV6_TOO_BIG, 0, 5),
+                statement(LD_BYTE, ICMP_HEADER_BYTES + IPV6_NEXT_HEADER),
+                branch(IF_EQUAL, ESP, 2, 0),
+                branch(IF_EQUAL, UDP, 1, 0),
+                branch(IF_EQUAL, FRAGMENT, 0, 1),
+                statement(RETURN, ACCEPT),
+                statement(RETURN, DROP),
+            ]
+        };
+        Self { instructions }
+    }
+
     /// How long it is; the kernel takes up to 4,096.
     pub fn len(&self) -> usize {
         self.instructions.len()

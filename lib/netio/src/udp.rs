@@ -62,20 +62,31 @@ impl DatagramSocket {
     /// IPv4 packets are read with their IP header ([`crate::split_ipv4_header`]), IPv6 ones without; the kernel adds the header to what is sent.
     pub fn bind_esp(mut address: SocketAddr, options: SocketOptions) -> Result<Self, Error> {
         address.set_port(0);
-        let action = |e: io::Error| match e.raw_os_error() {
-            Some(libc::EPERM) => Error::Unavailable {
-                what: format!("ESP (protocol 50) at {}", address.ip()),
-                remedy: "give the node CAP_NET_RAW, or let peers use UDP encapsulation",
-            },
-            _ => Error::system(format!("open a socket for ESP at {}", address.ip()), e),
+        open_raw(address, ESP, options)
+            .map_err(|e| match e.raw_os_error() {
+                Some(libc::EPERM) => Error::Unavailable {
+                    what: format!("ESP (protocol 50) at {}", address.ip()),
+                    remedy: "give the node CAP_NET_RAW, or let peers use UDP encapsulation",
+                },
+                _ => Error::system(format!("open a socket for ESP at {}", address.ip()), e),
+            })
+            .and_then(Self::adopt)
+    }
+
+    /// Opens a raw socket that hears routers say that an ESP packet from one local address, in UDP or not, was too long (the port is ignored).
+    /// Needs CAP_NET_RAW. IPv4 messages are read with their IP header and with any checksum, ICMPv6 ones without header and verified.
+    pub fn bind_too_big(mut address: SocketAddr, options: SocketOptions) -> Result<Self, Error> {
+        address.set_port(0);
+        let protocol = if address.is_ipv4() {
+            libc::IPPROTO_ICMP
+        } else {
+            libc::IPPROTO_ICMPV6
         };
-        let open = || -> io::Result<OwnedFd> {
-            let fd = sys::socket(sys::family(address), libc::SOCK_RAW, ESP)?;
-            prepare(&fd, address, options)?;
-            sys::bind(&fd, address)?;
-            Ok(fd)
-        };
-        open().map_err(action).and_then(Self::adopt)
+        let socket = open_raw(address, protocol, options)
+            .map_err(|e| Error::system(format!("open a socket for ICMP at {}", address.ip()), e))
+            .and_then(Self::adopt)?;
+        socket.attach_filter(&Program::too_big(address.is_ipv4()))?;
+        Ok(socket)
     }
 
     /// Takes over a socket that another process opened and bound.
@@ -93,8 +104,9 @@ impl DatagramSocket {
         self.local
     }
 
-    /// Sets DF on everything sent from now on and lets nothing be fragmented, or clears it and fragments what is longer than the
-    /// interface's MTU. Either way ICMP from the network changes nothing: the path MTU is this program's business (RFC 4301 8.2).
+    /// Sets DF on everything sent from now on and lets nothing be fragmented: the path MTU is this program's business (RFC 4301 8.2). Or clears
+    /// it and fragments what is longer than the interface's MTU over IPv4, where routers go on with that; over IPv6, where they do not, what is longer
+    /// than the path MTU that the kernel has learned, which is never below 1280.
     pub fn set_dont_fragment(&self, dont: bool) -> Result<(), Error> {
         let (level, name, value) = match (self.local, dont) {
             (SocketAddr::V4(_), true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
@@ -107,7 +119,7 @@ impl DatagramSocket {
             (SocketAddr::V6(_), false) => (
                 libc::IPPROTO_IPV6,
                 libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_OMIT,
+                libc::IPV6_PMTUDISC_DONT,
             ),
         };
         sys::set_option(&self.fd, level, name, value)
@@ -221,6 +233,13 @@ impl UdpGroup {
     }
 }
 
+fn open_raw(address: SocketAddr, protocol: libc::c_int, options: SocketOptions) -> io::Result<OwnedFd> {
+    let fd = sys::socket(sys::family(address), libc::SOCK_RAW, protocol)?;
+    prepare(&fd, address, options)?;
+    sys::bind(&fd, address)?;
+    Ok(fd)
+}
+
 fn open_udp(address: SocketAddr, options: SocketOptions, reuse_port: bool) -> Result<OwnedFd, Error> {
     let open = || -> io::Result<OwnedFd> {
         let fd = sys::socket(sys::family(address), libc::SOCK_DGRAM, 0)?;
@@ -284,7 +303,7 @@ fn prepare(fd: &OwnedFd, address: SocketAddr, options: SocketOptions) -> io::Res
             fd,
             libc::IPPROTO_IPV6,
             libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_OMIT,
+            libc::IPV6_PMTUDISC_DONT,
         )
     }
 }

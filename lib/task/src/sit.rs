@@ -55,6 +55,8 @@ pub struct EspSockets {
     pub udp4500: OwnedFd,
     /// Protocol 50; absent where the node may not open it.
     pub esp: Option<OwnedFd>,
+    /// ICMP about packets of both that were too long; absent likewise.
+    pub too_big: Option<OwnedFd>,
 }
 
 /// A worker's queue of the TUN of a context.
@@ -101,6 +103,7 @@ impl Sit {
         Ok(EspSockets {
             udp4500: opened.take("udp4500")?,
             esp: opened.take("esp").ok(),
+            too_big: opened.take("too-big").ok(),
         })
     }
 

@@ -30,7 +30,7 @@ pub(super) struct End {
 }
 
 impl End {
-    fn new(name: &str, slot: u8) -> Self {
+    pub(super) fn new(name: &str, slot: u8) -> Self {
         let path = PathBuf::from(format!("/run/netns/{name}"));
         std::fs::create_dir_all("/run/netns").unwrap();
         let _ = Namespace::remove(&path);
@@ -52,12 +52,12 @@ impl End {
         }
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         self.path.file_name().unwrap().to_str().unwrap()
     }
 
     /// Runs `ip` in the namespace.
-    fn ip(&self, arguments: &str) {
+    pub(super) fn ip(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.name()));
     }
 
@@ -84,7 +84,7 @@ impl End {
 
     /// Opens sockets and TUN and gives them to the data plane.
     fn open(&self, sa: &ChildSa, inner: &[&str], routes: &[&str]) {
-        let (udp, esp, tun) = self
+        let (udp, esp, too_big, tun) = self
             .namespace
             .run(|| {
                 let gro = SocketOptions {
@@ -94,6 +94,7 @@ impl End {
                 (
                     DatagramSocket::bind_udp(sa.local, gro).unwrap(),
                     DatagramSocket::bind_esp(sa.local, SocketOptions::default()).unwrap(),
+                    DatagramSocket::bind_too_big(sa.local, SocketOptions::default()).unwrap(),
                     Tun::create("swe-tun", 1, INNER_MTU).unwrap(),
                 )
             })
@@ -110,6 +111,7 @@ impl End {
             address: sa.local.ip(),
             udp: udp.into(),
             esp: Some(esp.into()),
+            too_big: Some(too_big.into()),
         });
         let queue = tun.queues.into_iter().next().unwrap();
         plane.handle().tell(Command::OpenTun {
@@ -146,7 +148,7 @@ impl Drop for End {
     }
 }
 
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let status = Program::new("ip")
         .args(arguments.split_whitespace())
         .status()
@@ -154,11 +156,18 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
-/// Both ends with one SA, changed by `change`; `None` without root.
-pub(super) fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, End)> {
+/// Whether namespaces and devices can be made; says so if not.
+pub(super) fn is_root() -> bool {
     let may = Path::new("/dev/net/tun").exists() && Namespace::create().is_ok();
     if !may {
         eprintln!("skipped: needs root");
+    }
+    may
+}
+
+/// Both ends with one SA, changed by `change`; `None` without root.
+pub(super) fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, End)> {
+    if !is_root() {
         return None;
     }
     let id = std::process::id();
@@ -173,10 +182,18 @@ pub(super) fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, E
         end.ip(&format!("addr add 2001:db8::{address}/64 dev swe-veth nodad"));
         end.ip("link set swe-veth up");
     }
+    join(&mut a, &mut b, |sa| {
+        sa.peer = "192.0.2.2:4500".parse().unwrap();
+        change(sa);
+    });
+    Some((a, b))
+}
+
+/// Gives both ends of a network an SA, changed by `change`, from 192.0.2.1.
+pub(super) fn join(a: &mut End, b: &mut End, change: impl Fn(&mut ChildSa)) {
     let (inbound, outbound) = (a.owner.allocate().unwrap(), b.owner.allocate().unwrap());
     let mut sa = gateway_sa(inbound, outbound.to_u32(), 7);
     sa.local = "192.0.2.1:4500".parse().unwrap();
-    sa.peer = "192.0.2.2:4500".parse().unwrap();
     sa.replay_window = 512;
     change(&mut sa);
     let other = mirrored(&sa, outbound);
@@ -192,7 +209,6 @@ pub(super) fn ends(number: u32, change: impl Fn(&mut ChildSa)) -> Option<(End, E
         &["10.2.0.7/32", "fd02::7/128"],
         &["10.1.0.0/16", "fd01::/16"],
     );
-    Some((a, b))
 }
 
 /// An iperf3 server, ended with the test.
