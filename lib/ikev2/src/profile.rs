@@ -14,7 +14,8 @@ use crate::selectors::TrafficSelector;
 pub struct Profile {
     /// Name for logs and `show`, e.g. that of the crypto template.
     pub name: String,
-    /// The shell's own key; the engine only hands it back.
+    /// The shell's own key, which the engine hands back. Profiles with one key are of one service, at whichever address, now or before:
+    /// INITIAL_CONTACT ends older IKE SAs of the same service only.
     pub tag: u64,
     /// IKE proposals, most preferred first. As responder the first that the peer offers is taken.
     pub proposals: Vec<IkeProposal>,

@@ -214,18 +214,17 @@ impl IkeSa {
         })));
     }
 
-    /// RFC 7296 2.4: the peer has no other IKE SA between these identities, so ours are left-overs. What counts is who it proved to be.
+    /// RFC 7296 2.4: the peer has no other IKE SA between these identities, so ours are left-overs. What counts is who it proved to be, and
+    /// which service it called: services are parties of their own, even where identity and peers are the same (those of two contexts).
     pub(super) fn on_initial_contact(&mut self, env: &mut Env<'_>) {
         let Some(parties) = self.parties.clone() else {
             return;
         };
+        let service = self.profile.tag;
         for other in others(env, &parties, self.id) {
             env.with(other, |other, env| {
-                if other
-                    .parties
-                    .as_ref()
-                    .is_some_and(|theirs| theirs.is_same(&parties))
-                {
+                let same = |theirs: &Arc<Parties>| theirs.is_same(&parties);
+                if other.profile.tag == service && other.parties.as_ref().is_some_and(same) {
                     other.close(env, RemoveReason::InitialContact, false);
                 }
             });

@@ -603,6 +603,26 @@ fn initial_contact_removes_what_was_left_over() {
 }
 
 #[test]
+fn initial_contact_concerns_one_service_at_all_its_addresses() {
+    const OTHER_SERVICE: u64 = 7;
+    let mut ours = profile(A);
+    ours.initial_contact = true;
+    let mut world = World::connected_with(ours.clone(), profile(B));
+    let old = world.child(B);
+    world.b.address = "192.0.2.3:500".parse().unwrap();
+    for (service, left) in [(OTHER_SERVICE, 2), (profile(B).tag, 2)] {
+        world.a = World::new().a;
+        let mut theirs = profile(B);
+        theirs.tag = service;
+        world.serve(theirs);
+        world.initiate(ours.clone());
+        world.settle();
+        assert_eq!(world.b.established(), left, "after a call of service {service}");
+    }
+    assert_eq!(world.b.removed, [(old, ikev2::RemoveReason::InitialContact)]);
+}
+
+#[test]
 fn a_slow_answer_is_as_good_as_a_fast_one() {
     let mut world = World::new();
     world.b.answers.hold = true;
