@@ -152,13 +152,8 @@ impl Wsg {
                 "eap-profile {name} does not exist or has no mode; configure 'mode authenticator-pass-through'"
             )));
         }
-        // Else anybody who asks for EAP could guess the key at leisure (RFC 7296 2.16).
-        if eap_profile.is_some() && matches!(profile.local_auth, ikev2::LocalAuth::Psk) {
-            return Err(problem(
-                "authentication remote eap-profile needs 'authentication local certificate': peers that use EAP must not be shown what a \
-                 pre-shared key makes"
-                    .to_owned(),
-            ));
+        if let Some(obstacle) = context.eap_obstacle(template) {
+            return Err(problem(obstacle.to_owned()));
         }
         let names = certificate_names(context, template);
         Ok(Some(Self {

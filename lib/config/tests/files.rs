@@ -5,7 +5,7 @@ mod common;
 use common::Visible;
 use config::{
     AddressAllocation, Config, DeploymentMode, EapMode, Encryption, Group, LocalAuthentication, PortDevice,
-    RemoteAuthentication, check, load,
+    RemoteAuthentication, load,
 };
 
 /// Each file of `tests/golden` is what `show configuration` prints for `NAME.in`. `UPDATE_GOLDEN=1` rewrites them.
@@ -304,53 +304,6 @@ end
 }
 
 #[test]
-fn a_setting_without_effect_says_so() {
-    let text = "context c
-wsg-service s
-ip access-group a
-deployment-mode site-to-site
-bind address 10.0.0.1 crypto-template t
-#exit
-crypto template t
-natt include-header
-payload p match childsa
-ip-address-allocation dynamic
-";
-    let findings = load(text, &Visible).config.findings();
-    let found = |is_error: bool, part: &str| {
-        let matches =
-            |finding: &&config::Finding| finding.is_error == is_error && finding.message.contains(part);
-        assert!(
-            findings.iter().any(|finding| matches(&finding)),
-            "{part}: {findings:#?}"
-        );
-    };
-    found(
-        true,
-        "ip access-group has no effect in this version: every packet passes",
-    );
-    found(false, "natt include-header has no effect in this version");
-    found(
-        false,
-        "payload ip-address-allocation dynamic has no effect with deployment-mode site-to-site",
-    );
-}
-
-#[test]
-fn services_share_no_address_even_in_different_contexts() {
-    let service = "crypto template t\n#exit\nwsg-service s\nbind address 10.0.0.1 crypto-template t\n#exit\n";
-    let text = format!("context one\n{service}#exit\ncontext two\n{service}#exit\n");
-    let findings = load(&text, &Visible).config.findings();
-    let shared: Vec<_> = findings
-        .iter()
-        .filter(|finding| finding.message.contains("is bound to"))
-        .map(|finding| (finding.is_error, finding.to_string()))
-        .collect();
-    let expected = "context two, wsg-service s: wsg-service s of context one is bound to 10.0.0.1 already";
-    assert_eq!(shared, [(true, expected.to_owned())]);
-}
-
-#[test]
 fn remarks_pipes_and_abbreviations() {
     let loaded = load(
         "# a remark\nconf\nsys host gw | grep x\n\ncont c\n  inter i lo\n ip add 10.0.0.1/32\n",
@@ -391,111 +344,6 @@ fn canonical_text_has_no_plain_secret() {
     let error = Config::parse("context c\ncrypto template t\nauthentication local pre-shared-key key x\n")
         .unwrap_err();
     assert_eq!(error.line, 3);
-}
-
-#[test]
-fn what_does_not_fit_together_is_found() {
-    let checked = check(
-        "config
-context isp
-ipsec transform-set e
-encryption aes-128-gcm-128
-#exit
-crypto template t ikev2-dynamic
-authentication remote eap-profile nowhere
-ikev2-ikesa transform-set list missing
-#exit
-wsg-service s
-bind address 10.0.0.1 crypto-template other
-#exit
-#exit
-port ethernet 1/1
-no shutdown
-bind interface ran isp
-#exit
-end
-",
-    );
-    assert_eq!(checked.errors, []);
-    let found = |line: usize, part: &str| {
-        assert!(
-            checked
-                .findings
-                .iter()
-                .any(|(found, finding)| *found == line && finding.message.contains(part)),
-            "{line} {part}: {:#?}",
-            checked.findings
-        );
-    };
-    found(3, "encryption aes-128-gcm-128 needs hmac none");
-    found(6, "there is no authentication local");
-    found(6, "eap-profile nowhere does not exist");
-    found(6, "ikev2-ikesa transform-set missing does not exist");
-    found(6, "there is no payload");
-    found(10, "crypto template other does not exist");
-    found(10, "10.0.0.1 is not an address of an interface");
-    found(14, "it has no device");
-    found(14, "interface ran does not exist in context isp");
-}
-
-#[test]
-fn the_form_of_sealed_secrets_is_checked() {
-    let key = crypto::MasterKey::generate(&mut crypto::SystemRandom);
-    let good = key.seal(b"x").unwrap();
-    let checked = check(&format!(
-        "context c
-crypto template t
-authentication local pre-shared-key encrypted key {good}
-authentication remote pre-shared-key encrypted key +B1short
-snmp community plain
-"
-    ));
-    assert_eq!(checked.errors, []);
-    assert_eq!(checked.sealed, 2);
-    let wrong: Vec<_> = checked
-        .findings
-        .iter()
-        .filter(|(_, finding)| finding.message.contains("not a sealed secret"))
-        .map(|(line, finding)| (*line, finding.is_error, finding.message.as_str()))
-        .collect();
-    assert_eq!(
-        wrong,
-        [(
-            4,
-            true,
-            "context c, crypto template t ikev2-dynamic, authentication remote pre-shared-key encrypted key ...: this is not a sealed secret"
-        )]
-    );
-}
-
-#[test]
-fn names_of_traps_and_schemas_are_looked_up() {
-    let text = "snmp trap enable NoSuchTrap
-snmp trap suppress NoSuchTrap LongDurationDetected
-bulkstats mode
-card schema c format x
-wsg schema w format x
-gtpu schema g format x
-schema s format x
-default logging filter runtime facility all
-";
-    let loaded = load(text, &Visible);
-    let errors: Vec<_> = loaded
-        .errors
-        .iter()
-        .map(|error| (error.line, error.message.as_str()))
-        .collect();
-    assert_eq!(errors, [(1, "this version sends no trap NoSuchTrap")]);
-    let findings = loaded.config.findings();
-    let told = |part: &str| {
-        findings
-            .iter()
-            .filter(|finding| finding.message.contains(part))
-            .count()
-    };
-    assert_eq!(told("sends no trap of this name"), 2);
-    assert_eq!(told("no schemas of this type"), 1);
-    assert_eq!(told("gtpu schema g"), 1);
 }
 
 /// The reference prints the interval of NAT keepalives beside `send-keepalive` and not below it.

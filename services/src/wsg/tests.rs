@@ -243,7 +243,7 @@ fn what_is_missing_is_named() {
                 c.eap_profiles.insert("e".to_owned(), EapProfile { mode });
                 t.authentication.remote = Some(RemoteAuthentication::EapProfile("e".to_owned()));
             }),
-            "needs 'authentication local certificate'",
+            "needs \"authentication local certificate\"",
         ),
         (
             problem(|c, _, _| c.subscriber.context_name = Some("sgi".to_owned())),

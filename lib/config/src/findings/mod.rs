@@ -209,6 +209,9 @@ impl Config {
         for method in &methods {
             self.method(context, template, method, findings);
         }
+        if let Some(obstacle) = context.eap_obstacle(template) {
+            findings.here(true, obstacle);
+        }
         for name in &template.ca_certificates {
             if !self.ca_certificates.contains_key(name) {
                 findings.here(true, &format!("ca-certificate {name} does not exist"));

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
     AaaGroup, AccessList, Administrator, AuthMethodSet, CryptoTemplate, EapProfile, IkeTransformSet,
-    Interface, IpsecTransformSet, Ipv4Pool, Ipv6Pool, PeerAuthentication, Route, SyslogServer, WsgService,
+    Interface, IpsecTransformSet, Ipv4Pool, Ipv6Pool, LocalAuthentication, PeerAuthentication,
+    RemoteAuthentication, Route, SyslogServer, WsgService,
 };
 
 /// Name of the AAA group that holds what `radius ...` says outside any group.
@@ -135,5 +136,20 @@ impl Context {
             .filter(|methods| methods.remote.is_some() || methods.local.is_some())
             .cloned()
             .collect()
+    }
+
+    /// What keeps peers of this template from using EAP, which it allows: whoever asks for EAP is shown our AUTH before he has proved
+    /// anything, so it must be a signature (RFC 7296 section 2.16). With a pre-shared key anybody could guess the key at leisure.
+    pub fn eap_obstacle(&self, template: &CryptoTemplate) -> Option<&'static str> {
+        let methods = self.authentication_of(template);
+        let allows_eap = methods
+            .iter()
+            .any(|method| matches!(method.remote, Some(RemoteAuthentication::EapProfile(_))));
+        // We prove ourselves in the first way there is.
+        let local = methods.iter().find_map(|method| method.local.as_ref());
+        let has_key = matches!(local, Some(LocalAuthentication::PreSharedKey(_)));
+        (allows_eap && has_key).then_some(
+            "authentication remote eap-profile needs \"authentication local certificate\": with EAP anybody is shown what a pre-shared key makes",
+        )
     }
 }
