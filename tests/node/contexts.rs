@@ -227,9 +227,9 @@ fn contexts_with_the_same_addresses_do_not_meet() {
         apn.our_ports(12)
     );
     let node = Node::start(world, &configuration);
-    let peers = [(world, &isp, "peer.test"), (other, &apn, "other.test")].map(|(world, connection, name)| {
-        let swanctl = connection.swanctl().replace("peer.test", name);
-        let peer = Strongswan::start(world, &swanctl, "");
+    // They call themselves the same, too, and both say that they have no other IKE SA (INITIAL_CONTACT).
+    let peers = [(world, &isp), (other, &apn)].map(|(world, connection)| {
+        let peer = Strongswan::start(world, &connection.swanctl(), "");
         peer.load();
         peer.initiate("net");
         peer
@@ -245,9 +245,10 @@ fn contexts_with_the_same_addresses_do_not_meet() {
         nothing_lost(&reports, RATE / 2, SECONDS);
     }
     let subscribers = node.cli("show subscribers all");
-    for peer in ["peer.test", "other.test"] {
-        assert!(subscribers.contains(peer), "{subscribers}");
-    }
+    assert!(
+        subscribers.contains("matching specified criteria : 2\n"),
+        "{subscribers}"
+    );
 
     // When one tunnel is gone, nobody there reaches the peer with that address in the other context.
     let (ok, text) = peers[1].swanctl(&["--terminate", "--ike", "gw", "--timeout", "5"]);
