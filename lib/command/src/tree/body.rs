@@ -48,12 +48,11 @@ impl<R: Any> Tree<R> {
         }
     }
 
-    /// How many keywords of a command of this mode the line begins with, and the mode that command leads into.
+    /// How many keywords of a command of this mode the line begins with, and the mode that command leads into. A line that fits a command as a
+    /// whole is that command, however few keywords it has.
     fn named(&self, mode: usize, line: &str) -> Option<(usize, Option<Body>)> {
-        let tokens = tokenize(line).ok()?;
         let mode = self.modes.get(mode)?;
-        let (words, rules) = mode.grammar.named(&tokens)?;
-        let mut bodies = rules.into_iter().map(|rule| {
+        let leads_to = |rule: &Rule| {
             let Rule::Set(index) = rule else { return None };
             let declaration = mode.declarations.get(*index)?;
             match (&declaration.enter, declaration.missing_mode) {
@@ -61,7 +60,13 @@ impl<R: Any> Tree<R> {
                 (None, Some(nested)) => Some(Body(Kind::Missing(nested))),
                 (None, None) => None,
             }
-        });
+        };
+        let tokens = tokenize(line).ok()?;
+        if let Ok(fits) = mode.grammar.parse_tokens(&tokens, line.len()) {
+            return Some((usize::MAX, leads_to(fits.action)));
+        }
+        let (words, rules) = mode.grammar.named(&tokens)?;
+        let mut bodies = rules.into_iter().map(leads_to);
         // Where the keywords leave several commands open, nothing is known about the line.
         let first = bodies.next()?;
         let same = bodies.all(|other| other == first);
