@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use crate::variables::Row;
-
 /// Reads the kernel's accounts; keeps the last one, for use is a difference.
 #[derive(Debug, Default)]
 pub struct CardMeter {
@@ -66,38 +64,7 @@ impl CardSample {
             _ => None,
         }
     }
-
-    /// The variables of the card schema.
-    pub fn rows() -> impl Iterator<Item = Row> {
-        ROWS.iter().map(|&(variable, data_type, counter_type)| Row {
-            schema: "card",
-            variable,
-            data_type,
-            key: variable == "card",
-            counter_type,
-        })
-    }
 }
-
-const ROWS: &[(&str, &str, &str)] = &[
-    ("card", "Int32", "Info"),
-    ("cpubusy", "Float", "Gauge"),
-    ("cpuidle", "Float", "Gauge"),
-    ("numproc", "Int32", "Counter"),
-    ("memused", "Int32", "Gauge"),
-    ("memtotal", "Int32", "Gauge"),
-    ("numcpu", "Int32", "Gauge"),
-    ("cpu0-cpubusy", "Float", "Gauge"),
-    ("cpu0-cpuidle", "Float", "Gauge"),
-    ("cpu0-numproc", "Int32", "Counter"),
-    ("cpu0-memused", "Int32", "Gauge"),
-    ("cpu0-memtotal", "Int32", "Gauge"),
-    ("cpu0-cpuused-user", "Float", "Gauge"),
-    ("cpu0-cpuused-sys", "Float", "Gauge"),
-    ("cpu0-cpuused-io", "Float", "Gauge"),
-    ("cpu0-cpuused-irq", "Float", "Gauge"),
-    ("cpu0-cpuused-idle", "Float", "Gauge"),
-];
 
 /// Processor time since boot in the kernel's ticks, all processors together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -184,6 +151,7 @@ impl CpuTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::rows;
 
     const STAT: &str =
         "cpu  100 0 50 800 40 5 5 0 0 0\ncpu0 50 0 25 400 20 5 0 0\ncpu1 50 0 25 400 20 0 5 0\nintr 1\n";
@@ -218,7 +186,7 @@ mod tests {
         assert_eq!(second.since(&first).user, 90);
         assert_eq!(first.since(&second), CpuTimes::default());
         let sample = CardMeter::default().sample();
-        for row in CardSample::rows() {
+        for row in rows().into_iter().filter(|row| row.schema == "card") {
             assert!(sample.value(row.variable).is_some(), "{}", row.variable);
         }
         assert_ne!(sample.value("memtotal").unwrap(), "0");

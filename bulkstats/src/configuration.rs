@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use config::Config;
+use config::bulkstats::{Format, Kind};
 
-use crate::format::Format;
 use crate::settings::{DEFAULT_REMOTE_FILE, FileSettings, SchemaSettings, Settings};
-use crate::variables::{Identity, Kind, WsgService};
+use crate::variables::{Identity, WsgService};
 
 /// What `bulkstats mode` asks for.
 pub fn settings(config: &Config) -> Settings {
@@ -24,7 +24,7 @@ pub fn settings(config: &Config) -> Settings {
             .schemas
             .iter()
             .filter_map(|((kind, name), format)| {
-                // The configuration refuses types that are not sampled.
+                // Types that are not sampled are a finding of the configuration.
                 Some(SchemaSettings {
                     kind: Kind::find(kind)?,
                     name: name.clone(),

@@ -14,7 +14,6 @@ mod bus_api;
 mod card;
 mod configuration;
 mod error;
-mod format;
 mod manager;
 mod sample;
 mod settings;

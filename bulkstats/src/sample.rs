@@ -29,8 +29,8 @@ pub fn sample(file: &FileSettings, values: &Values<'_>) -> Vec<String> {
 pub(crate) mod tests {
     use super::*;
     use crate::card::CardSample;
-    use crate::format::Format;
     use crate::variables::{Identity, WsgService, rows};
+    use config::bulkstats::Format;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
     use telemetry::counters::{ikev2, wsg, wsg_state};
     use telemetry::time::Zone;

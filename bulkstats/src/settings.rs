@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::Format;
-use crate::variables::Kind;
+use config::bulkstats::{Format, Kind};
 
 /// `bulkstats mode` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

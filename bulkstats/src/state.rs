@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use config::bulkstats::Format;
 use telemetry::time::{Zone, node_uptime};
 use telemetry::{Reader, events};
 
 use crate::card::CardMeter;
 use crate::error::Error;
-use crate::format::Format;
 use crate::sample::sample;
 use crate::settings::{FileSettings, Settings};
 use crate::spool::{Spool, Statistics};

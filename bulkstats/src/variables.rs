@@ -1,42 +1,13 @@
-//! The variables of every schema, and their values.
+//! The values of the variables that `config::bulkstats` declares.
 
 use std::time::SystemTime;
 
+pub use config::bulkstats::{Kind, rows};
 use telemetry::counters::{Counter, Schema};
 use telemetry::time::{Civil, Zone, unix_seconds};
 use telemetry::{Reader, Scope};
 
 use crate::card::CardSample;
-
-/// What samples are taken of: one line is written for each object of a schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// The node as a card.
-    Card,
-    /// One line a `wsg-service`.
-    Wsg,
-    /// The node. Comes last in a sample.
-    System,
-}
-
-impl Kind {
-    /// Every kind, in the order of their lines.
-    pub const ALL: [Self; 3] = [Self::Card, Self::Wsg, Self::System];
-
-    /// The keyword in front of `schema`; the system schema has none in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Card => "card",
-            Self::Wsg => "wsg",
-            Self::System => "system",
-        }
-    }
-
-    /// The kind with this keyword.
-    pub fn find(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
 
 /// A `wsg-service` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -165,76 +136,6 @@ impl Values<'_> {
         })
     }
 }
-
-/// A row of `show bulkstats variables`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Schema name.
-    pub schema: &'static str,
-    /// Variable, without percent signs.
-    pub variable: &'static str,
-    /// `Int32`, `Int64`, `Float`, `String`.
-    pub data_type: &'static str,
-    /// Whether it is a key.
-    pub key: bool,
-    /// `Counter`, `Gauge`, `Info`.
-    pub counter_type: &'static str,
-}
-
-/// Every variable there is.
-pub fn rows() -> Vec<Row> {
-    let info = |schema, (variable, data_type): (&'static str, &'static str), key| Row {
-        schema,
-        variable,
-        data_type,
-        key,
-        counter_type: "Info",
-    };
-    let counters = |schema: Schema| {
-        let rows = Counter::all()
-            .map(Counter::descriptor)
-            .filter(move |row| row.schema == schema);
-        rows.map(|row| Row {
-            schema: row.schema.name(),
-            variable: row.variable,
-            data_type: row.width.name(),
-            key: false,
-            counter_type: row.kind.name(),
-        })
-    };
-    let mut rows: Vec<_> = COMMON.iter().map(|&row| info("common", row, false)).collect();
-    rows.extend(counters(Schema::System));
-    rows.extend(CardSample::rows());
-    rows.extend(WSG_KEYS.iter().enumerate().map(|(place, &variable)| {
-        // The first four identify the service.
-        info(Kind::Wsg.name(), (variable, "String"), place < 4)
-    }));
-    rows.extend(counters(Schema::Wsg));
-    rows
-}
-
-const COMMON: &[(&str, &str)] = &[
-    ("uptime", "Int32"),
-    ("host", "String"),
-    ("ipaddr", "String"),
-    ("date", "String"),
-    ("date3", "String"),
-    ("time", "String"),
-    ("time2", "String"),
-    ("time3", "String"),
-    ("epochtime", "Int32"),
-    ("localdate", "String"),
-    ("localdate3", "String"),
-    ("localtime", "String"),
-    ("localtime2", "String"),
-    ("localtime3", "String"),
-    ("localtz", "String"),
-    ("localtzoffset", "String"),
-    ("swbuild", "String"),
-    ("version-no", "String"),
-];
-
-const WSG_KEYS: &[&str] = &["vpnname", "vpnid", "svcname", "svcid", "bindaddress", "state"];
 
 fn wsg_key(service: &WsgService, variable: &str) -> Option<String> {
     Some(match variable {

@@ -20,6 +20,7 @@ pub(crate) enum Item<'t> {
         name: &'t str,
         value: String,
         column: usize,
+        quoted: bool,
         secret: bool,
     },
 }
@@ -106,16 +107,32 @@ impl<'t> Args<'t> {
 
     /// A refusal that points at a parameter.
     pub fn refuse(&self, name: &str, message: impl Into<String>) -> Error {
-        let column = self.items.iter().find_map(|item| match item {
-            Item::Value {
-                name: other, column, ..
-            } if *other == name => Some(*column),
-            _ => None,
-        });
         Error::Refused {
-            column,
+            column: self.place(name).map(|(column, _)| column),
             message: message.into(),
         }
+    }
+
+    /// The same, pointing at a part of this parameter, `offset` octets from the beginning of its text. Escapes before it are not counted.
+    pub fn refuse_part(&self, name: &str, offset: usize, message: impl Into<String>) -> Error {
+        let text = |(column, quoted): (usize, bool)| column.saturating_add(usize::from(quoted));
+        Error::Refused {
+            column: self.place(name).map(|place| text(place).saturating_add(offset)),
+            message: message.into(),
+        }
+    }
+
+    /// Where a parameter begins in the line, and whether with a quote.
+    fn place(&self, name: &str) -> Option<(usize, bool)> {
+        self.items.iter().find_map(|item| match item {
+            Item::Value {
+                name: other,
+                column,
+                quoted,
+                ..
+            } if *other == name => Some((*column, *quoted)),
+            _ => None,
+        })
     }
 
     /// Does the line hold a plain secret? Then it belongs in no history and no log.

@@ -126,6 +126,7 @@ pub(crate) fn take<'t>(moves: &[&Move<'t, '_>], token: &Token) -> Vec<Thread<'t>
                     name: &parameter.name,
                     value: token.text.clone(),
                     column: token.start,
+                    quoted: token.quoted,
                     secret: matches!(parameter.kind, Kind::Secret(_)),
                 },
             });

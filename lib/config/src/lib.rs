@@ -4,6 +4,7 @@
 //! reported, the rest applied), [`Config::to_text`] prints the canonical text, which [`Config::parse`] reads back; that text is what managers
 //! get from `sct`. [`Config::findings`] says what does not fit together.
 
+pub mod bulkstats;
 mod check;
 mod commands;
 pub mod exec;

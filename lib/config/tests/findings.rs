@@ -170,12 +170,57 @@ snmp community plain
     );
 }
 
+/// A variable that is not there would stay in the file as it is written.
+#[test]
+fn variables_of_bulk_statistics_are_looked_up() {
+    let text = "bulkstats mode
+schema s format \"at %date%,%ikev2-cursa%,%nonsense%\"
+schema s format %date%,%ikev2-cursa%,100%
+wsg schema w format %svcname%,%ikev2-cursa%
+wsg schema w format %svcname%,%uptime%
+gtpu schema g format %anything%
+header format %host%,%svcname%
+remotefile format %host%_%localdate%.csv
+";
+    let loaded = load(text, &Visible);
+    let told: Vec<_> = loaded
+        .errors
+        .iter()
+        .map(|error| (error.line, error.column, error.message.as_str()))
+        .collect();
+    let lists = "\"show bulkstats variables\" lists them";
+    assert_eq!(
+        told,
+        [
+            (
+                2,
+                Some(41),
+                &*format!("there is no variable %nonsense% in system schemas: {lists}")
+            ),
+            (
+                4,
+                Some(30),
+                &format!("there is no variable %ikev2-cursa% in wsg schemas: {lists}")
+            ),
+            (
+                7,
+                Some(21),
+                &format!("there is no variable %svcname% here: {lists}")
+            ),
+        ]
+    );
+    let file = &loaded.config.bulkstats.files[&1];
+    assert_eq!(file.schemas.len(), 3);
+    assert_eq!(file.header, None);
+}
+
 #[test]
 fn names_of_traps_and_schemas_are_looked_up() {
     let text = "snmp trap enable NoSuchTrap
 snmp trap suppress NoSuchTrap LongDurationDetected
 bulkstats mode
 card schema c format x
+ippool schema p format x
 wsg schema w format x
 gtpu schema g format x
 schema s format x
@@ -196,6 +241,6 @@ default logging filter runtime facility all
             .count()
     };
     assert_eq!(told("sends no trap of this name"), 2);
-    assert_eq!(told("no schemas of this type"), 1);
+    assert_eq!(told("no schemas of this type"), 2);
     assert_eq!(told("gtpu schema g"), 1);
 }

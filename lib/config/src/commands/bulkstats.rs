@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use command::{Args, Command, Error, Lines, ModeBuilder, Tree, lens, quote};
 
 use super::{absent, mode, put, secret, secret_syntax};
+use crate::bulkstats::{Kind, unknown_variable};
 use crate::{Bulkstats, BulkstatsFile, BulkstatsReceiver, Config, SYSTEM_SCHEMA, TransferMechanism};
 
 pub(super) fn declare(tree: &mut Tree<Config>) {
@@ -153,6 +154,7 @@ fn format<T: 'static>(
     )
     .undo(&plain)
     .set(move |object, args| {
+        variables_exist(args, None)?;
         *field(file(object)) = args.get("format")?;
         Ok(())
     })
@@ -175,6 +177,10 @@ fn schema<T: 'static>(kind: &str, definition: &str, file: fn(&mut T) -> &mut Bul
     .set(move |object, args| {
         let schemas = &mut file(object).schemas;
         let key = key(args)?;
+        // Of other types nothing is written, which is a finding.
+        if let Some(kind) = Kind::find(&key.0) {
+            variables_exist(args, Some(kind))?;
+        }
         if schemas.len() == MAX_SCHEMAS && !schemas.contains_key(&key) {
             return Err(args.refuse("schema", format!("the file has {MAX_SCHEMAS} schemas already")));
         }
@@ -185,6 +191,18 @@ fn schema<T: 'static>(kind: &str, definition: &str, file: fn(&mut T) -> &mut Bul
         let gone = file(object).schemas.remove(&key(args)?);
         gone.map(|_| ()).ok_or_else(|| absent(args, "schema"))
     })
+}
+
+/// Refuses a format with a variable that would stay in the file as it is written. `kind` is that of a schema; `None`: any other format.
+fn variables_exist(args: &Args<'_>, kind: Option<Kind>) -> Result<(), Error> {
+    let text = args.text("format").unwrap_or_default();
+    let Some(variable) = unknown_variable(kind, text) else {
+        return Ok(());
+    };
+    let variable = format!("%{variable}%");
+    let place = kind.map_or_else(|| "here".to_owned(), |kind| format!("in {} schemas", kind.name()));
+    let message = format!("there is no variable {variable} {place}: \"show bulkstats variables\" lists them");
+    Err(args.refuse_part("format", text.find(&variable).unwrap_or(0), message))
 }
 
 /// Most schemas of a file.

@@ -1,16 +1,12 @@
 //! Settings that are kept and printed, but that nothing in this version acts on. Whoever gives one its effect removes it here.
 
-use telemetry::counters::Schema;
-
+use crate::bulkstats::Kind;
 use crate::commands::management::is_trap;
 use crate::{
     AddressAllocation, Config, Context, CryptoTemplate, DeploymentMode, LOCAL, TaskCount, WsgService,
 };
 
 use super::{Findings, Scope};
-
-/// Type of the schemas of the node as a card; the others are types of counters.
-const CARD_SCHEMA: &str = "card";
 
 /// Says so for each that is configured. Where somebody could believe to be protected, it is an error.
 pub(super) fn missing(config: &Config, findings: &mut Findings) {
@@ -26,7 +22,7 @@ pub(super) fn missing(config: &Config, findings: &mut Findings) {
             without(&mut bulkstats.scope(format!("file {number}")), "receiver");
         }
         for (kind, name) in file.schemas.keys() {
-            if kind != CARD_SCHEMA && Schema::from_name(kind).is_none() {
+            if Kind::find(kind).is_none() {
                 let mut bulkstats = findings.scope("bulkstats mode".to_owned());
                 bulkstats.scope(format!("file {number}")).here(
                     false,
