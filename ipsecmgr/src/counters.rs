@@ -258,8 +258,10 @@ fn counted(counters: &Counters, count: Count) {
             ike::REKEY_CHILD_RSP_RECV,
             ike::REKEY_IKE_RSP_RECV,
         ),
-        Count::Collision(ChildExchange::RekeyIke) => ike::REKEY_IKE_IGNORED,
-        Count::Collision(_) => ike::REKEY_CHILD_IGNORED,
+        Count::Collision(ChildExchange::RekeyIke) | Count::RekeyIgnored(ChildExchange::RekeyIke) => {
+            ike::REKEY_IKE_IGNORED
+        }
+        Count::Collision(_) | Count::RekeyIgnored(_) => ike::REKEY_CHILD_IGNORED,
         Count::IkeSoftLifetime => ike::EXP_LIFE_SOFT,
         Count::IkeHardLifetime => ike::EXP_LIFE_HARD,
         Count::ChildSoftLifetime => ike::EXP_CHILD_LIFE_SOFT,

@@ -245,6 +245,8 @@ pub enum Count {
     ChildResponseSent(ChildExchange),
     /// A simultaneous rekeying was sorted out.
     Collision(ChildExchange),
+    /// A rekeying of the peer was put off: the one before is not over yet.
+    RekeyIgnored(ChildExchange),
     /// Soft lifetime of an IKE SA.
     IkeSoftLifetime,
     /// Hard lifetime of an IKE SA.

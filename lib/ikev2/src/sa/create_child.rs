@@ -60,6 +60,9 @@ impl IkeSa {
         };
         env.count(Count::ChildRequestReceived(exchange));
         if let Err(refused) = self.answer_child_request(env, payloads, rekeying) {
+            if let (Refused::Failure(ChildFailure::Temporary), Some(_)) = (&refused, rekeying) {
+                env.count(Count::RekeyIgnored(exchange));
+            }
             self.refuse_child(env, refused, rekeying);
         }
         env.count(Count::ChildResponseSent(exchange));

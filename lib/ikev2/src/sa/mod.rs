@@ -104,6 +104,8 @@ pub(crate) struct IkeSa {
     temporary_failures: u8,
     /// The one that this replaces, while our own rekey of that is under way and may still win.
     contested_by: Option<IkeSaId>,
+    /// The one that this was made to replace.
+    predecessor: Option<IkeSaId>,
 }
 
 /// Who is behind a NAT.
@@ -224,6 +226,7 @@ impl IkeSa {
             repeats: (env.now, 0),
             temporary_failures: 0,
             contested_by: None,
+            predecessor: None,
         };
         bump(&mut env.core.totals, sa.state.class(), initiator, 1);
         sa.note_source(env);

@@ -17,6 +17,10 @@ use crate::negotiate::{Chosen, answer_ike, choose_ike, is_answer, offer_ike};
 use crate::output::IkeSaId;
 use crate::show::IkeAlgorithms;
 
+/// So many of the IKE SAs that led to this one may still be there, waiting for their delete or for retransmissions, when the peer
+/// rekeys it again. Else a peer that does nothing but rekey could take the room of all others.
+const MAX_PREDECESSORS: usize = 4;
+
 /// Why the peer's request is answered with a notify.
 enum Refused {
     Failure(ChildFailure, NotifyKind),
@@ -66,6 +70,10 @@ impl IkeSa {
         // RFC 7296 2.25.2: not while a child SA of ours is being made or deleted, nor when this IKE SA is on its way out.
         let busy = self.is_exchanging_child() || self.is_deleting_child();
         if !matches!(self.state, State::Established) || busy {
+            return Err(Refused::Failure(ChildFailure::Temporary, self.temporary_notify()));
+        }
+        if self.is_rekey_unfinished(env) {
+            env.count(Count::RekeyIgnored(ChildExchange::RekeyIke));
             return Err(Refused::Failure(ChildFailure::Temporary, self.temporary_notify()));
         }
         let chosen = choose_ike(proposals, &self.profile.proposals).map_err(|mismatch| {
@@ -124,6 +132,15 @@ impl IkeSa {
             _ => self.step_back(env, id),
         }
         Ok(())
+    }
+
+    /// Is a rekey of this IKE SA, or are those that led to it, not over yet?
+    fn is_rekey_unfinished(&self, env: &Env<'_>) -> bool {
+        let table = &env.core.table;
+        let contested = self.contested_by.is_some_and(|by| table.get(by).is_some());
+        let before = |id: &IkeSaId| table.get(*id).and_then(|sa| sa.predecessor);
+        let chain = std::iter::successors(self.predecessor, before).filter(|id| table.get(*id).is_some());
+        self.successor().is_some() || contested || chain.take(MAX_PREDECESSORS).count() == MAX_PREDECESSORS
     }
 
     fn temporary_notify(&self) -> NotifyKind {
@@ -340,6 +357,7 @@ impl IkeSa {
         successor.peer_fragments = self.peer_fragments;
         successor.keys = Some(keys);
         successor.parties = self.parties.clone();
+        successor.predecessor = Some(self.id);
         successor.set_state(env, State::Established);
         successor.start_lifetime(env);
         Box::new(successor)
