@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crypto::{DhGroup, DhKeyPair};
 
 use super::auth::{AuthContext, peer_hashes};
-use super::create_child::group_wanted;
+use super::child_initiator::group_wanted;
 use super::init_responder::Extras;
 use super::request::Pending;
 use super::{IkeSa, State, nat};

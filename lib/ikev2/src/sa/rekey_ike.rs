@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crypto::DhGroup;
 
-use super::create_child::group_wanted;
+use super::child_initiator::group_wanted;
 use super::offer::{Collision, IkeOffer};
 use super::request::Pending;
 use super::tasks::Task;
