@@ -176,7 +176,13 @@ fn block(text: &mut String, context: &Context, name: &str, template: &CryptoTemp
         DontFragment::Clear => "Clear bit",
     };
     let _ = writeln!(text, "Dont Fragment: {fragment}");
-    let _ = writeln!(text, "NATT: {}", enabled(template.natt.is_some()));
+    let keepalives = template
+        .natt
+        .and_then(|natt| natt.send_keepalive)
+        .map_or_else(String::new, |times| {
+            format!(", keepalives every {} seconds", times.interval)
+        });
+    let _ = writeln!(text, "NATT: Enabled{keepalives}");
     let _ = writeln!(
         text,
         "Anti Replay: {}\n",

@@ -41,7 +41,7 @@ pub struct CryptoTemplate {
     pub keepalive: Option<Keepalive>,
     /// `max-childsa`.
     pub max_child_sa: MaxChildSa,
-    /// `natt`: NAT traversal; `None` is off, the default of StarOS.
+    /// `natt`: what a NAT on the way gets beyond UDP encapsulation, which every peer behind one gets (RFC 7296 2.23); `None` is nothing.
     pub natt: Option<Natt>,
     /// `payload NAME match childsa`.
     pub payloads: BTreeMap<String, Payload>,

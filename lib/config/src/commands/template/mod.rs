@@ -369,7 +369,7 @@ fn natt() -> Command<CryptoTemplate> {
     Command::<CryptoTemplate>::new(
         "natt [include-header'Packet sizes count the UDP header'] [send-keepalive'NAT keepalives are sent' \
          [idle-interval'Silence before the first' <idle:20-86400'Seconds'>]] [interval'NAT keepalives are sent, so often' <interval:20-86400'Seconds'>]",
-        "Allows peers behind a NAT",
+        "Keepalives towards NATs on the way; peers behind a NAT are always served",
     )
     .undo("natt")
     .set(|template, args| {
