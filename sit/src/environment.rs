@@ -1,6 +1,7 @@
 //! What the system must offer before a node can run, and the run directory.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
@@ -14,8 +15,8 @@ const OPEN_FILES: u64 = 65_536;
 
 /// The node may run.
 pub(crate) struct Environment {
-    /// Held as long as the node runs.
-    pub _lock: LockFile,
+    /// Of the run directory and the state directory. Held as long as the node runs.
+    pub _locks: [LockFile; 2],
     /// Processors this node may use.
     pub processors: Vec<usize>,
     /// What is missing here, in words; nothing a node could not do without.
@@ -40,20 +41,18 @@ impl Environment {
 /// Takes the run directory and checks the rest. Must be called before the process has a second thread, because it may enter a user namespace.
 pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     let mut missing = Vec::new();
-    File::open(&options.config).map_err(|source| Error::Configuration {
+    readable(&options.config).map_err(|source| Error::Configuration {
         path: options.config.clone(),
         source,
     })?;
     for path in [&options.run_dir, &options.state_dir] {
         make_directory(path, 0o755)?;
     }
-    let lock = LockFile::acquire(&options.run_dir.join("lock")).map_err(|error| match error {
-        netio::Error::Locked { holder, .. } => Error::AlreadyRunning {
-            run_dir: options.run_dir.clone(),
-            pid: holder,
-        },
-        error => Error::Kernel(error),
-    })?;
+    // With names of their own: the directories may be one.
+    let locks = [
+        lock(&options.run_dir, "lock", "--run-dir")?,
+        lock(&options.state_dir, "state-lock", "--state-dir")?,
+    ];
     if !netio::task::is_privileged() {
         netio::enter_user_namespace().map_err(|error| Error::NoPrivilege {
             cause: error.to_string(),
@@ -77,9 +76,26 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         ));
     }
     Ok(Environment {
-        _lock: lock,
+        _locks: locks,
         processors: netio::task::usable_cpus()?,
         missing,
+    })
+}
+
+/// Reads the beginning of the file, which a directory does not let.
+fn readable(path: &Path) -> io::Result<()> {
+    File::open(path)?.read(&mut [0]).map(drop)
+}
+
+/// Takes a directory for this node alone, which shows at once whether it can be written to.
+fn lock(directory: &Path, file: &str, option: &'static str) -> Result<LockFile, Error> {
+    LockFile::acquire(&directory.join(file)).map_err(|error| match error {
+        netio::Error::Locked { holder, .. } => Error::AlreadyRunning {
+            directory: directory.to_owned(),
+            option,
+            pid: holder,
+        },
+        error => Error::Kernel(error),
     })
 }
 

@@ -4,13 +4,17 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use bus::Address;
+
 /// Why the node cannot start or go on.
 #[derive(Debug)]
 pub enum Error {
-    /// Another node runs in the run directory.
+    /// Another node has one of our directories.
     AlreadyRunning {
-        /// The run directory.
-        run_dir: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+        /// The option that names another.
+        option: &'static str,
         /// The process of the other node, if it is known.
         pid: Option<u32>,
     },
@@ -42,6 +46,13 @@ pub enum Error {
     },
     /// The kernel refused something that a node cannot do without.
     Kernel(netio::Error),
+    /// A task ends whenever it is started.
+    Task {
+        /// The task.
+        address: Address,
+        /// How it ended.
+        cause: String,
+    },
     /// The bus cannot be opened.
     Bus(bus::BusError),
     /// The runtime cannot be started.
@@ -51,12 +62,16 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AlreadyRunning { run_dir, pid } => {
-                write!(f, "a node is already running in {}", run_dir.display())?;
+            Self::AlreadyRunning {
+                directory,
+                option,
+                pid,
+            } => {
+                write!(f, "a node is already running in {}", directory.display())?;
                 if let Some(pid) = pid {
                     write!(f, " (process {pid})")?;
                 }
-                f.write_str("; stop it, or choose another directory with --run-dir")
+                write!(f, "; stop it, or choose another directory with {option}")
             }
             Self::Configuration { path, source } => {
                 write!(
@@ -73,6 +88,9 @@ impl fmt::Display for Error {
                 write!(f, "{asked} workers are not possible, 1 to {most} are")
             }
             Self::Kernel(error) => error.fmt(f),
+            Self::Task { address, cause } => {
+                write!(f, "{address} cannot start ({cause}): the log says why")
+            }
             Self::Bus(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "cannot start: {error}"),
         }
@@ -86,7 +104,10 @@ impl std::error::Error for Error {
             Self::Kernel(error) => Some(error),
             Self::Bus(error) => Some(error),
             Self::Runtime(error) => Some(error),
-            Self::AlreadyRunning { .. } | Self::NoPrivilege { .. } | Self::Workers { .. } => None,
+            Self::AlreadyRunning { .. }
+            | Self::NoPrivilege { .. }
+            | Self::Workers { .. }
+            | Self::Task { .. } => None,
         }
     }
 }

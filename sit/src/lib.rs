@@ -75,7 +75,7 @@ impl Options {
     }
 }
 
-/// Runs the node until it is told to stop (SIGTERM, SIGINT), and stops it in order. The process must have one thread only.
+/// Runs the node until it is told to stop (SIGTERM, SIGINT, SIGHUP), and stops it in order. The process must have one thread only.
 pub fn run(options: Options) -> Result<(), Error> {
     let mut environment = environment::prepare(&options)?;
     task::start_log(manager::SIT.to_string());

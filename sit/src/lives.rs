@@ -13,6 +13,7 @@ use telemetry::events::{self, ManagerFailure, ManagerRestart, TaskFailed, TaskRe
 
 use crate::contexts::LOCAL;
 use crate::crashes::Crash;
+use crate::error::Error;
 use crate::manager::{Happening, Manager, SIT, VERSION};
 use crate::state::{Entry, Phase, is_manager};
 use crate::{launch, links};
@@ -22,6 +23,8 @@ const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(5);
 const START_UP: Duration = Duration::from_secs(30);
 /// A task that misses this many in a row is killed.
 const HEARTBEATS_MISSED: u32 = 6;
+/// A node that has never been ready gives up when a task has tried in vain so often: what keeps it from starting will not go away by itself.
+const FAILED_STARTS: u32 = 5;
 /// A task that leaves with its context is killed when it has not ended by then.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
@@ -95,7 +98,9 @@ impl Manager {
         };
         let Some(mut dead) = entry.life.take() else { return };
         let (pid, age) = (dead.pid(), dead.since.elapsed());
-        let cause = match dead.child.wait() {
+        let status = dead.child.wait();
+        let by_itself = status.as_ref().is_ok_and(|status| status.code().is_some());
+        let cause = match status {
             Ok(status) => describe(status),
             Err(error) => error.to_string(),
         };
@@ -107,6 +112,15 @@ impl Manager {
                 self.restore_vpnmgr(address);
             }
             return;
+        }
+        if by_itself && entry.phase == Phase::Starting {
+            entry.failed_starts += 1;
+        } else {
+            entry.failed_starts = 0;
+        }
+        if entry.failed_starts >= FAILED_STARTS && !self.ready {
+            let cause = cause.clone();
+            self.failure = Some(Error::Task { address, cause });
         }
         let wait = entry.backoff.after(age, entry.phase == Phase::Ready);
         entry.phase = Phase::Waiting;

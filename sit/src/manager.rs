@@ -7,7 +7,6 @@ use bus::messages::rmctrl::{GetSlotMap, SlotMap, SlotMapChanged};
 use bus::{Address, Bus, Facility, Server};
 use task::{ConfigFollower, Packet};
 use telemetry::events::{self, ProtectionMissing, SystemStartup};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -20,6 +19,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::requests::Deferred;
 use crate::state::{Entry, Phase, TaskTable, static_tasks};
+use crate::stop::StopSignals;
 
 pub(crate) const SIT: Address = Address::only(Facility::Sit);
 /// Version of the software, in the crash list and in events.
@@ -80,7 +80,9 @@ pub(crate) struct Manager {
     unprotected: BTreeSet<String>,
     configured: bool,
     mapped: bool,
-    ready: bool,
+    pub(crate) ready: bool,
+    /// Why the node cannot go on.
+    pub(crate) failure: Option<Error>,
     pub(crate) stopping: bool,
     ticks: u64,
 }
@@ -121,6 +123,7 @@ impl Manager {
             configured: false,
             mapped: false,
             ready: false,
+            failure: None,
             stopping: false,
             ticks: 0,
         };
@@ -149,10 +152,9 @@ impl Manager {
         Ok(manager)
     }
 
-    /// Runs until the node is told to stop, then stops it.
+    /// Runs until the node is told to stop or cannot go on, then stops it.
     pub async fn run(mut self) -> Result<(), Error> {
-        let mut term = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let mut signals = StopSignals::new().map_err(Error::Runtime)?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut configuration = ConfigFollower::new(&self.bus);
@@ -161,19 +163,18 @@ impl Manager {
             Address::only(Facility::Rmctrl),
             GetSlotMap {},
         );
-        loop {
+        while self.failure.is_none() {
             tokio::select! {
                 Some(happening) = self.queue.recv() => self.happened(happening),
                 config = configuration.next() => self.configure(&config.text),
                 map = slot_map.next() => self.set_slot_map(&map),
                 Some(incoming) = self.server.next() => self.serve(incoming),
                 _ = tick.tick() => self.tick(),
-                _ = term.recv() => break,
-                _ = interrupt.recv() => break,
+                () = signals.next() => break,
             }
         }
-        self.stop(&mut term, &mut interrupt).await;
-        Ok(())
+        self.stop(&mut signals).await;
+        self.failure.map_or(Ok(()), Err)
     }
 
     pub(crate) fn happened(&mut self, happening: Happening) {

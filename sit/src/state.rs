@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     /// Processes started so far.
     pub lives: u32,
     pub backoff: Backoff,
+    /// Processes in a row that ended by themselves before they served.
+    pub failed_starts: u32,
     /// Heartbeats missed in a row.
     pub missed: u32,
 }
@@ -67,6 +69,7 @@ impl Entry {
             life: None,
             lives: 0,
             backoff: Backoff::default(),
+            failed_starts: 0,
             missed: 0,
         }
     }

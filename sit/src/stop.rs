@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bus::messages::ipsecmgr::Drain;
 use bus::{Address, Facility};
-use tokio::signal::unix::Signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,9 +19,43 @@ const GRACE: Duration = Duration::from_millis(1_200);
 /// For the killed to be dead.
 const DEATH: Duration = Duration::from_secs(1);
 
+/// The signals that stop the node in order: SIGTERM, SIGINT, and SIGHUP unless whoever started us has it ignored (nohup(1)).
+pub(crate) struct StopSignals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl StopSignals {
+    /// Catches them from now on.
+    pub fn new() -> std::io::Result<Self> {
+        let hangs_up = !netio::task::ignores(netio::Signal::SIGHUP);
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: hangs_up.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
 impl Manager {
     /// Sends the deletes of all tunnels, ends the tasks step by step, and releases what outlives them. A second signal ends everything at once.
-    pub(crate) async fn stop(&mut self, term: &mut Signal, interrupt: &mut Signal) {
+    pub(crate) async fn stop(&mut self, signals: &mut StopSignals) {
         tracing::info!("node stops");
         notify_service_manager("STOPPING=1");
         self.stopping = true;
@@ -33,8 +67,7 @@ impl Manager {
         };
         tokio::select! {
             () = in_order => {}
-            _ = term.recv() => tracing::warn!("told again to stop: killing what is left"),
-            _ = interrupt.recv() => tracing::warn!("told again to stop: killing what is left"),
+            () = signals.next() => tracing::warn!("told again to stop: killing what is left"),
         }
         self.kill_all(Facility::ALL);
         self.await_deaths(Facility::ALL, DEATH).await;

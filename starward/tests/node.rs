@@ -36,10 +36,7 @@ impl Node {
     fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("starward-test-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        // As root in a network of its own; otherwise the node makes one itself.
-        if let Ok(namespace) = Namespace::create() {
-            namespace.enter().unwrap();
-        }
+        own_network();
         let process = Command::new(STARWARD)
             .args(["run", "--workers", "2", "--config", EXAMPLE, "--run-dir"])
             .arg(folder.join("run"))
@@ -106,6 +103,13 @@ impl Drop for Node {
     }
 }
 
+/// As root in a network of its own; otherwise the node makes one itself.
+fn own_network() {
+    if let Ok(namespace) = Namespace::create() {
+        namespace.enter().unwrap();
+    }
+}
+
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !condition() {
@@ -143,9 +147,11 @@ fn every_process_starts_and_comes_back_when_it_is_killed() {
         "{crashes}"
     );
 
-    nix::sys::signal::kill(Pid::from_raw(node.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+    // The terminal of a node in the foreground is closed: it stops in order, as for SIGTERM.
+    nix::sys::signal::kill(Pid::from_raw(node.process.id().cast_signed()), Signal::SIGHUP).unwrap();
     let status = node.process.wait().unwrap();
     assert!(status.success(), "{status}");
+    assert!(node.log().contains("node has stopped"));
 }
 
 #[test]
@@ -169,6 +175,16 @@ fn a_wrong_start_is_one_clear_line() {
         text(&state),
     ];
     assert!(line(&missing).starts_with("starward: cannot read the configuration file /nonexistent: "));
+    let directory = [
+        "run",
+        "--config",
+        "/",
+        "--run-dir",
+        text(&run),
+        "--state-dir",
+        text(&state),
+    ];
+    assert!(line(&directory).contains("cannot read the configuration file /: Is a directory"));
     let error = line(&[
         "run",
         "--config",
@@ -188,6 +204,27 @@ fn a_wrong_start_is_one_clear_line() {
     // A process of the node by itself.
     assert!(line(&["rmctrl", "--instance", "1"]).contains("was this process started by `starward run`?"));
     let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn what_will_not_go_away_by_itself_ends_the_start() {
+    let folder = std::env::temp_dir().join(format!("starward-vain-{}", std::process::id()));
+    let (run, state) = (folder.join("run"), folder.join("state"));
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("master.key"), "short").unwrap();
+    own_network();
+    let mut program = Command::new(STARWARD);
+    program.args(["run", "--config", EXAMPLE, "--run-dir", text(&run)]);
+    let output = program.args(["--state-dir", text(&state)]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("master.key does not hold a master key"), "{log}");
+    let last = log.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "starward: sct-1 cannot start (exit status 1): the log says why"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn text(path: &Path) -> &str {

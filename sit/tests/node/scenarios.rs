@@ -310,6 +310,17 @@ fn a_second_node_is_refused() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
+    // Nor does one with a run directory of its own get the state of this one.
+    let other = node.folder().join("other");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("config"), ONE_CONTEXT).unwrap();
+    std::os::unix::fs::symlink(node.folder().join("state"), other.join("state")).unwrap();
+    let output = command(&other, "worker").stderr(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("a node is already running in ") && text.contains("--state-dir"),
+        "{text}"
+    );
     assert!(node.show("show task table").contains("ipsecmgr"));
 }
 
