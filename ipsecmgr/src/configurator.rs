@@ -53,7 +53,7 @@ pub(crate) struct Configurator {
     /// Certificates fetched for this version of the configuration.
     certificates: HashMap<CertificateNames, Certificates>,
     contexts: BTreeSet<u32>,
-    /// Problems that were logged and persist.
+    /// Problems and warnings that were logged, once, and persist.
     reported: HashSet<String>,
     /// All services, for the one who tells their state.
     states: watch::Sender<Vec<Configured>>,
@@ -156,7 +156,10 @@ impl Configurator {
                 }
             }
             for warning in &wsg.warnings {
-                self.report(warning.to_string());
+                let warning = warning.to_string();
+                if self.reported.insert(warning.clone()) {
+                    tracing::warn!("{warning}");
+                }
             }
             services.push(Arc::new(wsg));
         }
@@ -168,7 +171,12 @@ impl Configurator {
                     .iter()
                     .any(|wsg| wsg.warnings.iter().any(|w| w.to_string() == *old))
         });
-        problems.into_iter().for_each(|problem| self.report(problem));
+        for problem in problems {
+            if !self.reported.contains(&problem) {
+                tracing::error!("{problem}");
+                self.reported.insert(problem);
+            }
+        }
         let update = Update {
             level: severity(config.logging.level(Facility::Ipsecmgr.name())),
             closed: self.close(&services).await,
@@ -275,14 +283,6 @@ impl Configurator {
             .tags
             .entry((context.to_owned(), service.to_owned()))
             .or_insert(next)
-    }
-
-    /// Logs a problem once for as long as it persists.
-    fn report(&mut self, problem: String) {
-        if !self.reported.contains(&problem) {
-            tracing::warn!("{problem}");
-            self.reported.insert(problem);
-        }
     }
 }
 

@@ -116,8 +116,11 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             }
             grace = task.shutdown.requested(), if end.is_none() => {
                 end = Some(Instant::now() + grace.saturating_sub(RESERVE));
+                // `sit` has them deleted before it tells us; they are here when somebody else stops this process.
                 let count = state.drain();
-                tracing::info!("told to stop, {count} IKE SAs are being deleted");
+                if count > 0 {
+                    tracing::info!("told to stop, {count} IKE SAs are being deleted");
+                }
             }
         }
         desk.settle(&state);

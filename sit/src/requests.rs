@@ -80,7 +80,8 @@ impl Manager {
             Ok(given) => given,
             Err(Refusal::NotYet(_)) if *until > Instant::now() => return self.deferred.push(request),
             Err(Refusal::NotYet(failure) | Refusal::Failed(failure)) => {
-                tracing::warn!("cannot open something for {address}: {failure}");
+                // Whoever asked knows what it is for, says so, and may ask again and again.
+                tracing::debug!("cannot open something for {address}: {failure}");
                 Given {
                     opened: Opened {
                         failure,
