@@ -154,8 +154,9 @@ impl Engine {
             }
             return;
         };
-        // RFC 7296 2.2: the sender has the other role, and its own SPI.
-        let fits = sa.initiator != header.from_initiator;
+        // RFC 7296 2.2: the sender has the other role, and its own SPI. Another address of ours may be another service in another context,
+        // from where nobody may go on with this IKE SA, even with its keys.
+        let fits = sa.initiator != header.from_initiator && sa.path.local.ip() == path.local.ip();
         if header.exchange == Exchange::IkeSaInit && fits {
             sa.on_init_response(&mut env, &header, path, datagram);
         } else if fits && sa.peer_spi == theirs {

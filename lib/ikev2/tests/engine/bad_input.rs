@@ -103,6 +103,35 @@ fn messages_of_another_ike_sa_are_dropped() {
 }
 
 #[test]
+fn nobody_goes_on_at_another_address_of_ours() {
+    let mut world = World::new();
+    world.initiate(profile(A));
+    world.deliver_next(B);
+    world.deliver_next(A);
+    let auth = world.intercept(B);
+    let elsewhere = |datagram: &Datagram| {
+        let mut moved = datagram.clone();
+        moved.path.local.set_ip("192.0.2.3".parse().unwrap());
+        moved
+    };
+    world.deliver(&elsewhere(&auth));
+    assert_eq!(world.b.drops(DropCause::RequestNoSa), 1);
+    assert_eq!(world.b.engine.totals().half_open, 1);
+    world.deliver(&auth);
+    world.settle();
+    world.check_pairs(1);
+    let child = world.child(B);
+    let before = world.b.installed[&child].path;
+    world.action(A, Action::CheckLiveness);
+    let request = world.intercept(B);
+    world.deliver(&elsewhere(&request));
+    assert_eq!(world.b.count(Count::LivenessReceived), 0);
+    assert_eq!(world.b.installed[&child].path, before);
+    world.deliver(&request);
+    assert_eq!(world.b.count(Count::LivenessReceived), 1);
+}
+
+#[test]
 fn a_request_for_a_lost_ike_sa_is_answered_without_protection_and_not_too_often() {
     let mut world = World::connected();
     let (ike, since) = (world.ike(B), world.now);
