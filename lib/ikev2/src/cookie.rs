@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crypto::{Prf, Random, constant_time_eq};
 
 use crate::engine::CookieSecret;
+use crate::output::Path;
 use crate::profile::CookieThresholds;
 
 /// The engine's own secrets change this often. A cookie is good for one to two times as long.
@@ -73,31 +74,32 @@ impl Cookies {
         self.active
     }
 
-    /// The cookie for this IKE_SA_INIT: version and MAC over nonce, address and SPI.
+    /// The cookie for this IKE_SA_INIT: version and MAC over nonce, addresses and SPI. Ours is among them, as in another
+    /// context another peer may have the same address.
     pub fn make(
         &mut self,
         now: Instant,
         random: &mut dyn Random,
         nonce: &[u8],
-        remote: IpAddr,
+        path: Path,
         initiator_spi: u64,
     ) -> Vec<u8> {
         self.rotate(now, random);
         match &self.current {
-            Some(secret) => secret.cookie(nonce, remote, initiator_spi),
+            Some(secret) => secret.cookie(nonce, path, initiator_spi),
             None => Vec::new(),
         }
     }
 
     /// Is this cookie the one we made for this IKE_SA_INIT?
-    pub fn check(&self, cookie: &[u8], nonce: &[u8], remote: IpAddr, initiator_spi: u64) -> CookieVerdict {
+    pub fn check(&self, cookie: &[u8], nonce: &[u8], path: Path, initiator_spi: u64) -> CookieVerdict {
         let version = cookie.first().copied();
         let secret = [&self.current, &self.previous]
             .into_iter()
             .flatten()
             .find(|secret| Some(secret.version) == version);
         match secret {
-            Some(secret) if constant_time_eq(&secret.cookie(nonce, remote, initiator_spi), cookie) => {
+            Some(secret) if constant_time_eq(&secret.cookie(nonce, path, initiator_spi), cookie) => {
                 CookieVerdict::Match
             }
             _ => CookieVerdict::Mismatch,
@@ -128,19 +130,13 @@ impl Cookies {
 }
 
 impl CookieSecret {
-    fn cookie(&self, nonce: &[u8], remote: IpAddr, initiator_spi: u64) -> Vec<u8> {
-        let (v4, v6);
-        let address: &[u8] = match remote {
-            IpAddr::V4(address) => {
-                v4 = address.octets();
-                &v4
-            }
-            IpAddr::V6(address) => {
-                v6 = address.octets();
-                &v6
-            }
-        };
-        let mac = Prf::HmacSha2_256.prf(&self.secret, &[address, &initiator_spi.to_be_bytes(), nonce]);
+    fn cookie(&self, nonce: &[u8], path: Path, initiator_spi: u64) -> Vec<u8> {
+        let [local, remote] = [path.local, path.remote].map(|end| match end.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        });
+        let parts: [&[u8]; 4] = [&local, &remote, &initiator_spi.to_be_bytes(), nonce];
+        let mac = Prf::HmacSha2_256.prf(&self.secret, &parts);
         let mut cookie = Vec::with_capacity(1 + MAC_LEN);
         cookie.push(self.version);
         cookie.extend_from_slice(mac.as_bytes());
@@ -154,24 +150,32 @@ mod tests {
 
     use super::*;
 
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    fn path(local: &str, remote: &str) -> Path {
+        let end = |address: &str| std::net::SocketAddr::new(address.parse().unwrap(), 500);
+        Path {
+            local: end(local),
+            remote: end(remote),
+        }
+    }
 
     #[test]
     fn a_cookie_is_good_for_its_peer_only_and_for_two_rotations() {
+        let peer = path("192.0.2.9", "192.0.2.1");
         let mut random = TestRandom::new(1);
         let mut cookies = Cookies::new();
         let start = Instant::now();
         let nonce = [7; 32];
-        let cookie = cookies.make(start, &mut random, &nonce, PEER, 1);
-        assert_eq!(cookies.check(&cookie, &nonce, PEER, 1), CookieVerdict::Match);
-        assert_eq!(cookies.check(&cookie, &nonce, PEER, 2), CookieVerdict::Mismatch);
-        assert_eq!(cookies.check(&cookie, &[8; 32], PEER, 1), CookieVerdict::Mismatch);
-        let other = "192.0.2.2".parse().unwrap();
-        assert_eq!(cookies.check(&cookie, &nonce, other, 1), CookieVerdict::Mismatch);
-        cookies.make(start + ROTATION, &mut random, &nonce, PEER, 1);
-        assert_eq!(cookies.check(&cookie, &nonce, PEER, 1), CookieVerdict::Match);
-        cookies.make(start + ROTATION * 2, &mut random, &nonce, PEER, 1);
-        assert_eq!(cookies.check(&cookie, &nonce, PEER, 1), CookieVerdict::Mismatch);
+        let cookie = cookies.make(start, &mut random, &nonce, peer, 1);
+        assert_eq!(cookies.check(&cookie, &nonce, peer, 1), CookieVerdict::Match);
+        assert_eq!(cookies.check(&cookie, &nonce, peer, 2), CookieVerdict::Mismatch);
+        assert_eq!(cookies.check(&cookie, &[8; 32], peer, 1), CookieVerdict::Mismatch);
+        for other in [path("192.0.2.9", "192.0.2.2"), path("192.0.2.8", "192.0.2.1")] {
+            assert_eq!(cookies.check(&cookie, &nonce, other, 1), CookieVerdict::Mismatch);
+        }
+        cookies.make(start + ROTATION, &mut random, &nonce, peer, 1);
+        assert_eq!(cookies.check(&cookie, &nonce, peer, 1), CookieVerdict::Match);
+        cookies.make(start + ROTATION * 2, &mut random, &nonce, peer, 1);
+        assert_eq!(cookies.check(&cookie, &nonce, peer, 1), CookieVerdict::Mismatch);
     }
 
     #[test]
@@ -180,12 +184,13 @@ mod tests {
             version: 9,
             secret: [3; 32],
         };
+        let peer = path("192.0.2.9", "192.0.2.1");
         let mut random = TestRandom::new(1);
         let (mut one, mut other) = (Cookies::new(), Cookies::new());
         one.set_secrets(secret.clone(), None);
         other.set_secrets(secret, None);
-        let cookie = one.make(Instant::now(), &mut random, &[7; 32], PEER, 1);
-        assert_eq!(other.check(&cookie, &[7; 32], PEER, 1), CookieVerdict::Match);
+        let cookie = one.make(Instant::now(), &mut random, &[7; 32], peer, 1);
+        assert_eq!(other.check(&cookie, &[7; 32], peer, 1), CookieVerdict::Match);
     }
 
     #[test]

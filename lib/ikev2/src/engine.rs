@@ -27,8 +27,8 @@ pub struct EngineConfig {
     pub max_ike_sas: u32,
     /// Half-open IKE SAs, at most. Above a quarter cookies are asked for, whatever the profile says (RFC 7296 2.6).
     pub max_half_open: u32,
-    /// Half-open IKE SAs from one IPv4 address or one IPv6 /64 network, at most. Above a quarter it is asked for cookies, so that
-    /// nobody else can use up its share in its name (RFC 8019 4.2).
+    /// Half-open IKE SAs from one IPv4 address or one IPv6 /64 network to one address of ours, at most. Above a quarter it is asked for
+    /// cookies, so that nobody else can use up its share in its name (RFC 8019 4.2).
     pub max_half_open_of_source: u32,
     /// Octets of messages and certificates that IKE SAs in set-up keep in all, at most.
     pub max_setup_octets: usize,

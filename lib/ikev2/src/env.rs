@@ -37,8 +37,8 @@ pub(crate) struct Core {
     pub timers: Timers,
     pub profiles: HashMap<IpAddr, Arc<Profile>>,
     pub cookies: Cookies,
-    /// Half-open IKE SAs by initiator SPI and address, to know a retransmitted IKE_SA_INIT (RFC 7296 2.1).
-    pub half_open: HashMap<(u64, SocketAddr), IkeSaId>,
+    /// Half-open IKE SAs by initiator SPI and addresses, to know a retransmitted IKE_SA_INIT (RFC 7296 2.1).
+    pub half_open: HashMap<(u64, Path), IkeSaId>,
     /// How many half-open IKE SAs come from where.
     pub sources: Sources,
     /// Octets that IKE SAs in set-up keep.

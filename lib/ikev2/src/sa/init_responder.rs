@@ -34,7 +34,7 @@ struct Request<'a> {
 
 /// Takes in an IKE_SA_INIT request.
 pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datagram: &[u8]) {
-    if let Some(&id) = env.core.half_open.get(&(header.initiator_spi, path.remote)) {
+    if let Some(&id) = env.core.half_open.get(&(header.initiator_spi, path)) {
         return repeat(env, id, path, datagram);
     }
     let Some(profile) = env.core.profiles.get(&path.local.ip()).map(Arc::clone) else {
@@ -62,7 +62,7 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
         return;
     }
     let (core, config) = (&env.core, &env.core.config);
-    let of_source = core.sources.of(path.remote.ip().into());
+    let of_source = core.sources.of(path.into());
     if core.totals.half_open >= config.max_half_open
         || of_source >= config.max_half_open_of_source
         || core.table.is_full()
@@ -102,10 +102,10 @@ fn cookie_is_good(
     nonce: &[u8],
     payloads: &Payloads<'_>,
 ) -> bool {
-    let (remote, spi) = (path.remote.ip(), header.initiator_spi);
+    let spi = header.initiator_spi;
     let core = &mut *env.core;
     let (half_open, config) = (core.totals.half_open, &core.config);
-    let crowded = core.sources.of(remote.into()) > config.max_half_open_of_source / 4;
+    let crowded = core.sources.of(path.into()) > config.max_half_open_of_source / 4;
     let flooded = core
         .cookies
         .required(profile.cookies, half_open, config.max_half_open);
@@ -113,7 +113,7 @@ fn cookie_is_good(
         return true;
     }
     if let Some(cookie) = payloads.notify(NotifyKind::COOKIE) {
-        if env.core.cookies.check(cookie.data, nonce, remote, spi) == CookieVerdict::Match {
+        if env.core.cookies.check(cookie.data, nonce, path, spi) == CookieVerdict::Match {
             env.count(Count::CookieMatched);
             return true;
         }
@@ -121,7 +121,7 @@ fn cookie_is_good(
         env.count(Count::CookieMismatched);
     }
     let core = &mut *env.core;
-    let cookie = core.cookies.make(env.now, &mut *core.random, nonce, remote, spi);
+    let cookie = core.cookies.make(env.now, &mut *core.random, nonce, path, spi);
     refuse(env, header, path, NotifyKind::COOKIE, &cookie);
     false
 }
@@ -229,7 +229,7 @@ fn answer(
     sa.deadlines.phase = Some(env.now + half_open_timeout);
     env.transmit(path, &response);
     sa.keep_response(response);
-    env.core.half_open.insert((header.initiator_spi, path.remote), id);
+    env.core.half_open.insert((header.initiator_spi, path), id);
     env.put_back(sa);
 }
 

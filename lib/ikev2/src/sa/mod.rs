@@ -251,7 +251,7 @@ impl IkeSa {
     fn replace_state(&mut self, env: &mut Env<'_>, state: State) -> State {
         let (before, after) = (self.state.class(), state.class());
         if let State::InitReplied(_) = self.state {
-            env.core.half_open.remove(&(self.peer_spi, self.path.remote));
+            env.core.half_open.remove(&(self.peer_spi, self.path));
         }
         bump(&mut env.core.totals, before, self.initiator, -1);
         bump(&mut env.core.totals, after, self.initiator, 1);
@@ -275,7 +275,7 @@ impl IkeSa {
         let half_open = self.state.class() == Class::HalfOpen;
         match self.source {
             None if half_open => {
-                let source = Source::from(self.path.remote.ip());
+                let source = Source::from(self.path);
                 env.core.sources.add(source);
                 self.source = Some(source);
             }

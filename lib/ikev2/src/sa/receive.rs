@@ -187,7 +187,7 @@ impl IkeSa {
         match (&self.state, exchange) {
             (State::InitReplied(_), Exchange::IkeAuth) => {
                 // A peer that saw a NAT comes from another port now (RFC 7296 2.23).
-                env.core.half_open.remove(&(self.peer_spi, self.path.remote));
+                env.core.half_open.remove(&(self.peer_spi, self.path));
                 self.path = path;
                 self.on_first_auth_request(env, payloads);
             }
