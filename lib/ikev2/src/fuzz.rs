@@ -279,7 +279,7 @@ fn profile() -> Profile {
     let proposal = EspProposal {
         ciphers: vec![Cipher::AesGcm128Icv16, Cipher::Null],
         integrities: vec![Integrity::HmacSha2_256_128],
-        groups: vec![DhGroup::Curve25519],
+        groups: vec![DhGroup::Curve25519, DhGroup::Ecp256],
         esn: vec![false, true],
     };
     let child = ChildProfile::new(
@@ -293,7 +293,7 @@ fn profile() -> Profile {
             ciphers: vec![Cipher::AesGcm128Icv16],
             integrities: vec![Integrity::HmacSha2_256_128],
             prfs: vec![Prf::HmacSha2_256],
-            groups: vec![DhGroup::Curve25519],
+            groups: vec![DhGroup::Curve25519, DhGroup::Ecp256],
         }],
         children: vec![Arc::new(child)],
         // With a pre-shared key EAP is refused.

@@ -105,10 +105,15 @@ fn ike_sas(run: &Run) -> Vec<IkeSaId> {
 
 /// The peer sends this request in the IKE SA; gives what the responder counts.
 fn request(run: &mut Run, ike: IkeSaId, exchange: Exchange, builder: Builder) -> Vec<Count> {
+    message(run, ike, exchange, false, builder)
+}
+
+/// The peer sends this request or response in the IKE SA; gives what the other one counts.
+fn message(run: &mut Run, ike: IkeSaId, exchange: Exchange, response: bool, builder: Builder) -> Vec<Count> {
     let (first, _, written) = builder.into_parts();
     let plaintext = &written[HEADER_LEN..];
     let datagram = run.peers[1]
-        .forge(ike, exchange, false, first, plaintext)
+        .forge(ike, exchange, response, first, plaintext)
         .unwrap();
     run.receive(1, path(0), &datagram);
     let mut counted = Vec::new();
@@ -193,4 +198,26 @@ fn a_peer_that_rekeys_the_ike_sa_again_in_the_middle_of_a_collision_is_put_off()
     assert_eq!(children(&run).len(), 1);
     assert!(rekey_ike(&mut run, rival, 4));
     run.end();
+}
+
+#[test]
+fn a_peer_may_ask_for_another_group_once() {
+    for (action, exchange) in [
+        (Action::RekeyIke, ChildExchange::RekeyIke),
+        (Action::CreateChild(0), ChildExchange::Create),
+    ] {
+        let mut run = Run::new();
+        let ike = ike_sas(&run)[0];
+        let _ = run.peers[1].action(run.now, ike, action, &mut run.sad);
+        run.collect(1, &mut Vec::new());
+        for (group, asks_again) in [(DhGroup::Ecp256, true), (DhGroup::Curve25519, false)] {
+            let mut builder = Builder::new(HEADER_LEN);
+            let wanted = group.transform_id().to_be_bytes();
+            builder.notify(NotifyKind::INVALID_KE_PAYLOAD, &wanted);
+            let counted = message(&mut run, ike, Exchange::CreateChildSa, true, builder);
+            let asked = counted.contains(&Count::ChildRequestSent(exchange));
+            assert_eq!(asked, asks_again, "{exchange:?} with {group:?}");
+        }
+        run.end();
+    }
 }

@@ -42,7 +42,7 @@ impl IkeSa {
             Pfs::AsConfigured,
             group,
         );
-        self.send_child_request(env, offer);
+        self.send_child_request(env, offer, group);
     }
 
     /// Asks for a child SA in place of one that the peer has no more, between the same networks.
@@ -60,7 +60,7 @@ impl IkeSa {
             restores: Some(lost),
             ..offer
         });
-        self.send_child_request(env, offer);
+        self.send_child_request(env, offer, group);
     }
 
     /// Asks for new keys of a child SA.
@@ -74,8 +74,8 @@ impl IkeSa {
             child.local.to_vec(),
             child.remote.to_vec(),
         );
-        let group = group.or(child.algorithms.group);
-        let offer = ChildOffer::new(env, self.id.slot(), profile, None, Pfs::AsConfigured, group);
+        let first = group.or(child.algorithms.group);
+        let offer = ChildOffer::new(env, self.id.slot(), profile, None, Pfs::AsConfigured, first);
         let offer = offer.map(|offer| ChildOffer {
             // RFC 7296 2.9.2: never narrower than what is in use.
             local,
@@ -83,12 +83,20 @@ impl IkeSa {
             rekeying: Some(spi),
             ..offer
         });
-        self.send_child_request(env, offer);
+        self.send_child_request(env, offer, group);
     }
 
-    fn send_child_request(&mut self, env: &mut Env<'_>, offer: Result<ChildOffer, OfferError>) {
+    fn send_child_request(
+        &mut self,
+        env: &mut Env<'_>,
+        offer: Result<ChildOffer, OfferError>,
+        asked: Option<DhGroup>,
+    ) {
         let offer = match offer {
-            Ok(offer) => offer,
+            Ok(offer) => ChildOffer {
+                group_asked: asked.is_some(),
+                ..offer
+            },
             Err(error) => {
                 let failure = match error {
                     OfferError::NoSpi => ChildFailure::NoSpi,
@@ -227,7 +235,7 @@ impl IkeSa {
             (None, None) => Task::CreateChild(Arc::clone(&offer.profile)),
         };
         match kind {
-            NotifyKind::INVALID_KE_PAYLOAD => {
+            NotifyKind::INVALID_KE_PAYLOAD if !offer.group_asked => {
                 let wanted = payloads.notify(kind).and_then(|notify| group_wanted(notify.data));
                 let tried = offer.key.as_ref().map(crypto::DhKeyPair::group);
                 let ours = offer

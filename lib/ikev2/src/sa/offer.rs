@@ -17,6 +17,8 @@ pub(crate) struct ChildOffer {
     pub inbound_spi: u32,
     pub nonce: [u8; 32],
     pub key: Option<DhKeyPair>,
+    /// The group of the key is the one that the peer asked for. It may ask once, else it could keep us busy for ever.
+    pub group_asked: bool,
     pub local: Vec<TrafficSelector>,
     pub remote: Vec<TrafficSelector>,
     /// Our SPI of the child SA that is rekeyed.
@@ -41,6 +43,8 @@ pub(crate) struct IkeOffer {
     pub id: IkeSaId,
     pub nonce: [u8; 32],
     pub key: DhKeyPair,
+    /// See [`ChildOffer::group_asked`].
+    pub group_asked: bool,
     pub collision: Option<Collision<IkeSaId>>,
 }
 
@@ -89,6 +93,7 @@ impl ChildOffer {
             inbound_spi,
             nonce: env.nonce(),
             key,
+            group_asked: false,
             local,
             remote,
             rekeying: None,

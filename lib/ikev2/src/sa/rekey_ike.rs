@@ -157,6 +157,7 @@ impl IkeSa {
 impl IkeSa {
     /// Asks for new keys of the IKE SA. `group` is the one the peer wants, if it said so.
     pub(super) fn request_ike_rekey(&mut self, env: &mut Env<'_>, group: Option<DhGroup>) {
+        let group_asked = group.is_some();
         let current = self.keys.as_ref().map(|keys| keys.algorithms.group);
         let Some(group) = group.or(current) else { return };
         let key = match group.generate(env.random()) {
@@ -177,6 +178,7 @@ impl IkeSa {
             id,
             nonce,
             key,
+            group_asked,
             collision: None,
         };
         self.send_request(
@@ -194,11 +196,10 @@ impl IkeSa {
         payloads: &Payloads<'_>,
     ) {
         env.count(Count::ChildResponseReceived(ChildExchange::RekeyIke));
-        let (id, nonce, collision, tried) =
-            (offer.id, offer.nonce, offer.collision.clone(), offer.key.group());
+        let (id, nonce, collision) = (offer.id, offer.nonce, offer.collision.clone());
         if let Some(kind) = payloads.error() {
             env.core.table.release(id);
-            return self.on_ike_rekey_refused(env, kind, tried, collision, payloads);
+            return self.on_ike_rekey_refused(env, kind, &offer, payloads);
         }
         let (peer_spi, keys) = match self.check_ike_answer(offer, payloads) {
             Ok(answer) => answer,
@@ -275,18 +276,17 @@ impl IkeSa {
         &mut self,
         env: &mut Env<'_>,
         kind: NotifyKind,
-        tried: DhGroup,
-        collision: Option<Collision<IkeSaId>>,
+        offer: &IkeOffer,
         payloads: &Payloads<'_>,
     ) {
-        if let Some(collision) = collision {
+        if let Some(collision) = &offer.collision {
             return self.step_back(env, collision.rival);
         }
         match kind {
-            NotifyKind::INVALID_KE_PAYLOAD => {
+            NotifyKind::INVALID_KE_PAYLOAD if !offer.group_asked => {
                 let wanted = payloads.notify(kind).and_then(|notify| group_wanted(notify.data));
                 let ours = |group: &DhGroup| self.profile.proposals.iter().any(|p| p.groups.contains(group));
-                match wanted.filter(|group| *group != tried && ours(group)) {
+                match wanted.filter(|group| *group != offer.key.group() && ours(group)) {
                     Some(group) => self.request_ike_rekey(env, Some(group)),
                     None => self.child_failed(env, ChildFailure::Refused(kind)),
                 }
