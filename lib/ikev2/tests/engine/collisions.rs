@@ -5,22 +5,17 @@ use std::time::Duration;
 use ikev2::{Action, ChildExchange, Count, NotifyKind};
 
 use crate::world::Side::{A, B};
-use crate::world::{Side, World, profile};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::world::{SECOND, Side, World};
 
 fn connected() -> World {
     connected_with(true)
 }
 
 fn connected_with(allow_empty: bool) -> World {
-    let mut profiles = [profile(A), profile(B)];
-    for profile in &mut profiles {
+    World::connected_both(|profile| {
         profile.allow_empty = allow_empty;
         profile.max_children = 5;
-    }
-    let [ours, theirs] = profiles;
-    World::connected_with(ours, theirs)
+    })
 }
 
 /// A wish of one side.

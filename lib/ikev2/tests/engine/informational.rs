@@ -5,9 +5,7 @@ use std::time::Duration;
 use ikev2::{Action, ChildLifetime, Count, IkeLifetime, Liveness, RemoveReason, Usage};
 
 use crate::world::Side::{A, B};
-use crate::world::{World, change_child, profile};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::world::{SECOND, World, change_child, profile};
 
 fn liveness() -> Liveness {
     Liveness {
@@ -56,12 +54,7 @@ fn a_lost_answer_to_a_delete_is_given_again() {
 #[test]
 fn either_side_deletes_a_child_sa() {
     for side in [A, B] {
-        let mut profiles = [profile(A), profile(B)];
-        for profile in &mut profiles {
-            profile.allow_empty = true;
-        }
-        let [ours, theirs] = profiles;
-        let mut world = World::connected_with(ours, theirs);
+        let mut world = World::connected_both(|profile| profile.allow_empty = true);
         let spi = world.child(side);
         world.action(side, Action::DeleteChild(spi));
         world.settle();
@@ -77,12 +70,7 @@ fn either_side_deletes_a_child_sa() {
 
 #[test]
 fn both_delete_the_child_sa_at_once() {
-    let mut profiles = [profile(A), profile(B)];
-    for profile in &mut profiles {
-        profile.allow_empty = true;
-    }
-    let [ours, theirs] = profiles;
-    let mut world = World::connected_with(ours, theirs);
+    let mut world = World::connected_both(|profile| profile.allow_empty = true);
     for side in [A, B] {
         let spi = world.child(side);
         world.action(side, Action::DeleteChild(spi));
@@ -99,8 +87,7 @@ fn the_last_child_takes_the_ike_sa_along() {
     let spi = world.child(A);
     world.action(A, Action::DeleteChild(spi));
     world.settle();
-    world.run(Duration::from_secs(11), SECOND);
-    world.check_nothing_left();
+    world.check_ended();
 }
 
 #[test]

@@ -5,9 +5,7 @@ use std::time::Duration;
 use ikev2::{Action, Count, DropCause, Liveness, RemoveReason, Retransmission};
 
 use crate::world::Side::{A, B};
-use crate::world::{World, profile};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::world::{SECOND, World, profile};
 
 #[test]
 fn each_lost_message_of_a_set_up_is_sent_again_byte_for_byte() {

@@ -9,8 +9,10 @@
 mod auth;
 mod bad_input;
 mod collisions;
+mod first_child;
 mod informational;
 mod loss;
+mod nat;
 mod rekey;
 mod setup;
 mod world;

@@ -6,9 +6,7 @@ use crypto::DhGroup;
 use ikev2::{Action, ChildFailure, Count, Event, IkeLifetime, NotifyKind, RemoveReason};
 
 use crate::world::Side::{A, B};
-use crate::world::{Side, World, change_child, profile};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::world::{SECOND, Side, World, change_child, profile};
 
 /// Both with these PFS groups.
 fn with_groups(ours: &[DhGroup], theirs: &[DhGroup]) -> World {
@@ -93,12 +91,8 @@ fn without_a_common_pfs_group_the_old_child_sa_stays() {
     world.action(A, Action::RekeyChild(old));
     world.settle();
     assert_eq!(world.child(A), old);
-    let reason = world.b.events.iter().find_map(|event| match event {
-        Event::ChildFailed { reason, .. } => Some(reason.to_string()),
-        _ => None,
-    });
     assert_eq!(
-        reason.unwrap(),
+        world.b.child_failure().to_string(),
         "no proposal chosen: ESP DH group differs: peer offers 19, configured 31"
     );
     assert_eq!(
@@ -152,8 +146,7 @@ fn either_side_rekeys_the_ike_sa() {
         }
         world.action(B, Action::Delete);
         world.settle();
-        world.run(Duration::from_secs(11), SECOND);
-        world.check_nothing_left();
+        world.check_ended();
     }
 }
 
@@ -219,13 +212,7 @@ fn more_child_sas_up_to_the_limit() {
         world.settle();
     }
     world.check_pairs(3);
-    assert!(world.b.events.iter().any(|event| matches!(
-        event,
-        Event::ChildFailed {
-            reason: ChildFailure::TooMany,
-            ..
-        }
-    )));
+    assert_eq!(*world.b.child_failure(), ChildFailure::TooMany);
     assert_eq!(world.b.count(Count::NotifySent(NotifyKind::NO_ADDITIONAL_SAS)), 1);
     // Rekeying is not limited by it.
     let spi = *world.a.sending.first().unwrap();

@@ -1,17 +1,19 @@
 //! Two engines and the network between them. Time stands still unless it is moved.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod host;
+mod profiles;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::{Cipher, DhGroup, Integrity, Prf, Secret, TestRandom};
-use ikev2::{
-    Action, Answer, ChildProfile, ChildSa, Configuration, Count, DropCause, EapStep, Engine, EngineConfig,
-    EspProposal, Event, Identity, IkeProposal, IkeSaId, IkeSaView, Output, Path, Profile, Question, Refusal,
-    RemoteAuth, RemoveReason, Sad, SelectorPolicy, Ticket, TrafficSelector, Usage,
-};
+use ikev2::{Action, IkeSaId, Output, Path, Profile};
 
+pub use host::Host;
+pub use profiles::{change_child, esp_proposal, ike_proposal, net, profile, ranges};
+
+pub const SECOND: Duration = Duration::from_secs(1);
 pub const MARKER: [u8; 4] = [0; 4];
 
 /// One of the two.
@@ -33,68 +35,6 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
-/// A table of SPIs, and of what the test says was carried.
-#[derive(Debug)]
-pub struct TestSad {
-    next: u32,
-    pub allocated: BTreeSet<u32>,
-    pub usage: BTreeMap<u32, Usage>,
-    pub capacity: usize,
-}
-
-impl Sad for TestSad {
-    fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
-        if self.allocated.len() >= self.capacity {
-            return None;
-        }
-        self.next += 1;
-        let spi = u32::from(slot) << 24 | self.next;
-        self.allocated.insert(spi);
-        Some(spi)
-    }
-
-    fn free_spi(&mut self, spi: u32) {
-        assert!(
-            self.allocated.remove(&spi),
-            "SPI {spi:08x} was given back but not taken"
-        );
-    }
-
-    fn usage(&self, spi: u32) -> Usage {
-        self.usage.get(&spi).copied().unwrap_or_default()
-    }
-}
-
-/// How a side answers questions.
-pub struct Answers {
-    pub remote_psk: Option<&'static [u8]>,
-    pub local_psk: Option<&'static [u8]>,
-    pub admit: Result<Configuration, Refusal>,
-    pub verify: Result<(), String>,
-    /// Questions are kept instead of answered.
-    pub hold: bool,
-    /// Rounds of EAP before success; `None`: failure.
-    pub eap_rounds: Option<u8>,
-    pub msk: Option<&'static [u8]>,
-    /// Whom EAP authenticates.
-    pub user: &'static [u8],
-}
-
-/// An engine with its shell.
-pub struct Host {
-    pub engine: Engine,
-    pub sad: TestSad,
-    pub events: Vec<Event>,
-    pub installed: BTreeMap<u32, ChildSa>,
-    /// SPIs that send.
-    pub sending: BTreeSet<u32>,
-    pub removed: Vec<(u32, RemoveReason)>,
-    pub answers: Answers,
-    pub held: Vec<(Ticket, Question)>,
-    pub asked: Vec<String>,
-    pub address: SocketAddr,
-}
-
 pub struct World {
     pub now: Instant,
     pub a: Host,
@@ -104,171 +44,6 @@ pub struct World {
     pub a_outside: SocketAddr,
     /// The same seen from outside port 4500.
     pub nat: bool,
-}
-
-pub fn ike_proposal() -> IkeProposal {
-    IkeProposal {
-        ciphers: vec![Cipher::AesGcm128Icv16],
-        integrities: vec![Integrity::HmacSha2_256_128],
-        prfs: vec![Prf::HmacSha2_256],
-        groups: vec![DhGroup::Curve25519],
-    }
-}
-
-pub fn esp_proposal() -> EspProposal {
-    EspProposal {
-        ciphers: vec![Cipher::AesGcm128Icv16],
-        integrities: vec![Integrity::HmacSha2_256_128],
-        groups: Vec::new(),
-        esn: vec![false],
-    }
-}
-
-pub fn net(text: &str) -> TrafficSelector {
-    let (address, length) = text.split_once('/').unwrap();
-    TrafficSelector::prefix(address.parse().unwrap(), length.parse().unwrap())
-}
-
-pub fn ranges(nets: &[&str]) -> SelectorPolicy {
-    SelectorPolicy::Ranges(nets.iter().map(|text| net(text)).collect())
-}
-
-/// A's profile; B's is its mirror.
-pub fn profile(side: Side) -> Profile {
-    let (own, peer, local, remote) = match side {
-        A => ("a.example", "b.example", "10.1.0.0/16", "10.2.0.0/16"),
-        B => ("b.example", "a.example", "10.2.0.0/16", "10.1.0.0/16"),
-    };
-    let child = ChildProfile::new("net", vec![esp_proposal()], ranges(&[local]), ranges(&[remote]));
-    Profile {
-        name: own.to_owned(),
-        proposals: vec![ike_proposal()],
-        children: vec![Arc::new(child)],
-        local_identity: Identity::fqdn(own),
-        remote_identity: Identity::fqdn(peer),
-        remote_auth: RemoteAuth {
-            psk: true,
-            ..RemoteAuth::default()
-        },
-        ..Profile::default()
-    }
-}
-
-/// Changes the one child profile.
-pub fn change_child(profile: &mut Profile, change: impl FnOnce(&mut ChildProfile)) {
-    let mut child = (*profile.children[0]).clone();
-    change(&mut child);
-    profile.children[0] = Arc::new(child);
-}
-
-impl Host {
-    fn new(seed: u64, slot: u8, address: &str) -> Self {
-        let config = EngineConfig {
-            slots: vec![slot],
-            ..EngineConfig::default()
-        };
-        Self {
-            engine: Engine::new(config, Box::new(TestRandom::new(seed))),
-            sad: TestSad {
-                next: 0,
-                allocated: BTreeSet::new(),
-                usage: BTreeMap::new(),
-                capacity: 1000,
-            },
-            events: Vec::new(),
-            installed: BTreeMap::new(),
-            sending: BTreeSet::new(),
-            removed: Vec::new(),
-            answers: Answers {
-                remote_psk: Some(b"secret"),
-                local_psk: Some(b"secret"),
-                admit: Ok(Configuration::default()),
-                verify: Ok(()),
-                hold: false,
-                eap_rounds: Some(1),
-                msk: Some(&[0x5a; 64]),
-                user: b"user@aaa",
-            },
-            held: Vec::new(),
-            asked: Vec::new(),
-            address: address.parse().unwrap(),
-        }
-    }
-
-    pub fn established(&self) -> usize {
-        self.engine.totals().established as usize
-    }
-
-    pub fn views(&self, now: Instant) -> Vec<IkeSaView> {
-        let (views, more) = self.engine.ike_sas(now, ikev2::Cursor::default(), 1000);
-        assert!(more.is_none());
-        views
-    }
-
-    pub fn count(&self, wanted: Count) -> usize {
-        self.events
-            .iter()
-            .filter(|event| matches!(event, Event::Count(count) if *count == wanted))
-            .count()
-    }
-
-    pub fn drops(&self, wanted: DropCause) -> usize {
-        self.events
-            .iter()
-            .filter(|event| matches!(event, Event::Dropped { cause, .. } if *cause == wanted))
-            .count()
-    }
-
-    fn reply(&mut self, question: &Question) -> Answer {
-        match question {
-            Question::Psk { .. } => Answer::Psk {
-                remote: self.answers.remote_psk.map(Secret::from),
-                local: self.answers.local_psk.map(Secret::from),
-            },
-            // A signature that the other side's shell can check: the octets' hash.
-            Question::Sign { octets, hashes } => Answer::Signature {
-                method: if hashes.contains(&2) { 14 } else { 1 },
-                data: crypto::hash::sha256(&[octets]).to_vec(),
-            },
-            Question::VerifyPeer {
-                octets, signature, ..
-            } => Answer::Verified(match signature == &crypto::hash::sha256(&[octets]).to_vec() {
-                true => self.answers.verify.clone(),
-                false => Err("signature does not fit the octets".to_owned()),
-            }),
-            Question::EapAuthenticator { message, .. } => Answer::Eap(self.authenticate(message.as_deref())),
-            Question::EapPeer { message } => Answer::Eap(match message.first() {
-                Some(3) => EapStep::Success {
-                    message: Vec::new(),
-                    msk: self.answers.msk.map(Secret::from),
-                    identity: None,
-                },
-                Some(4) => EapStep::Failure {
-                    message: Vec::new(),
-                    reason: "EAP-Failure".to_owned(),
-                },
-                _ => EapStep::Continue(vec![2, message[1], 0, 5, 1]),
-            }),
-            Question::Admit(_) => Answer::Admit(self.answers.admit.clone()),
-        }
-    }
-
-    fn authenticate(&mut self, message: Option<&[u8]>) -> EapStep {
-        let round = message.map_or(0, |message| message[1] + 1);
-        match self.answers.eap_rounds {
-            Some(rounds) if round < rounds => EapStep::Continue(vec![1, round, 0, 5, 1]),
-            Some(_) => EapStep::Success {
-                message: vec![3, round, 0, 4],
-                msk: self.answers.msk.map(Secret::from),
-                identity: ikev2::UserName::new(self.answers.user),
-            },
-            None if round == 0 => EapStep::Continue(vec![1, round, 0, 5, 1]),
-            None => EapStep::Failure {
-                message: vec![4, round, 0, 4],
-                reason: "Access-Reject".to_owned(),
-            },
-        }
-    }
 }
 
 impl World {
@@ -324,6 +99,27 @@ impl World {
     /// Both are connected, with one child SA.
     pub fn connected() -> Self {
         Self::connected_with(profile(A), profile(B))
+    }
+
+    /// The same, both profiles changed alike.
+    pub fn connected_both(change: impl Fn(&mut Profile)) -> Self {
+        let [ours, theirs] = [A, B].map(|side| {
+            let mut profile = profile(side);
+            change(&mut profile);
+            profile
+        });
+        Self::connected_with(ours, theirs)
+    }
+
+    /// The same with A behind a NAT, at 198.51.100.7.
+    pub fn connected_through_nat() -> Self {
+        let mut world = Self::new();
+        world.nat = true;
+        world.a_outside = "198.51.100.7:500".parse().unwrap();
+        world.initiate(profile(A));
+        world.settle();
+        world.check_pairs(1);
+        world
     }
 
     pub fn connected_with(ours: Profile, theirs: Profile) -> Self {
@@ -550,6 +346,12 @@ impl World {
                 (ours.cipher, ours.integrity, ours.esn)
             );
         }
+    }
+
+    /// Dead IKE SAs answer no retransmissions any more; nothing may be left then.
+    pub fn check_ended(&mut self) {
+        self.run(11 * SECOND, SECOND);
+        self.check_nothing_left();
     }
 
     /// Nothing is left on either side: no IKE SA, no child SA, no SPI.
