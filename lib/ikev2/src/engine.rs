@@ -30,6 +30,9 @@ pub struct EngineConfig {
     /// Half-open IKE SAs from one IPv4 address or one IPv6 /64 network to one address of ours, at most. Above a quarter it is asked for
     /// cookies, so that nobody else can use up its share in its name (RFC 8019 4.2).
     pub max_half_open_of_source: u32,
+    /// IKE SAs whose set-up failed and that are kept for retransmissions of the peer's last request, at most. They need room in the table
+    /// like any other, and whoever likes can make them.
+    pub max_failed: u32,
     /// Octets of messages and certificates that IKE SAs in set-up keep in all, at most.
     pub max_setup_octets: usize,
     /// The port without non-ESP marker.
@@ -88,6 +91,7 @@ impl Default for EngineConfig {
             max_ike_sas: 100_000,
             max_half_open: 50_000,
             max_half_open_of_source: 256,
+            max_failed: 10_000,
             max_setup_octets: 128 << 20,
             ike_port: 500,
             nat_port: 4500,

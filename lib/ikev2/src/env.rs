@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub sources: Sources,
     /// Octets that IKE SAs in set-up keep.
     pub setup_octets: usize,
+    /// IKE SAs whose set-up failed and that linger.
+    pub failed: u32,
     /// Established IKE SAs by hash of the identities, for INITIAL_CONTACT.
     pub peers: BTreeSet<(u64, IkeSaId)>,
     pub totals: Totals,
@@ -73,6 +75,7 @@ impl Core {
             half_open: HashMap::new(),
             sources: Sources::default(),
             setup_octets: 0,
+            failed: 0,
             peers: BTreeSet::new(),
             totals: Totals::default(),
             unknown_answers: Limit::default(),

@@ -177,7 +177,7 @@ pub enum DropCause {
     ResponseNoKey,
     /// An exchange that the state of the IKE SA does not allow.
     UnexpectedExchange,
-    /// IKE_SA_INIT that is too long, or something of an IKE SA in set-up when all of them keep as much as they may.
+    /// IKE_SA_INIT that is too long, or something of an IKE SA in set-up, or whose set-up failed, when all of them keep as much as they may.
     SetupMemory,
     /// A retransmission of a request that is being processed.
     Retransmission,

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::env::{Env, peer_key};
-use crate::event::{Event, RemoveReason, SetupFailure};
+use crate::event::{DropCause, Event, RemoveReason, SetupFailure};
 use crate::identity::{Identity, UserName};
 use crate::keys::IkeKeys;
 use crate::output::{AuthMethod, IkeSaId, Output, Path};
@@ -95,6 +95,8 @@ pub(crate) struct IkeSa {
     armed: Option<Instant>,
     /// Where it came from, while it counts as half-open.
     source: Option<Source>,
+    /// Its set-up failed, and it is counted as one of those that linger.
+    failed: bool,
     /// Octets that it was charged for when it was last put back.
     charged: usize,
     /// When the last authentic message came that was new.
@@ -222,6 +224,7 @@ impl IkeSa {
             deadlines: Deadlines::default(),
             armed: None,
             source: None,
+            failed: false,
             charged: 0,
             last_heard: env.now,
             repeats: (env.now, 0),
@@ -375,7 +378,7 @@ impl IkeSa {
         self.tasks.clear();
         self.reassembly = None;
         self.deadlines = Deadlines::default();
-        if linger && self.last_response.is_some() {
+        if linger && self.last_response.is_some() && self.may_linger(env) {
             self.linger(env);
             self.set_state(env, State::Lingering);
         } else {
@@ -383,10 +386,25 @@ impl IkeSa {
         }
     }
 
+    /// May it be kept for retransmissions? Of those that never proved who they are only so many.
+    fn may_linger(&mut self, env: &mut Env<'_>) -> bool {
+        if self.parties.is_some() || self.failed {
+            return true;
+        }
+        if env.core.failed >= env.core.config.max_failed {
+            env.drop(self.path.remote, DropCause::SetupMemory);
+            return false;
+        }
+        env.core.failed += 1;
+        self.failed = true;
+        true
+    }
+
     /// Last act before it is dropped: the totals forget it.
     pub fn forget(&mut self, env: &mut Env<'_>) {
         self.remove_children(env, RemoveReason::Local);
         env.core.setup_octets = env.core.setup_octets.saturating_sub(self.charged);
+        env.core.failed = env.core.failed.saturating_sub(u32::from(self.failed));
         bump(&mut env.core.totals, self.state.class(), self.initiator, -1);
     }
 

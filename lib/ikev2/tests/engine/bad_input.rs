@@ -5,7 +5,7 @@ use std::time::Duration;
 use ikev2::{Action, Count, DecodeError, DropCause, EngineConfig, Event, IkeSaView, NotifyKind};
 
 use crate::world::Side::{A, B};
-use crate::world::{Datagram, World, profile};
+use crate::world::{Datagram, SECOND, World, profile};
 
 /// All that can be seen of B.
 fn look(world: &World) -> (Vec<IkeSaView>, String) {
@@ -371,6 +371,33 @@ fn peers_that_are_being_authenticated_are_half_open_too() {
     assert_eq!((world.b.established(), world.b.engine.totals().half_open), (4, 0));
     half_open(&mut world);
     assert_eq!(world.b.engine.totals().half_open, 1);
+}
+
+#[test]
+fn peers_that_fail_leave_room_for_those_that_do_not() {
+    let mut world = limited(EngineConfig {
+        max_ike_sas: 4,
+        max_failed: 2,
+        ..EngineConfig::default()
+    });
+    world.b.answers.remote_psk = Some(b"another");
+    for failed in 1..=8 {
+        world.initiate(profile(A));
+        world.settle();
+        let refused = Count::NotifySent(NotifyKind::AUTHENTICATION_FAILED);
+        assert_eq!(world.b.count(refused), failed, "all are told");
+    }
+    assert_eq!(world.b.drops(DropCause::SetupMemory), 6);
+    world.b.answers.remote_psk = Some(b"secret");
+    world.initiate(profile(A));
+    world.settle();
+    world.check_pairs(1);
+    // When those are gone there is room for others.
+    world.run(11 * SECOND, SECOND);
+    world.b.answers.remote_psk = Some(b"another");
+    world.initiate(profile(A));
+    world.settle();
+    assert_eq!(world.b.drops(DropCause::SetupMemory), 6);
 }
 
 #[test]
