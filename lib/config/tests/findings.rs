@@ -97,6 +97,43 @@ end
     found(14, "interface ran does not exist in context isp");
 }
 
+/// As in the reference's example of several methods, of which the second says nothing about us; and with the keys of peers in a list.
+#[test]
+fn a_side_that_is_authenticated_somewhere_lacks_nothing() {
+    let told = |template: &str| {
+        let text = format!(
+            "crypto remote-secret-list l
+remote-id id-type fqdn id peer.test secret key s
+#exit
+context isp
+ikev2-ikesa auth-method-set s
+authentication remote eap-profile e
+#exit
+crypto template t ikev2-dynamic
+{template}
+#exit
+"
+        );
+        let checked = check(&text);
+        assert_eq!(checked.errors, []);
+        let lacks = |side: &str| {
+            let message = format!("there is no authentication {side}");
+            let mut findings = checked.findings.iter();
+            findings.any(|(_, finding)| finding.message.ends_with(&message))
+        };
+        [lacks("local"), lacks("remote")]
+    };
+    let sets = "ikev2-ikesa auth-method-set list s";
+    assert_eq!(
+        told(&format!("authentication local certificate\n{sets}")),
+        [false, false]
+    );
+    assert_eq!(told(sets), [true, false]);
+    assert_eq!(told("authentication local certificate"), [false, true]);
+    let list = "authentication local pre-shared-key key k\nremote-secret-list l";
+    assert_eq!(told(list), [false, false]);
+}
+
 /// RFC 7296 section 2.16, wherever the two stand.
 #[test]
 fn eap_needs_a_certificate_of_ours() {

@@ -209,6 +209,20 @@ impl Config {
         for method in &methods {
             self.method(context, template, method, findings);
         }
+        // One of several methods may leave a side to the others, and peers' keys may stand elsewhere.
+        let keys_elsewhere = template.remote_secret_list.is_some()
+            || template.peer_networks.iter().any(|peer| peer.secret.is_some());
+        for (side, lacks) in [
+            ("local", methods.iter().all(|method| method.local.is_none())),
+            (
+                "remote",
+                !keys_elsewhere && methods.iter().all(|method| method.remote.is_none()),
+            ),
+        ] {
+            if lacks && !methods.is_empty() {
+                findings.here(true, &format!("there is no authentication {side}"));
+            }
+        }
         if let Some(obstacle) = context.eap_obstacle(template) {
             findings.here(true, obstacle);
         }
@@ -255,8 +269,7 @@ impl Config {
                 }
                 Some(_) => {}
             },
-            Some(LocalAuthentication::PreSharedKey(_)) => {}
-            None => findings.here(true, "there is no authentication local"),
+            Some(LocalAuthentication::PreSharedKey(_)) | None => {}
         }
         match &method.remote {
             Some(RemoteAuthentication::Certificate) if template.ca_certificates.is_empty() => {
@@ -285,8 +298,7 @@ impl Config {
                     }
                 }
             },
-            Some(RemoteAuthentication::Certificate | RemoteAuthentication::PreSharedKey(_)) => {}
-            None => findings.here(true, "there is no authentication remote"),
+            Some(RemoteAuthentication::Certificate | RemoteAuthentication::PreSharedKey(_)) | None => {}
         }
     }
 }
