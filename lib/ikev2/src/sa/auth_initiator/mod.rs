@@ -9,17 +9,15 @@ use std::sync::Arc;
 
 use crypto::Secret;
 
-use super::accept::{PeerOffer, check_answer};
 use super::auth::{
     AuthContext, METHOD_SHARED_KEY, certificates, is_known, method_of, replied, verify_shared_key,
     write_certificates,
 };
-use super::child::{NewChild, Phase};
 use super::offer::{ChildOffer, OfferError};
 use super::request::Pending;
-use super::{IkeSa, Parties, State};
+use super::{IkeSa, State};
 use crate::env::Env;
-use crate::event::{ChildFailure, Count, Event, RemoveReason, SetupFailure};
+use crate::event::{Count, SetupFailure};
 use crate::identity::Identity;
 use crate::keys::shared_key_auth;
 use crate::message::{CERT_X509, CFG_REPLY, Exchange, NotifyKind, Payloads, Proposal, payload};
@@ -27,6 +25,8 @@ use crate::negotiate::Pfs;
 use crate::output::{Answer, AuthMethod, EapStep, Question};
 use crate::profile::{Configuration, LocalAuth};
 use crate::selectors::TrafficSelector;
+
+mod finish;
 
 /// IKE_AUTH is under way.
 pub(crate) struct AuthSent {
@@ -449,110 +449,5 @@ impl IkeSa {
             }
         }
         self.send_request(env, Exchange::IkeAuth, builder, Pending::Auth);
-    }
-}
-
-// The end.
-
-impl IkeSa {
-    fn finish_initiator(&mut self, env: &mut Env<'_>, rest: Rest) {
-        let local = self.own_identity();
-        if !matches!(self.state, State::AuthSent(_)) {
-            return;
-        }
-        let State::AuthSent(auth) = self.replace_state(env, State::Lingering) else {
-            return;
-        };
-        let (Some((peer, _)), Some(method), Some(offer)) = (auth.peer, auth.peer_method, auth.offer) else {
-            return;
-        };
-        let configuration = rest
-            .configuration
-            .clone()
-            .filter(|configuration| !configuration.is_empty());
-        let parties = Parties {
-            local,
-            peer,
-            method,
-            eap_identity: None,
-            configuration: configuration.map(Arc::new),
-        };
-        self.establish(env, parties);
-        let spi = offer.inbound_spi;
-        let child = match self.first_child_of(env, *offer, &rest, &auth.context) {
-            Ok(()) => Some(spi),
-            Err(reason) => {
-                env.sad.free_spi(spi);
-                env.event(Event::ChildFailed {
-                    ike: self.id,
-                    initiator: true,
-                    reason,
-                });
-                None
-            }
-        };
-        self.announce(env, child);
-        if child.is_none() && !self.profile.allow_empty {
-            self.start_delete(env, RemoveReason::Empty);
-        }
-    }
-
-    fn first_child_of(
-        &mut self,
-        env: &mut Env<'_>,
-        offer: ChildOffer,
-        rest: &Rest,
-        context: &AuthContext,
-    ) -> Result<(), ChildFailure> {
-        let (Some(proposals), Some(tsi), Some(tsr)) = (&rest.proposals, &rest.tsi, &rest.tsr) else {
-            return Err(match rest.error {
-                Some(kind) => ChildFailure::Refused(kind),
-                None => ChildFailure::BadAnswer("SA, TSi or TSr missing"),
-            });
-        };
-        let answer = PeerOffer { proposals, tsi, tsr };
-        let accepted = check_answer(&offer, &answer)?;
-        let outbound_spi = accepted.outbound_spi().ok_or(ChildFailure::BadAnswer("no SPI"))?;
-        let keys = self.keys.as_ref().ok_or(ChildFailure::Temporary)?;
-        let (outbound_keys, inbound_keys) = keys
-            .child(
-                &accepted.chosen.algorithms,
-                None,
-                &context.own_nonce,
-                &context.peer_nonce,
-            )
-            .map_err(ChildFailure::Crypto)?;
-        self.install_child(
-            env,
-            NewChild {
-                accepted,
-                inbound_spi: offer.inbound_spi,
-                outbound_spi,
-                inbound_keys,
-                outbound_keys,
-                phase: Phase::Active,
-                replaces: None,
-                initiator: true,
-            },
-        );
-        Ok(())
-    }
-
-    fn on_responder_rejected(&mut self, env: &mut Env<'_>, reason: String) {
-        let State::AuthSent(auth) = &self.state else {
-            return;
-        };
-        let Some(method) = auth.peer_method else { return };
-        env.count(Count::AuthFailed(method));
-        self.reject_peer(env, SetupFailure::PeerAuthentication { method, reason });
-    }
-
-    /// The responder believes that all is well, and is told otherwise (RFC 7296 2.21.2).
-    fn reject_peer(&mut self, env: &mut Env<'_>, failure: SetupFailure) {
-        let mut builder = self.builder();
-        builder.notify(NotifyKind::AUTHENTICATION_FAILED, &[]);
-        env.count(Count::NotifySent(NotifyKind::AUTHENTICATION_FAILED));
-        self.send_request(env, Exchange::Informational, builder, Pending::Inform);
-        self.fail(env, failure, false);
     }
 }
