@@ -112,6 +112,11 @@ pub(crate) fn child_failed(wsg: &Wsg, session: &Session, failure: &ChildFailure)
                 accepted: &accepted.join(" or "),
             });
         }
+        // RFC 7296 2.25: two wishes met, which both sides sort out by themselves; a peer could also fill the log with them.
+        ChildFailure::Temporary => tracing::debug!(
+            "context {context} {policy}: no child SA for {} at {remote} yet",
+            session.peer_text()
+        ),
         _ => tracing::warn!(
             "context {context} {policy}: no child SA for {} at {remote}: {failure}",
             session.peer_text()
