@@ -1,10 +1,13 @@
 //! Reading and sending many datagrams with one system call, and many segments with one datagram (UDP GSO and GRO).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::{DatagramSocket, sys};
+use cmsg::{CONTROL_BYTES, Control, ControlMessages, ControlWriter, read_control, write_control};
+
+mod cmsg;
 
 /// The most bytes of one GSO send: an IPv4 packet less its headers.
 pub const MAX_GSO_BYTES: usize = 65_507;
@@ -12,15 +15,6 @@ pub const MAX_GSO_BYTES: usize = 65_507;
 pub const MAX_GSO_SEGMENTS: usize = 64;
 /// Buffer size that holds whatever UDP_GRO coalesces.
 pub const GRO_BUFFER_BYTES: usize = 65_536;
-
-const CONTROL_BYTES: usize = 128;
-const CONTROL_HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
-const CONTROL_ALIGN: usize = size_of::<usize>();
-
-/// Room for control messages, aligned as the kernel's headers want it.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_BYTES]);
 
 /// Buffers for one recvmmsg(2), used again and again.
 pub struct ReceiveBatch {
@@ -432,125 +426,6 @@ fn message(
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = CONTROL_BYTES;
     message
-}
-
-fn read_control(received: &mut Received<'_>, level: libc::c_int, kind: libc::c_int, value: &[u8]) {
-    let int = value
-        .first_chunk()
-        .map(|bytes| libc::c_int::from_ne_bytes(*bytes));
-    match (level, kind) {
-        (libc::SOL_UDP, libc::UDP_GRO) => {
-            if let Some(segment) = int
-                .and_then(|value| usize::try_from(value).ok())
-                .filter(|segment| *segment > 0)
-            {
-                received.segment = segment;
-            }
-        }
-        // A byte, whatever other systems say.
-        (libc::IPPROTO_IP, libc::IP_TOS) => received.traffic_class = value.first().copied().unwrap_or(0),
-        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => received.traffic_class = int.unwrap_or(0) as u8,
-        // in_pktinfo: interface, our address for routing, address in the header.
-        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            received.destination = value
-                .get(8..)
-                .and_then(|rest| rest.first_chunk())
-                .map(|octets: &[u8; 4]| Ipv4Addr::from(*octets).into());
-        }
-        // in6_pktinfo: address, interface.
-        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-            received.destination = value
-                .first_chunk()
-                .map(|octets: &[u8; 16]| Ipv6Addr::from(*octets).into());
-        }
-        _ => {}
-    }
-}
-
-fn write_control(writer: &mut ControlWriter<'_>, datagram: &Datagram<'_>) {
-    let ipv4 = datagram.destination.is_ipv4();
-    if let Some(segment) = datagram.segment.filter(|_| datagram.is_segmented()) {
-        writer.put(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
-    }
-    if datagram.traffic_class != 0 {
-        let (level, kind) = if ipv4 {
-            (libc::IPPROTO_IP, libc::IP_TOS)
-        } else {
-            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
-        };
-        writer.put(
-            level,
-            kind,
-            &libc::c_int::from(datagram.traffic_class).to_ne_bytes(),
-        );
-    }
-    match datagram.source {
-        Some(IpAddr::V4(source)) if ipv4 => {
-            let mut info = [0; 12];
-            info.iter_mut()
-                .skip(4)
-                .zip(source.octets())
-                .for_each(|(to, from)| *to = from);
-            writer.put(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
-        }
-        Some(IpAddr::V6(source)) if !ipv4 => {
-            let mut info = [0; 20];
-            info.iter_mut()
-                .zip(source.octets())
-                .for_each(|(to, from)| *to = from);
-            writer.put(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
-        }
-        _ => {}
-    }
-}
-
-/// Reads control messages (cmsg(3)) from the kernel.
-struct ControlMessages<'a>(&'a [u8]);
-
-impl<'a> Iterator for ControlMessages<'a> {
-    type Item = (libc::c_int, libc::c_int, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (length, rest) = self.0.split_first_chunk()?;
-        let (level, rest) = rest.split_first_chunk()?;
-        let (kind, _) = rest.split_first_chunk()?;
-        let length = usize::from_ne_bytes(*length);
-        let value = self.0.get(CONTROL_HEADER_BYTES..length)?;
-        self.0 = self
-            .0
-            .get(length.checked_next_multiple_of(CONTROL_ALIGN)?..)
-            .unwrap_or(&[]);
-        Some((
-            libc::c_int::from_ne_bytes(*level),
-            libc::c_int::from_ne_bytes(*kind),
-            value,
-        ))
-    }
-}
-
-/// Writes control messages for the kernel. All that a datagram can need fits.
-struct ControlWriter<'a> {
-    room: &'a mut [u8],
-    used: usize,
-}
-
-impl ControlWriter<'_> {
-    fn put(&mut self, level: libc::c_int, kind: libc::c_int, value: &[u8]) {
-        let length = CONTROL_HEADER_BYTES + value.len();
-        let space = length.next_multiple_of(CONTROL_ALIGN);
-        let Some(place) = self.room.get_mut(self.used..self.used + space) else {
-            return;
-        };
-        let (header, rest) = place.split_at_mut(CONTROL_HEADER_BYTES);
-        let fields = length
-            .to_ne_bytes()
-            .into_iter()
-            .chain(level.to_ne_bytes())
-            .chain(kind.to_ne_bytes());
-        header.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-        rest.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
-        self.used += space;
-    }
 }
 
 #[cfg(test)]
