@@ -23,7 +23,6 @@ mod ranges;
 mod sa;
 mod strays;
 mod table;
-mod vnet;
 
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,9 @@
 
 use std::io::IoSlice;
 
-use esp::{
-    CoalescerSpace, Delivery, InboundSa, Offload, OutboundSa, Packet, PartialChecksum, ReplayWindow,
-    SegmentKind, Segmentation, Segments,
-};
-use netio::{MAX_GSO_BYTES, MAX_GSO_SEGMENTS, Offloads, TunQueue, VnetHeader};
+use esp::VnetHeader;
+use esp::{CoalescerSpace, Delivery, InboundSa, OutboundSa, Packet, ReplayWindow, Segments};
+use netio::{MAX_GSO_BYTES, MAX_GSO_SEGMENTS, Offloads, TunQueue};
 
 use crate::tunnel::halves;
 
@@ -154,7 +152,7 @@ fn protect(
         esp::Addresses::V4 { .. } => IPV4,
         esp::Addresses::V6 { .. } => IPV6,
     };
-    let offload = offload(header)?;
+    let offload = header.offload()?;
     if let Some(segmentation) = offload.segmentation {
         let segments = Segments::new(data, &packet, segmentation)?;
         for n in 0..segments.count() {
@@ -229,52 +227,9 @@ impl Burst {
     }
 }
 
-/// What a header from the kernel leaves to us. `None` for a kind of super-packet that was not agreed to.
-fn offload(header: VnetHeader) -> Option<Offload> {
-    let kind = match header.gso_type & !VnetHeader::GSO_ECN {
-        VnetHeader::GSO_NONE => None,
-        VnetHeader::GSO_TCPV4 | VnetHeader::GSO_TCPV6 => Some(SegmentKind::Tcp),
-        VnetHeader::GSO_UDP_L4 => Some(SegmentKind::Udp),
-        _ => return None,
-    };
-    Some(Offload {
-        segmentation: kind.map(|kind| Segmentation {
-            kind,
-            size: header.gso_size,
-        }),
-        checksum: (header.flags & VnetHeader::NEEDS_CSUM != 0).then_some(PartialChecksum {
-            start: header.checksum_start,
-            offset: header.checksum_offset,
-        }),
-    })
-}
-
 /// Writes a packet or super-packet to the device; packet by packet when the kernel does not take the super-packet.
 fn write(queue: &TunQueue, delivery: &Delivery<'_, ()>) {
-    let mut header = VnetHeader::default();
-    if let Some(checksum) = delivery.offload.checksum {
-        header.flags = VnetHeader::NEEDS_CSUM;
-        header.checksum_start = checksum.start;
-        header.checksum_offset = checksum.offset;
-    }
-    if let Some(segmentation) = delivery.offload.segmentation {
-        let is_v4 = delivery
-            .parts
-            .first()
-            .and_then(|part| part.first())
-            .is_some_and(|first| first >> 4 == 4);
-        header.gso_type = match (segmentation.kind, is_v4) {
-            (SegmentKind::Tcp, true) => VnetHeader::GSO_TCPV4,
-            (SegmentKind::Tcp, false) => VnetHeader::GSO_TCPV6,
-            (SegmentKind::Udp, _) => VnetHeader::GSO_UDP_L4,
-        };
-        header.gso_size = segmentation.size;
-        header.header_length = delivery
-            .parts
-            .first()
-            .map_or(0, |part| u16::try_from(part.len()).unwrap_or(0));
-    }
-    let header = header.to_bytes();
+    let header = delivery.header().to_bytes();
     let mut parts = Vec::with_capacity(delivery.parts.len() + 1);
     parts.push(IoSlice::new(&header));
     parts.extend(delivery.parts.iter().map(|part| IoSlice::new(part)));

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 
 use esp::CoalescerSpace;
-use netio::VnetHeader;
+use esp::VnetHeader;
 use sadb::{Encapsulation, Slot, SlotWorker, Spi};
 
 use super::bursts::Bursts;

@@ -2,15 +2,14 @@
 
 use std::io::IoSlice;
 
-use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Offload, Packet, SharedReplay};
+use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Packet, SharedReplay};
 use netio::{Received, split_ipv4_header};
 use sadb::{Encapsulation, SaCounter, Spi, StrayOrigin};
 
-use super::engine::{Engine, Tag};
+use super::engine::{Engine, Tag, write_plain};
 use super::io::{Io, Ports, Socket};
 use super::strays::Via;
 use super::table::Slots;
-use super::vnet;
 use crate::counters::{Count, Tally};
 
 /// Without options.
@@ -276,9 +275,7 @@ impl<I: Io> Sink<'_, I> {
     /// Writes a packet or super-packet; returns how many of its packets the kernel took.
     fn write(&mut self, tun: usize, delivery: &Delivery<'_, Tag>) -> u64 {
         self.tally.one(Count::Writes, 0);
-        let first = delivery.parts.first().copied().unwrap_or_default();
-        let is_v4 = first.first().is_some_and(|byte| byte >> 4 == 4);
-        let header = vnet::header(delivery.offload, is_v4, first.len()).to_bytes();
+        let header = delivery.header().to_bytes();
         let result = if let [packet] = delivery.parts {
             self.io.write(tun, &[IoSlice::new(&header), IoSlice::new(packet)])
         } else {
@@ -302,11 +299,9 @@ impl<I: Io> Sink<'_, I> {
                 {
                     *self.joins_datagrams = false;
                 }
-                let whole = vnet::header(Offload::default(), is_v4, 0).to_bytes();
-                let each = delivery.originals().filter(|packet| {
-                    let parts = [IoSlice::new(&whole), IoSlice::new(packet)];
-                    self.io.write(tun, &parts).is_ok()
-                });
+                let each = delivery
+                    .originals()
+                    .filter(|packet| write_plain(self.io, tun, packet).is_ok());
                 each.count() as u64
             }
             Err(error) => {

@@ -1,14 +1,13 @@
 //! From the clear side to the network.
 
-use esp::{Fit, Fragments, Offload, Packet, Segments, finish_checksum};
-use netio::{Datagram, VnetHeader};
+use esp::{Fit, Fragments, Offload, Packet, Segments, VnetHeader, finish_checksum};
+use netio::Datagram;
 use sadb::{Hot, SaCounter, SequenceExhausted, Spi};
 
 use super::bursts::{Exit, MOST_BURSTS};
 use super::engine::{Engine, write_plain};
 use super::io::Io;
 use super::strays::Stray;
-use super::vnet;
 use crate::counters::Count;
 
 /// Inner packets of one super-packet: more than the kernel ever puts into one.
@@ -27,7 +26,9 @@ impl<I: Io> Engine<I> {
         let Some((header, data)) = VnetHeader::split(read) else {
             return self.tally.one(Count::NotIp, length);
         };
-        let parsed = vnet::offload(header).and_then(|offload| Some((offload, Packet::parse(data)?)));
+        let parsed = header
+            .offload()
+            .and_then(|offload| Some((offload, Packet::parse(data)?)));
         let Some((offload, packet)) = parsed else {
             return self.tally.one(Count::NotIp, length);
         };

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use esp::Packet;
-use netio::VnetHeader;
+use esp::VnetHeader;
 use sadb::{
     Slot, Spi, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing, address_bytes, address_from,
 };

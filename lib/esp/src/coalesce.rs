@@ -5,13 +5,10 @@
 
 use crate::bytes::{byte, long, put, word};
 use crate::checksum::pseudo_header;
+use crate::delivery::{Delivery, MOST_JOINED, MOST_PARTS, NONE, Originals, Piece, single};
 use crate::offload::{Offload, PartialChecksum, SegmentKind, Segmentation};
 use crate::packet::{Addresses, IPV4_HEADER, IPV6_HEADER, Packet, TCP, UDP};
 
-/// The most packets in a super-packet.
-pub const MOST_JOINED: usize = 64;
-/// The most parts of a [`Delivery`].
-pub const MOST_PARTS: usize = 1 + MOST_JOINED;
 /// Flows that can be open at a time; beyond that some are delivered early.
 const MOST_RUNS: usize = 64;
 /// The longest super-packet, by its IP length field.
@@ -22,54 +19,6 @@ const MOST_HEADERS: usize = IPV6_HEADER + 60;
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
 const ECE: u8 = 0x40;
-const NONE: u32 = u32::MAX;
-
-/// What goes to the kernel as one packet.
-#[derive(Debug)]
-pub struct Delivery<'d, T> {
-    /// The flow's tag, as given to [`Coalescer::push`].
-    pub tag: T,
-    /// What the kernel has to do on it.
-    pub offload: Offload,
-    /// Its bytes, in order. At most [`MOST_PARTS`].
-    pub parts: &'d [&'d [u8]],
-    /// Number of packets in it.
-    pub packets: u32,
-    originals: Originals<'d>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Originals<'d> {
-    One(&'d [u8]),
-    Chain { pieces: &'d [Piece<'d>], head: u32 },
-}
-
-impl<'d, T> Delivery<'d, T> {
-    /// The packets it consists of, as they came: for when the kernel does not take super-packets of this kind.
-    pub fn originals(&self) -> impl Iterator<Item = &'d [u8]> + use<'d, T> {
-        let originals = self.originals;
-        let (mut one, mut next) = match originals {
-            Originals::One(packet) => (Some(packet), NONE),
-            Originals::Chain { head, .. } => (None, head),
-        };
-        std::iter::from_fn(move || {
-            if let Some(packet) = one.take() {
-                return Some(packet);
-            }
-            let Originals::Chain { pieces, .. } = originals else {
-                return None;
-            };
-            let piece = pieces.get(next as usize)?;
-            next = piece.next;
-            Some(piece.packet)
-        })
-    }
-
-    /// Bytes of the packets it consists of.
-    pub fn bytes(&self) -> u64 {
-        self.originals().map(|packet| packet.len() as u64).sum()
-    }
-}
 
 /// Memory of a [`Coalescer`] between two batches, so that a batch allocates nothing.
 #[derive(Debug)]
@@ -141,12 +90,6 @@ struct Run<'p, T> {
     verified: bool,
     head: u32,
     tail: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Piece<'p> {
-    packet: &'p [u8],
-    next: u32,
 }
 
 /// A packet that may be joined with others.
@@ -470,17 +413,6 @@ impl<'p, T: Copy> Run<'p, T> {
         put(out, upper + usize::from(offset), sum)?;
         let start = u16::try_from(upper).ok()?;
         Some((kind, PartialChecksum { start, offset }))
-    }
-}
-
-/// A packet that goes alone.
-fn single<'d, T>(tag: T, packet: &'d [u8], parts: &'d [&'d [u8]; 1]) -> Delivery<'d, T> {
-    Delivery {
-        tag,
-        offload: Offload::default(),
-        parts,
-        packets: 1,
-        originals: Originals::One(packet),
     }
 }
 

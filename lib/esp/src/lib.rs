@@ -16,6 +16,7 @@
 mod bytes;
 mod checksum;
 mod coalesce;
+mod delivery;
 mod error;
 mod fragment;
 pub mod fuzz;
@@ -31,9 +32,11 @@ mod segment;
 mod selector;
 mod sequence;
 mod transform;
+mod vnet;
 
 pub use checksum::Checksum;
-pub use coalesce::{Coalescer, CoalescerSpace, Delivery, MOST_JOINED, MOST_PARTS};
+pub use coalesce::{Coalescer, CoalescerSpace};
+pub use delivery::{Delivery, MOST_JOINED, MOST_PARTS};
 pub use error::{Cause, Error};
 pub use fragment::Fragments;
 pub use inbound::{InboundSa, Opened, spi_of};
@@ -46,6 +49,7 @@ pub use segment::{Segments, finish_checksum};
 pub use selector::Policy;
 pub use sequence::{Replay, ReplayWindow, SharedReplay, extended};
 pub use transform::Transform;
+pub use vnet::VnetHeader;
 
 #[cfg(test)]
 mod tests;

@@ -38,5 +38,5 @@ pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use poller::{Event, Poller};
 pub use process::{Child, Spawn, open_pidfd};
-pub use tun::{Offloads, Tun, TunQueue, VnetHeader, check_tun};
+pub use tun::{Offloads, Tun, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};

@@ -9,74 +9,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Error, interface};
 
-/// What precedes every packet on a queue, both ways: `struct virtio_net_hdr_v1` (12 bytes), in the machine's byte order.
-///
-/// From the kernel: a packet may be a super-packet (`gso_type` not [`VnetHeader::GSO_NONE`]) of `gso_size` payload segments, and lack its checksum
-/// ([`VnetHeader::NEEDS_CSUM`]): the sum of the pseudo-header stands in its place. To the kernel: likewise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VnetHeader {
-    /// [`NEEDS_CSUM`](Self::NEEDS_CSUM), [`DATA_VALID`](Self::DATA_VALID).
-    pub flags: u8,
-    /// One of the `GSO_` constants, perhaps with [`GSO_ECN`](Self::GSO_ECN).
-    pub gso_type: u8,
-    /// Length of all headers, a hint only.
-    pub header_length: u16,
-    /// Payload bytes of each segment.
-    pub gso_size: u16,
-    /// Where the checksummed part begins, from the start of the packet.
-    pub checksum_start: u16,
-    /// Where the checksum goes, from `checksum_start`.
-    pub checksum_offset: u16,
-    /// 1; reserved for merged buffers.
-    pub buffers: u16,
-}
-
-impl VnetHeader {
-    /// Its length.
-    pub const BYTES: usize = 12;
-    /// The checksum is to be completed from `checksum_start` on.
-    pub const NEEDS_CSUM: u8 = 1;
-    /// The checksum was verified.
-    pub const DATA_VALID: u8 = 2;
-    /// An ordinary packet.
-    pub const GSO_NONE: u8 = 0;
-    /// TCP over IPv4.
-    pub const GSO_TCPV4: u8 = 1;
-    /// TCP over IPv6.
-    pub const GSO_TCPV6: u8 = 4;
-    /// UDP, each segment a datagram of its own (USO).
-    pub const GSO_UDP_L4: u8 = 5;
-    /// Beside a TCP type: CWR is set.
-    pub const GSO_ECN: u8 = 0x80;
-
-    /// Reads the header before a packet; gives the packet too. `None` when there is not that much.
-    pub fn split(bytes: &mut [u8]) -> Option<(Self, &mut [u8])> {
-        let (header, packet) = bytes.split_first_chunk_mut::<{ Self::BYTES }>()?;
-        let [flags, gso_type, a, b, c, d, e, f, g, h, i, j] = *header;
-        let word = |low, high| u16::from_ne_bytes([low, high]);
-        let header = Self {
-            flags,
-            gso_type,
-            header_length: word(a, b),
-            gso_size: word(c, d),
-            checksum_start: word(e, f),
-            checksum_offset: word(g, h),
-            buffers: word(i, j),
-        };
-        Some((header, packet))
-    }
-
-    /// The header as bytes.
-    pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        let [a, b] = self.header_length.to_ne_bytes();
-        let [c, d] = self.gso_size.to_ne_bytes();
-        let [e, f] = self.checksum_start.to_ne_bytes();
-        let [g, h] = self.checksum_offset.to_ne_bytes();
-        let [i, j] = self.buffers.to_ne_bytes();
-        [self.flags, self.gso_type, a, b, c, d, e, f, g, h, i, j]
-    }
-}
-
 /// Which offloads the kernel agreed to: what it may put into one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offloads {
@@ -150,15 +82,17 @@ fn is_dead(queue: &OwnedFd) -> bool {
             .any(|events| events.contains(PollFlags::POLLERR))
 }
 
-/// One queue, non-blocking. Each read and write is one packet (or super-packet) behind a [`VnetHeader`].
+/// One queue, non-blocking. Each read and write is one packet (or super-packet) behind a `struct virtio_net_hdr_v1`, in the machine's byte order.
 #[derive(Debug)]
 pub struct TunQueue {
     fd: OwnedFd,
 }
 
 impl TunQueue {
+    /// Length of the header before each packet.
+    pub const HEADER_BYTES: usize = 12;
     /// The most bytes of one read: header and super-packet.
-    pub const MAX_READ: usize = VnetHeader::BYTES + 65_535;
+    pub const MAX_READ: usize = Self::HEADER_BYTES + 65_535;
 
     /// Takes over a queue that another process opened.
     pub fn adopt(fd: OwnedFd) -> Self {
@@ -252,7 +186,7 @@ fn open_queue(name: &str, many: bool) -> Result<OwnedFd, Error> {
 }
 
 fn set_offloads(queue: &OwnedFd) -> io::Result<Offloads> {
-    let mut bytes = VnetHeader::BYTES as libc::c_int;
+    let mut bytes = TunQueue::HEADER_BYTES as libc::c_int;
     // SAFETY: TUNSETVNETHDRSZ takes a pointer to an int, which lives through the call.
     if unsafe {
         libc::ioctl(
@@ -283,25 +217,6 @@ mod tests {
     use crate::{Namespace, Poller};
     use std::net::{Ipv4Addr, UdpSocket};
     use std::time::Duration;
-
-    #[test]
-    fn header_bytes_round_trip() {
-        let header = VnetHeader {
-            flags: VnetHeader::NEEDS_CSUM,
-            gso_type: VnetHeader::GSO_UDP_L4,
-            header_length: 28,
-            gso_size: 1200,
-            checksum_start: 20,
-            checksum_offset: 6,
-            buffers: 1,
-        };
-        let mut bytes = [&header.to_bytes()[..], b"packet"].concat();
-        assert_eq!(
-            VnetHeader::split(&mut bytes),
-            Some((header, &mut b"packet".to_owned()[..]))
-        );
-        assert_eq!(VnetHeader::split(&mut [0; 11]), None);
-    }
 
     /// Gives the interface an address, so that the kernel routes through it.
     fn address(name: &str, prefix: &str) {
@@ -347,17 +262,16 @@ mod tests {
                     "nothing came out of the TUN"
                 );
                 let length = queue.read(&mut buffer).unwrap();
-                let (header, packet) = VnetHeader::split(&mut buffer[..length]).unwrap();
+                let (header, packet) = buffer[..length].split_at(TunQueue::HEADER_BYTES);
                 // Routers are solicited on a new interface; that is not ours.
                 if packet[0] >> 4 == 4 {
-                    break (header, packet.to_vec());
+                    break (header.to_vec(), packet.to_vec());
                 }
             };
-            assert_eq!(
-                (header.gso_type, header.gso_size, header.flags),
-                (VnetHeader::GSO_UDP_L4, 1000, VnetHeader::NEEDS_CSUM)
-            );
-            assert_eq!((header.checksum_start, header.checksum_offset), (20, 6));
+            // UDP segmentation into 1000 octets each; the checksum from 20 on goes to 6 from there.
+            let word = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+            assert_eq!((header[1], word(4)), (5, 1000));
+            assert_eq!((header[0], word(6), word(8)), (1, 20, 6));
             assert_eq!(packet.len(), 28 + data.len());
 
             // In: the same super-packet with addresses and ports swapped, in parts, arrives as ten datagrams. Swapping changes no checksum.
@@ -370,11 +284,7 @@ mod tests {
             packet.swap(21, 23);
             let (front, back) = packet.split_at(100);
             queue
-                .write(&[
-                    IoSlice::new(&header.to_bytes()),
-                    IoSlice::new(front),
-                    IoSlice::new(back),
-                ])
+                .write(&[IoSlice::new(&header), IoSlice::new(front), IoSlice::new(back)])
                 .unwrap();
             let mut datagram = [0; 2000];
             for n in 0..10u8 {

@@ -1,6 +1,6 @@
 //! What is sent into tunnels.
 
-use netio::VnetHeader;
+use esp::VnetHeader;
 use sadb::{DfPolicy, DscpPolicy, Encapsulation, SaCounter};
 
 use super::world::*;

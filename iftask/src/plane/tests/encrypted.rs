@@ -1,6 +1,6 @@
 //! What comes out of tunnels, and what does not.
 
-use netio::VnetHeader;
+use esp::VnetHeader;
 use proptest::prelude::*;
 use sadb::SaCounter;
 

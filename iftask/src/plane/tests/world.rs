@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crypto::Cipher;
+use esp::VnetHeader;
 use esp::{Packet, SegmentKind, Segmentation, Segments, Transform};
-use netio::{Datagram, Received, SendError, VnetHeader};
+use netio::{Datagram, Received, SendError};
 use sadb::{
     ChildSa, DfPolicy, DscpPolicy, Encapsulation, IkeSpi, Lifetimes, Mode, SaCounter, SaKeys, SecretBytes,
     Selector, Selectors, Slot, SlotOwner, SlotSegments, SlotWorker, Spi,
