@@ -1,6 +1,7 @@
-//! Measurements, for the log: `cargo test --release -p iftask speed -- --ignored --nocapture --test-threads 1`.
+//! Measurements, by hand: `cargo test --release -p iftask speed -- --ignored --nocapture --test-threads 1`.
 //!
-//! Rates depend on who else uses the machine; processor time per packet does not.
+//! Rates depend on who else uses the machine; processor time per packet does not. They are here and not in `benches`, which measures whole nodes,
+//! because they look inside the process: at the logic without the kernel, and at the processor time of each data plane's thread.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -140,7 +141,7 @@ impl Io for Nowhere {
 
 /// The logic alone: `count` SAs at random, batches of 64.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "prints nanoseconds a packet, which say nothing of right or wrong; see the head of this file"]
 fn speed_in_memory() {
     for (count, length) in [(1u32, 64usize), (1, 1400), (16_000, 64), (16_000, 1400)] {
         let segments = SlotSegments::create(Slot::MIN).unwrap();
@@ -229,9 +230,9 @@ fn speed_in_memory() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "loads the machine for a minute and prints rates; see the head of this file"]
 fn speed() {
-    let (Some((a, b)), true) = (ends(20, |_| {}), has("iperf3")) else {
+    let (Some((a, b)), true) = (ends(30, |_| {}), has("iperf3")) else {
         return;
     };
     let server = Server::start(&b);
