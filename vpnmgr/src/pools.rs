@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::pool::{Allocator, Lease, Units};
+use crate::pool::{Allocator, Lease, MAX_UNITS, Units};
 
 /// Who may be given units of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,6 +287,7 @@ impl Pools {
                 .outside
                 .insert(first, lease.worker)
                 .is_none_or(|old| old == lease.worker),
+            None if lease.count > MAX_UNITS => false,
             None => {
                 // Of a pool that was removed or redefined while we were away.
                 let units = match first {
@@ -312,7 +313,9 @@ impl Pools {
                     exhausted: false,
                 };
                 let restored = pool.allocator.restore(0, lease);
-                self.retired.push(pool);
+                if restored {
+                    self.retired.push(pool);
+                }
                 restored
             }
         }

@@ -144,3 +144,17 @@ fn restart_restores_blocks_singles_and_what_is_no_longer_configured() {
     assert!(pools.give_back(2, ip("10.9.0.0")));
     assert_eq!(pools.lease_address(ip("10.9.0.1"), 1), Ok(None));
 }
+
+#[test]
+fn no_worker_can_hold_more_than_a_pool_can_have() {
+    let mut pools = Pools::new(2);
+    for count in [0, MAX_UNITS + 1, u32::MAX] {
+        let lease = Lease {
+            worker: 1,
+            count,
+            single: false,
+        };
+        assert!(!pools.restore("gone", ip("10.9.0.0"), lease));
+    }
+    assert!(pools.retired.is_empty());
+}
