@@ -192,12 +192,18 @@ fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
     }
 }
 
-/// Writes a traffic class into an IP header (and its checksum, for IPv4). Nothing happens to what is no IP header.
+/// Writes a traffic class into an IP header (and brings its checksum up to date, for IPv4). Nothing happens to what is no IP header.
 pub(crate) fn set_traffic_class(data: &mut [u8], class: u8) -> Option<()> {
     match byte(data, 0)? >> 4 {
         4 => {
+            let before = word(data, 0)?;
             put(data, 1, [class])?;
-            finish_ipv4_header(data)
+            // RFC 1624: what was wrong stays wrong, for the receiver to see.
+            let sum = Checksum::new()
+                .with_word(!word(data, 10)?)
+                .with_word(!before)
+                .with_word(word(data, 0)?);
+            put(data, 10, sum.finish())
         }
         6 => {
             let first = word(data, 0)? & 0xf00f | u16::from(class) << 4;
@@ -318,6 +324,9 @@ pub(crate) mod tests {
         set_traffic_class(&mut v4, 0xb9).unwrap();
         assert_eq!(Packet::parse(&v4).unwrap().traffic_class, 0xb9);
         assert!(Checksum::new().with(&v4[..20]).is_valid());
+        v4[8] ^= 1;
+        set_traffic_class(&mut v4, 0x03).unwrap();
+        assert!(!Checksum::new().with(&v4[..20]).is_valid(), "it was wrong before");
         let mut v6 = ipv6(UDP, &[]);
         v6[1] |= 0x05;
         set_traffic_class(&mut v6, 0xb9).unwrap();
@@ -326,6 +335,17 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_checksum_brought_up_to_date_is_the_one_of_the_whole(header in proptest::collection::vec(any::<u8>(), 20), class: u8) {
+            let mut header = header;
+            header[0] = 0x45;
+            finish_ipv4_header(&mut header).unwrap();
+            set_traffic_class(&mut header, class).unwrap();
+            let updated = header.clone();
+            finish_ipv4_header(&mut header).unwrap();
+            prop_assert_eq!(updated, header);
+        }
+
         #[test]
         fn any_bytes_are_read_without_panic(mut data in proptest::collection::vec(any::<u8>(), 0..200), version in prop_oneof![Just(4u8), Just(6)], truthful: bool) {
             if let Some(first) = data.first_mut() {
