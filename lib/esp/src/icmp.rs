@@ -1,8 +1,10 @@
 //! Telling a sender that its packet is too long: ICMP fragmentation needed (RFC 1191), ICMPv6 Packet Too Big (RFC 4443 3.2).
 
-use crate::bytes::{byte, put};
+use crate::bytes::{byte, put, word};
 use crate::checksum::{Checksum, pseudo_header};
-use crate::packet::{Addresses, ICMP, ICMPV6, IPV4_HEADER, IPV6_HEADER, Packet, finish_ipv4_header};
+use crate::packet::{
+    Addresses, FRAGMENT_OFFSET, ICMP, ICMPV6, IPV4_HEADER, IPV6_HEADER, Packet, finish_ipv4_header,
+};
 
 /// Longest messages: what every host takes (RFC 1812 4.3.2.3, RFC 4443 2.4).
 const MOST_V4: usize = 576;
@@ -15,17 +17,18 @@ pub const MOST_BYTES: usize = MOST_V6;
 /// Writes the message that answers `data`, of which only `mtu` bytes fit, and returns its length.
 ///
 /// It comes from the address that the packet was for, as the tunnel has none of its own on the clear side, and the sender's network lets
-/// packets from there in. `None` when the RFCs forbid an answer (to ICMP errors, later fragments, multicast), or `out` is shorter than
+/// packets from there in. `None` when the RFCs forbid an answer (to ICMP errors, later fragments of IPv4, multicast), or `out` is shorter than
 /// [`MOST_BYTES`].
 pub fn too_big(data: &[u8], packet: &Packet, mtu: u16, out: &mut [u8]) -> Option<usize> {
     let data = data.get(..packet.length)?;
     // RFC 1122 3.2.2, RFC 4443 2.4 (e).
-    if packet.is_fragment && packet.ports.is_none() || is_icmp_error(data, packet) {
+    if is_icmp_error(data, packet) {
         return None;
     }
     match packet.addresses {
         Addresses::V4 { source, destination } => {
-            if !is_unicast_v4(source) || !is_unicast_v4(destination) {
+            let is_first = word(data, 6)? & FRAGMENT_OFFSET == 0;
+            if !is_first || !is_unicast_v4(source) || !is_unicast_v4(destination) {
                 return None;
             }
             let quoted = data.get(..data.len().min(MOST_V4 - IPV4_HEADER - ICMP_HEADER))?;
@@ -79,10 +82,12 @@ fn write_message(message: &mut [u8], type_and_code: [u8; 2], mtu: u32, quoted: &
 
 fn is_icmp_error(data: &[u8], packet: &Packet) -> bool {
     let kind = byte(data, packet.upper);
+    // A later fragment does not tell.
+    let is_hidden = packet.is_fragment && packet.ports.is_none();
     match packet.protocol {
         // Unreachable, source quench, redirect, time exceeded, parameter problem.
         ICMP => matches!(kind, None | Some(3 | 4 | 5 | 11 | 12)),
-        ICMPV6 => kind.is_none_or(|kind| kind < 128),
+        ICMPV6 => is_hidden || kind.is_none_or(|kind| kind < 128),
         _ => false,
     }
 }
@@ -96,7 +101,7 @@ fn is_unicast_v4(address: u32) -> bool {
 mod tests {
     use super::*;
     use crate::packet::tests::{ipv4, ipv6};
-    use crate::packet::{TCP, UDP};
+    use crate::packet::{FRAGMENT, TCP, UDP};
 
     fn answer(data: &[u8], mtu: u16) -> Option<Vec<u8>> {
         let mut out = [0xaa; MOST_BYTES];
@@ -131,6 +136,32 @@ mod tests {
         let sum = pseudo_header(&message[8..40], ICMPV6, 1240).with(&message[40..]);
         assert!(sum.is_valid());
         assert_eq!(message[48..], data[..1280 - 48]);
+    }
+
+    #[test]
+    fn fragments_are_answered_where_they_may_be() {
+        let fragment = |protocol, offset: u16| {
+            let header = [
+                &[protocol, 0][..],
+                &(offset << 3 | 1).to_be_bytes(),
+                &[0, 0, 0, 7],
+            ]
+            .concat();
+            ipv6(FRAGMENT, &[&header[..], &[1; 1400]].concat())
+        };
+        // Of ESP inside, which has no ports to see, and of any protocol.
+        for data in [
+            fragment(50, 0),
+            fragment(50, 9),
+            fragment(UDP, 0),
+            fragment(UDP, 9),
+        ] {
+            assert!(answer(&data, 1280).is_some());
+        }
+        assert_eq!(answer(&fragment(ICMPV6, 9), 1280), None, "it may be an error");
+        let mut first = ipv4(50, [10, 0, 0, 1], [10, 9, 0, 2], &[1; 1400]);
+        first[6] = 0x60;
+        assert!(answer(&first, 1000).is_some());
     }
 
     #[test]
