@@ -12,8 +12,8 @@ use super::sa::Sa;
 use super::table::Table;
 use crate::counters::Count;
 
-/// Messages a second that are looked at. Each concerns one peer, which we send to no faster because of more.
-pub(crate) const MESSAGES: u64 = 1000;
+/// Messages a second that are looked at: many, as forged ones must not keep true ones out, and each costs little.
+pub(crate) const MESSAGES: u64 = 10_000;
 /// After that a longer packet is tried again (RFC 1191 6.3).
 const AGE_NS: u64 = 600 * SECOND_NS;
 /// SAs of one peer that learn from one message; others learn from their own.

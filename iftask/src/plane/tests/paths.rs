@@ -109,7 +109,7 @@ fn a_flood_of_messages_costs_little() {
     let sent = large(&mut gateway, 1400);
     let mut stranger = sent[0].clone();
     stranger.data[3] ^= 1;
-    for _ in 0..2000 {
+    for _ in 0..20_000 {
         let message = too_big(&stranger, 1300, 548);
         tell(&mut gateway, message);
     }
