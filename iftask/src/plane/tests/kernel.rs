@@ -69,7 +69,7 @@ impl End {
         program
     }
 
-    fn run(&self, name: &str, arguments: &str) -> String {
+    pub(super) fn run(&self, name: &str, arguments: &str) -> String {
         let output = self.program(name, arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -7,7 +7,7 @@
 use esp::Checksum;
 use sadb::{ChildSa, Encapsulation};
 
-use super::kernel::{End, ip, is_root, join};
+use super::kernel::{End, Server, has, ip, is_root, join};
 use super::world::*;
 use crate::counters::Count;
 
@@ -220,6 +220,19 @@ fn senders_hear_how_much_gets_through_the_narrowest_link() {
             assert!(ping.status.success(), "{number}: {text}{}", a.show());
         }
     }
+}
+
+#[test]
+fn streams_cross_a_narrow_path_in_super_packets() {
+    let (Some((a, b, _router)), true) = (routed(20, 1400, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let server = Server::start(&b);
+    for target in ["10.2.0.7", "fd02::7"] {
+        a.run("iperf3", &format!("-c {target} -n 4M"));
+    }
+    drop(server);
+    assert_eq!(a.count(Count::PathsLearned), 1, "{}", a.show());
 }
 
 #[test]
