@@ -1,7 +1,7 @@
 //! Processes that are killed, and starts that are refused.
 
 use system_tests::node::binary;
-use system_tests::process::{eventually, kill};
+use system_tests::process::{eventually, kill, run_in};
 use system_tests::strongswan::PROGRAMS;
 use system_tests::{Connection, Node, Strongswan, World, both_ways, real_peer, try_run_in};
 
@@ -52,6 +52,34 @@ fn any_process_but_sit_comes_back_and_new_tunnels_come_up() {
         both_ways(&world, "10.20.1.1", "10.20.2.1", 1_000, 1);
         let _ = peer.swanctl(&["--terminate", "--ike", "gw", "--timeout", "5"]);
     }
+}
+
+/// Somebody deletes the device of the tunnels: it is made again, with the routes of tunnels that are up.
+#[test]
+fn tunnels_outlive_their_device() {
+    if !real_peer("deleted-tun", PROGRAMS) {
+        return;
+    }
+    let world = World::new("deleted-tun");
+    let connection = Connection::default();
+    let _node = Node::start(&world, &connection.configuration());
+    let peer = Strongswan::start(&world, &connection.swanctl(), "");
+    peer.load();
+    peer.initiate("net");
+    both_ways(&world, "10.20.1.1", "10.20.2.1", 1_000, 1);
+    let before = peer.spis();
+    run_in(&world.node(), &["ip", "link", "delete", "starward1"]);
+    let route = ["ip", "route", "show", "table", "4500", "dev", "starward1"];
+    eventually("the route to be back", || {
+        let (_, routes) = try_run_in(&world.node(), &route, &[]);
+        routes.contains("10.20.1.1").then_some(())
+    });
+    eventually("packets to cross again", || {
+        let ping = ["ping", "-c", "1", "-W", "1", "-I", "10.20.2.1", "10.20.1.1"];
+        try_run_in(&world.host(), &ping, &[]).0.then_some(())
+    });
+    both_ways(&world, "10.20.1.1", "10.20.2.1", 1_000, 1);
+    assert_eq!(peer.spis(), before, "it is the same tunnel");
 }
 
 #[test]
