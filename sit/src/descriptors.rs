@@ -12,9 +12,12 @@ use bus::{Address, Facility, Message};
 use netio::steering::Steering;
 use netio::{DatagramSocket, SocketOptions, Tun, UdpGroup};
 use sadb::{Slot, SlotSegments, StrayRing};
-use task::{NODE_MARK, Packet};
+use task::Packet;
 
 use crate::contexts::{Context, Contexts, TUN_PREFIX};
+use sockets::{RawSockets, options};
+
+mod sockets;
 
 /// RFC 7296 section 2: IKE.
 const IKE_PORT: u16 = 500;
@@ -26,8 +29,6 @@ const TUN_MTU: u16 = 1500;
 const RING_BYTES: usize = 1 << 20;
 /// Kernel memory of a management socket.
 const UDP_BUFFER: usize = 1 << 20;
-/// Kernel memory for what routers say about packets that were too long: who floods us with it overruns this, and costs no more.
-const TOO_BIG_BUFFER: usize = 64 << 10;
 /// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
 pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4;
 /// Slots of one `OpenSlots`: three descriptors each.
@@ -55,13 +56,6 @@ type OpenUdpKey = (String, String, u32, u32);
 struct Held<T> {
     what: T,
     by: BTreeSet<Address>,
-}
-
-/// What a worker has beside its UDP socket for ESP of a local address.
-struct RawSockets {
-    esp: DatagramSocket,
-    /// Hears of packets that were too long for their path.
-    too_big: DatagramSocket,
 }
 
 /// Descriptors for an answer.
@@ -369,74 +363,6 @@ impl Descriptors {
         Ok(given)
     }
 
-    fn group(
-        &mut self,
-        context: &Context,
-        name: &str,
-        address: SocketAddr,
-        who: Address,
-    ) -> Result<&UdpGroup, Refusal> {
-        let steering = self.steering()?;
-        let workers = index(self.workers) + 1;
-        let held = match self.groups.entry((name.to_owned(), address)) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let group = context.namespace.run(|| {
-                    if address.port() == IKE_PORT {
-                        UdpGroup::open(address, workers, options(), &steering.program_500())
-                    } else {
-                        let options = SocketOptions {
-                            gro: true,
-                            ..options()
-                        };
-                        UdpGroup::open(address, 2 * workers, options, &steering.program_4500())
-                    }
-                })??;
-                entry.insert(Held {
-                    what: group,
-                    by: BTreeSet::new(),
-                })
-            }
-        };
-        held.by.insert(who);
-        Ok(&held.what)
-    }
-
-    fn raw_sockets(
-        &mut self,
-        context: &Context,
-        name: &str,
-        address: IpAddr,
-        worker: u32,
-        who: Address,
-    ) -> Result<&RawSockets, String> {
-        let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
-        let held = match self.raw.entry((name.to_owned(), address, worker)) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let filter = steering.esp_filter(index(worker), address.is_ipv4());
-                let open = || {
-                    let address = SocketAddr::new(address, 0);
-                    let esp = DatagramSocket::bind_esp(address, options())?;
-                    esp.attach_filter(&filter)?;
-                    let few = SocketOptions {
-                        receive_buffer: TOO_BIG_BUFFER,
-                        ..options()
-                    };
-                    let too_big = DatagramSocket::bind_too_big(address, few)?;
-                    Ok::<_, netio::Error>(RawSockets { esp, too_big })
-                };
-                let opened = context.namespace.run(open).and_then(|opened| opened);
-                entry.insert(Held {
-                    what: opened.map_err(|error| error.to_string())?,
-                    by: BTreeSet::new(),
-                })
-            }
-        };
-        held.by.insert(who);
-        Ok(&held.what)
-    }
-
     fn steering(&self) -> Result<Steering, Refusal> {
         let map = self.map()?;
         let owner = |slot: u8| {
@@ -500,14 +426,6 @@ fn parse(address: &str) -> Result<IpAddr, Refusal> {
     address
         .parse()
         .map_err(|_| Refusal::Failed(format!("'{address}' is no IP address")))
-}
-
-/// What all sockets have in common: what carries tunnels, admits peers or reports on them is never routed into a tunnel.
-fn options() -> SocketOptions {
-    SocketOptions {
-        mark: NODE_MARK,
-        ..SocketOptions::default()
-    }
 }
 
 /// Position of a worker, which are counted from 1.
