@@ -274,3 +274,40 @@ fn raw_esp_sockets_get_their_own_slots_only() {
         })
         .unwrap();
 }
+
+#[test]
+fn of_icmp_only_what_says_that_esp_or_udp_was_too_long_passes() {
+    let v4 = |kind: [u8; 2], protocol: u8| {
+        // An IPv4 header with one option, ICMP, and the beginning of the packet that it quotes.
+        let mut packet = vec![0; 24 + 8 + 20];
+        packet[0] = 0x46;
+        packet[24..26].copy_from_slice(&kind);
+        packet[24 + 8 + 9] = protocol;
+        run(&Program::too_big(true), &packet)
+    };
+    let v6 = |kind: u8, next_header: u8| {
+        let mut packet = vec![0; 8 + 40];
+        packet[0] = kind;
+        packet[8 + 6] = next_header;
+        run(&Program::too_big(false), &packet)
+    };
+    for protocol in 0..=u8::MAX {
+        let passes = |protocols: &[u8]| {
+            Some(if protocols.contains(&protocol) {
+                ACCEPT
+            } else {
+                DROP
+            })
+        };
+        assert_eq!(v4([3, 4], protocol), passes(&[17, 50]));
+        assert_eq!(v6(2, protocol), passes(&[17, 44, 50]));
+    }
+    for (kind, code) in [(3, 3), (3, 5), (4, 4), (0, 0), (8, 0), (11, 0)] {
+        assert_eq!(v4([kind, code], 50), Some(DROP));
+    }
+    for kind in [1, 3, 128, 135, 136] {
+        assert_eq!(v6(kind, 50), Some(DROP));
+    }
+    assert_eq!(run(&Program::too_big(true), &[0x45]), Some(0), "cut");
+    assert_eq!(run(&Program::too_big(false), &[2]), Some(0), "cut");
+}
