@@ -53,6 +53,7 @@ impl Supplier {
 
     /// Follows what is wanted, and replaces what is lost: TUNs of contexts. Says that this task is ready once it has all of it for the first time.
     pub(crate) async fn run(mut self, mut wanted: watch::Receiver<Wanted>, mut lost: UnboundedReceiver<u32>) {
+        let mut trouble = String::new();
         loop {
             let now = wanted.borrow_and_update().clone();
             let known = now.plan.is_some() && now.slots.is_some();
@@ -64,10 +65,16 @@ impl Supplier {
                             tracing::error!("{error}");
                         }
                     }
+                    trouble.clear();
                     None
                 }
                 Err(error) => {
-                    tracing::warn!("{error}; trying again");
+                    // Once for as long as it lasts.
+                    let error = error.to_string();
+                    if trouble != error {
+                        tracing::warn!("{error}; trying again");
+                        trouble = error;
+                    }
                     Some(AGAIN)
                 }
             };

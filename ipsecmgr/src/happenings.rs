@@ -52,7 +52,7 @@ impl State {
     }
 
     /// Takes note of an event.
-    pub(crate) fn happened(&mut self, event: Event) {
+    pub(crate) fn happened(&mut self, now: Instant, event: Event) {
         counters::event(&self.counters, &event);
         match event {
             Event::Attempt {
@@ -100,7 +100,9 @@ impl State {
             } => {
                 let session = self.sessions.end(ike);
                 let wsg = self.services.get(&profile.tag);
-                report::setup_failed(wsg, &profile, path, peer.as_ref(), &reason);
+                if self.refusals.may_report(now) {
+                    report::setup_failed(wsg, &profile, path, peer.as_ref(), &reason);
+                }
                 if let Some(session) = session {
                     if session.in_eap {
                         self.asker.abandon_eap(ike);
@@ -128,7 +130,9 @@ impl State {
             Event::ChildFailed { ike, reason, .. } => {
                 let session = self.sessions.get(ike);
                 let wsg = session.and_then(|session| self.services.get(&session.service));
-                if let (Some(session), Some(wsg)) = (session, wsg) {
+                if let (Some(session), Some(wsg)) = (session, wsg)
+                    && self.refusals.may_report(now)
+                {
                     report::child_failed(wsg, session, &reason);
                 }
             }
@@ -137,7 +141,7 @@ impl State {
                 path,
                 profile,
                 mismatch,
-            } => {
+            } if self.refusals.may_report(now) => {
                 report::no_proposal(self.services.get(&profile.tag), &profile, path, &mismatch);
             }
             Event::Dropped { remote, cause } => tracing::debug!("dropped a message from {remote}: {cause:?}"),

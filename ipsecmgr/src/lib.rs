@@ -27,6 +27,7 @@ mod held;
 mod manager;
 mod notify;
 mod questions;
+mod refusals;
 mod report;
 mod routes;
 mod secrets;

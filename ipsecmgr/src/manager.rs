@@ -20,6 +20,7 @@ use crate::bus_api::Desk;
 use crate::configurator::Configurator;
 use crate::held::Held;
 use crate::questions::Asker;
+use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
 use crate::service_states::ServiceStates;
@@ -84,6 +85,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         counters: task.counters.clone(),
         draining: false,
         cookies: false,
+        refusals: Refusals::new(Instant::now()),
     };
     let (updates, mut configured) = channel(1);
     let (open, states) = watch::channel(Vec::new());

@@ -14,6 +14,7 @@ use telemetry::counters::ikev2 as counter;
 use crate::configurator::Update;
 use crate::held::Held;
 use crate::questions::Asker;
+use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
 use crate::session_desk::{News, SessionDesk};
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) draining: bool,
     /// Cookies are being asked for.
     pub(crate) cookies: bool,
+    pub(crate) refusals: Refusals,
 }
 
 impl State {
@@ -57,6 +59,7 @@ impl State {
             sockets,
             services,
             counters,
+            refusals,
             ..
         } = self;
         sockets.receive(|path, datagram| {
@@ -65,7 +68,10 @@ impl State {
                 if let Some(wsg) = wsg.filter(|wsg| !wsg.admits_from(path.remote.ip())) {
                     counters.inc(counter::INIT_FAIL);
                     counters.inc(counter::INIT_FAIL_RESP);
-                    return report::outside_peer_networks(wsg, path);
+                    if refusals.may_report(now) {
+                        report::outside_peer_networks(wsg, path);
+                    }
+                    return;
                 }
             }
             engine.receive(now, path, datagram, slots);
@@ -214,6 +220,7 @@ impl State {
         while let Some(output) = self.engine.poll() {
             self.perform(now, output);
         }
+        self.refusals.settle(now);
         self.sockets.flush();
         for session in self.sessions.take_changed() {
             self.desk.tell(News::Connected(session));
@@ -259,7 +266,7 @@ impl State {
                     self.flow(result, "move", spi);
                 }
             }
-            Output::Event(event) => self.happened(event),
+            Output::Event(event) => self.happened(now, event),
         }
     }
 }

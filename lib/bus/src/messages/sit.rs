@@ -67,7 +67,8 @@ pub struct OpenIke {
     pub address: String,
 }
 
-/// ESP sockets of this worker for a local address: UDP 4500, then raw protocol 50 (absent without privilege: see `names`).
+/// ESP sockets of this worker for a local address: UDP 4500, then raw protocol 50 and raw ICMP for path MTUs (absent without privilege: see
+/// `names`).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OpenEsp {
     /// Context name.
