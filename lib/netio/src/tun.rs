@@ -131,9 +131,30 @@ impl AsRawFd for TunQueue {
 /// Whether TUN devices can be made at all.
 ///
 /// # Errors
-/// [`Error::Unavailable`] with what to do, when there is no `/dev/net/tun` or this process may not open it.
+/// [`Error::Unavailable`] with what to do, when there is no `/dev/net/tun`, this process may not open it, or it is another device.
 pub fn check_tun() -> Result<(), Error> {
-    open_device().map(drop)
+    let device = open_device()?;
+    if has_features(&device) {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        what: "/dev/net/tun".into(),
+        remedy: "what stands there is no TUN device: make it with 'mknod /dev/net/tun c 10 200', or give the container the device with '--device /dev/net/tun'",
+    })
+}
+
+/// Whether it is the TUN device: nothing else answers this question.
+fn has_features(device: &OwnedFd) -> bool {
+    let mut features: libc::c_uint = 0;
+    // SAFETY: TUNGETFEATURES takes a pointer to an unsigned int, which lives through the call.
+    let result = unsafe {
+        libc::ioctl(
+            device.as_raw_fd(),
+            libc::TUNGETFEATURES,
+            std::ptr::from_mut(&mut features),
+        )
+    };
+    result == 0
 }
 
 fn open_device() -> Result<OwnedFd, Error> {
@@ -217,6 +238,15 @@ mod tests {
     use crate::{Namespace, Poller};
     use std::net::{Ipv4Addr, UdpSocket};
     use std::time::Duration;
+
+    #[test]
+    fn another_device_is_no_tun() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(!has_features(&null.into()));
+        if let Ok(device) = open_device() {
+            assert!(has_features(&device));
+        }
+    }
 
     /// Gives the interface an address, so that the kernel routes through it.
     fn address(name: &str, prefix: &str) {
