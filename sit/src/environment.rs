@@ -57,6 +57,9 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         netio::enter_user_namespace().map_err(|error| Error::NoPrivilege {
             cause: error.to_string(),
         })?;
+    }
+    // Whoever started the node may have entered it before.
+    if is_in_user_namespace() {
         missing.push(
             "not started as root: the node runs in a user namespace with a network of its own, apart from the machine's".to_owned(),
         );
@@ -99,6 +102,16 @@ fn lock(directory: &Path, file: &str, option: &'static str) -> Result<LockFile, 
     })
 }
 
+/// Whether the root of this process is not the machine's.
+fn is_in_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_every_user(&map))
+}
+
+/// Whether every user is who he is outside (user_namespaces(7)), which is so in the first namespace alone.
+fn maps_every_user(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Removes the files in a directory.
 fn empty_directory(path: &Path) -> Result<(), Error> {
     let wrong = |source| Error::Directory {
@@ -133,6 +146,13 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_namespace_is_told_by_its_users() {
+        assert!(maps_every_user("         0          0 4294967295\n"));
+        assert!(!maps_every_user("         0      65534          1\n"));
+        assert!(!maps_every_user("         0     100000      65536\n"));
+    }
 
     #[test]
     fn a_directory_is_emptied() {
