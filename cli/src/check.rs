@@ -1,5 +1,6 @@
 //! `starward check FILE`: validates a configuration file without starting anything.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,10 +17,12 @@ impl Check {
     /// an error of either kind. Warnings do not count.
     pub fn run(self) -> ExitCode {
         let file = self.file.display();
+        // Whoever does not read any more misses nothing: the status tells the rest.
+        let mut out = std::io::stderr();
         let text = match std::fs::read(&self.file) {
             Ok(octets) => String::from_utf8_lossy(&octets).into_owned(),
             Err(error) => {
-                eprintln!("starward check: {file}: {error}");
+                let _ = writeln!(out, "starward check: {file}: {error}");
                 return ExitCode::FAILURE;
             }
         };
@@ -39,10 +42,11 @@ impl Check {
         let mut all: Vec<_> = bad.chain(doubtful).chain(found).collect();
         all.sort_by_key(|(line, _, _)| *line);
         for (line, severity, message) in &all {
-            eprintln!("{file}:{line}: {severity}: {message}");
+            let _ = writeln!(out, "{file}:{line}: {severity}: {message}");
         }
         if checked.sealed > 0 {
-            eprintln!(
+            let _ = writeln!(
+                out,
                 "{file}: note: {} sealed secret(s): only the form was checked, the node opens them with its master key",
                 checked.sealed
             );

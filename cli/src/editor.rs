@@ -81,7 +81,9 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
                     tokio::select! {
                         _ = async { session.borrow_mut().run(&line).await } => {}
                         // Ctrl-C ends the command and not the shell.
-                        _ = tokio::signal::ctrl_c() => println!(),
+                        _ = tokio::signal::ctrl_c() => {
+                            let _ = writeln!(std::io::stdout());
+                        }
                     }
                 });
                 if session.borrow().ended() {

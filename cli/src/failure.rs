@@ -1,5 +1,7 @@
 //! What the shell says when a line failed.
 
+use std::io::Write as _;
+
 /// Why a line failed.
 pub(crate) enum Failure {
     /// The line itself: the word at fault is pointed at.
@@ -26,14 +28,16 @@ impl Failure {
             Self::At(text, column) => (vec![text.clone()], *column),
             Self::Sentences(sentences) => (sentences.clone(), None),
         };
+        // Whoever does not read any more misses nothing.
+        let mut out = std::io::stderr();
         if let Some(column) = column
             && crate::terminal::is_interactive()
         {
             let before = line.get(..column).unwrap_or(line).chars().count();
-            eprintln!("{}^", " ".repeat(prompt.chars().count() + before));
+            let _ = writeln!(out, "{}^", " ".repeat(prompt.chars().count() + before));
         }
         for sentence in sentences {
-            eprintln!("Failure: {sentence}");
+            let _ = writeln!(out, "Failure: {sentence}");
         }
     }
 }

@@ -82,6 +82,6 @@ fn batch(
 }
 
 fn fail(error: &str) -> ExitCode {
-    eprintln!("Failure: {error}");
+    failure::Failure::sentence(error).print("", "");
     ExitCode::FAILURE
 }

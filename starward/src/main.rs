@@ -3,6 +3,7 @@
 mod directories;
 
 use std::fmt::Display;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -119,7 +120,8 @@ fn manager(words: &[String]) -> Result<(Facility, u32), String> {
 
 /// One line that says what is wrong.
 fn fail(error: impl Display) -> ExitCode {
-    eprintln!("starward: {error}");
+    // Whoever does not read any more misses nothing: the status tells the rest.
+    let _ = writeln!(std::io::stderr(), "starward: {error}");
     ExitCode::FAILURE
 }
 

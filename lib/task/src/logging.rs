@@ -33,6 +33,8 @@ pub fn start(who: String) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(std::io::stderr)
+        // They would go to standard error too, and when nobody reads that, complaining ends the process.
+        .log_internal_errors(false)
         .event_format(Line { who });
     // In a process that has a subscriber already (tests), that one stays.
     if tracing_subscriber::registry()
