@@ -2,7 +2,7 @@
 //!
 //! | module of | what |
 //! |---|---|
-//! | processes | [`Spawn`], [`Child`], [`ControlSocket`], [`LockFile`], [`task`] |
+//! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
 //! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
@@ -37,6 +37,6 @@ pub use namespace::{Namespace, enter_user_namespace};
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use poller::{Event, Poller};
-pub use process::{Child, Spawn, open_pidfd};
+pub use process::{Child, Spawn, open_pidfd, spawn_inside};
 pub use tun::{Offloads, Tun, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};

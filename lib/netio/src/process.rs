@@ -155,6 +155,26 @@ impl AsRawFd for Child {
     }
 }
 
+/// Starts `command` inside a network namespace. It gets `signal` when the calling *thread* ends: call this from one that lives as long as the process.
+pub fn spawn_inside(
+    mut command: Command,
+    namespace: &Namespace,
+    signal: Signal,
+) -> Result<std::process::Child, Error> {
+    let namespace = namespace.as_raw_fd();
+    let parent = nix::unistd::getpid();
+    let prepare = move || {
+        die_with(signal, parent)?;
+        enter(namespace)
+    };
+    // SAFETY: the closure runs between fork and exec and makes plain system calls on values copied before: no allocation, no lock.
+    unsafe { command.pre_exec(prepare) };
+    command.spawn().map_err(|e| {
+        let program = command.get_program().display();
+        Error::system(format!("start {program}"), e)
+    })
+}
+
 /// A descriptor that becomes readable when the process ends (pidfd_open(2)). The caller makes sure that the number is the process it means.
 pub fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: a system call without pointers.
@@ -175,16 +195,10 @@ fn prepare_child(
     parent: Pid,
 ) -> io::Result<()> {
     if let Some(signal) = parent_death {
-        nix::sys::prctl::set_pdeathsig(signal)?;
-        if nix::unistd::getppid() != parent {
-            // The parent died before the line above; nobody would ever send the signal.
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
+        die_with(signal, parent)?;
     }
     if let Some(namespace) = namespace {
-        // SAFETY: open in the parent while it waits for us.
-        let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
-        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        enter(namespace)?;
     }
     // SAFETY: system calls on numbers only. dup2 onto itself would leave close-on-exec set, so that case clears it.
     let result = unsafe {
@@ -199,6 +213,24 @@ fn prepare_child(
     } else {
         Ok(())
     }
+}
+
+/// In a child, before exec: has the kernel send it `signal` when the thread that started it ends.
+fn die_with(signal: Signal, parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(signal)?;
+    if nix::unistd::getppid() != parent {
+        // The parent died before the line above; nobody would ever send the signal.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
+/// In a child, before exec: moves it into a network namespace.
+fn enter(namespace: RawFd) -> io::Result<()> {
+    // SAFETY: open in the parent while it waits for us.
+    let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
+    setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -260,6 +292,27 @@ mod tests {
             .join()
             .unwrap();
         assert!(is_dead(&child, 5000));
+    }
+
+    #[test]
+    fn a_command_runs_inside_a_namespace_and_dies_with_the_thread_that_started_it() {
+        if !crate::test::is_root() {
+            return;
+        }
+        let namespace = Namespace::create().unwrap();
+        let start = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]).stdout(Stdio::piped());
+            spawn_inside(command, &namespace, Signal::SIGKILL).unwrap()
+        };
+        let output = start("readlink /proc/self/ns/net").wait_with_output().unwrap();
+        let inode = nix::sys::stat::fstat(&namespace).unwrap().st_ino;
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("net:[{inode}]\n")
+        );
+        let mut child = std::thread::scope(|scope| scope.spawn(|| start("exec sleep 60")).join().unwrap());
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 
     #[test]
