@@ -17,6 +17,7 @@ use rtnetlink::RouteMessageBuilder;
 use crate::initiator::{Common, Memory, answer, profile};
 use crate::offer::Offer;
 use crate::plane::Plane;
+use crate::progress::tell;
 use crate::world::{index, inside, text};
 
 const IKE_PORT: u16 = 500;
@@ -96,7 +97,7 @@ impl Device {
             .map_err(|error| error.to_string())?;
         end.set_up(&self)?;
         self.route()?;
-        println!("tunnel up: device {}, {}", self.device, end.spis());
+        tell(&format!("tunnel up: device {}, {}", self.device, end.spis()));
         let mut is_stopped = false;
         while end.is_up() && !is_stopped {
             is_stopped = end.step(Duration::from_secs(1))?;
@@ -345,7 +346,7 @@ impl End {
                 Output::Move { path, .. } => self.path = path,
                 Output::Activate { inbound_spi, .. } => {
                     self.plane.activate(inbound_spi);
-                    println!("tunnel rekeyed: {}", self.spis());
+                    tell(&format!("tunnel rekeyed: {}", self.spis()));
                 }
                 Output::Event(event) => self.event(event),
             }
@@ -358,7 +359,7 @@ impl End {
             Event::Established(established) => self.ike = Some(established.ike),
             Event::IkeRekeyed { new, .. } => {
                 self.ike = Some(new);
-                println!("IKE SA rekeyed");
+                tell("IKE SA rekeyed");
             }
             Event::SetupFailed { reason, .. } => self.failure = Some(reason.to_string()),
             Event::Deleted { ike, reason, .. } if self.ike == Some(ike) => {

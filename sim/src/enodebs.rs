@@ -1,30 +1,29 @@
 //! `starward sim enodebs`: many eNodeBs in one process.
 
+mod outputs;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use clap::value_parser;
 use crypto::{Secret, SystemRandom};
-use ikev2::{Action, Engine, EngineConfig, Event, IkeSaId, Output};
+use ikev2::{Action, Engine, EngineConfig, IkeSaId};
 use ipnet::IpNet;
 
-use crate::initiator::{Common, Memory, answer, profile};
+use crate::initiator::{Common, Memory, profile};
 use crate::offer::Offer;
 use crate::packets::LENGTHS;
-use crate::progress::{Reporter, Tally, print};
+use crate::progress::{LONGEST, Reporter, Tally, print};
 use crate::sockets::{Arrived, Sockets};
-use crate::tunnel::{Flow, Tunnel};
+use crate::tunnel::Tunnel;
 
 /// Packets may be on their way for so long after the last one was sent.
 const LINGER: Duration = Duration::from_millis(1500);
+/// Checks whether tunnels are up are over within this time, even when the gateway is gone and other requests are under way.
+const SILENCE: Duration = Duration::from_secs(40);
 /// Deletes are answered within this time, or not at all.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// UDP port of the eNodeBs' inner addresses.
-const INNER_PORT: u16 = 4000;
-/// Echo port of the host.
-const ECHO_PORT: u16 = 7;
-const MOST_ERRORS: usize = 20;
 
 /// Simulated eNodeBs.
 #[derive(Debug, clap::Args)]
@@ -63,7 +62,7 @@ pub struct Enodebs {
     #[arg(long)]
     pub host: Option<Ipv4Addr>,
     /// Seconds of traffic, or to hold the tunnels
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(0..=LONGEST))]
     pub duration: u64,
     /// Octets of an inner packet, with its headers
     #[arg(long, default_value_t = 1400, value_parser = value_parser!(u16).range(LENGTHS))]
@@ -112,6 +111,7 @@ impl Enodebs {
             turn: 0,
             by_spi: HashMap::new(),
             by_ike: HashMap::new(),
+            checked: 0,
             tally: Tally {
                 tunnels_requested: self.tunnels as u64,
                 ..Tally::default()
@@ -122,6 +122,7 @@ impl Enodebs {
         let mut reporter = Reporter::new(world.options.progress);
         world.set_up(&mut reporter)?;
         world.flow(&mut reporter)?;
+        world.check()?;
         if !world.options.keep {
             world.farewell()?;
         }
@@ -146,6 +147,8 @@ struct World {
     by_spi: HashMap<u32, usize>,
     /// IKE SA to the number of the eNodeB, while it is set up and afterwards.
     by_ike: HashMap<IkeSaId, usize>,
+    /// Liveness checks that are over.
+    checked: usize,
     tally: Tally,
 }
 
@@ -167,7 +170,7 @@ impl World {
     }
 
     fn done(&self) -> usize {
-        usize::try_from(self.tally.tunnels_up + self.tally.tunnels_failed).unwrap_or(usize::MAX)
+        usize::try_from(self.tally.tunnels_set_up + self.tally.tunnels_failed).unwrap_or(usize::MAX)
     }
 
     fn initiate(&mut self, number: usize) -> Result<(), String> {
@@ -309,122 +312,31 @@ impl World {
         self.carry_out()
     }
 
-    fn carry_out(&mut self) -> Result<(), String> {
-        while let Some(output) = self.engine.poll() {
-            match output {
-                Output::Transmit { path, bytes } => {
-                    // No room in the kernel: it will be sent again, as if the network had lost it.
-                    self.sockets
-                        .send(path, &bytes, None)
-                        .map_err(|error| format!("send: {error}"))?;
-                }
-                Output::Ask { ticket, question, .. } => {
-                    let answer = answer(&self.common, &question);
-                    self.engine
-                        .answer(Instant::now(), ticket, answer, &mut self.memory);
-                }
-                Output::Install(child) => self.install(&child),
-                Output::Remove { inbound_spi, .. } => {
-                    self.memory.remove(inbound_spi);
-                    if let Some(tunnel) = self
-                        .by_spi
-                        .remove(&inbound_spi)
-                        .and_then(|index| self.tunnels.get_mut(index))
-                    {
-                        tunnel.forget(inbound_spi);
-                    }
-                }
-                Output::Move { ike, path, .. } => {
-                    self.tunnels
-                        .iter_mut()
-                        .filter(|tunnel| tunnel.ike == ike)
-                        .for_each(|tunnel| tunnel.path = path);
-                }
-                Output::Activate { inbound_spi, .. } => {
-                    if let Some(tunnel) = self
-                        .by_spi
-                        .get(&inbound_spi)
-                        .and_then(|index| self.tunnels.get_mut(*index))
-                    {
-                        tunnel.activate(inbound_spi);
-                    }
-                }
-                Output::Event(event) => self.event(event),
+    /// Asks for every tunnel whether the gateway still has it: one that it lost without a word is not up.
+    fn check(&mut self) -> Result<(), String> {
+        self.checked = 0;
+        let (mut next, mut asked) = (0, 0);
+        let mut heard = (0, Instant::now());
+        while next < self.tunnels.len() || self.checked < asked {
+            while asked - self.checked.min(asked) < self.options.concurrent.max(1)
+                && let Some(tunnel) = self.tunnels.get(next)
+            {
+                next += 1;
+                let ike = tunnel.ike;
+                let action = Action::CheckLiveness;
+                // One that is gone already is known to be.
+                let sent = self.engine.action(Instant::now(), ike, action, &mut self.memory);
+                asked += usize::from(sent.is_ok());
+                self.carry_out()?;
+            }
+            self.step(Duration::from_millis(20))?;
+            if self.checked > heard.0 {
+                heard = (self.checked, Instant::now());
+            } else if heard.1.elapsed() > SILENCE {
+                break;
             }
         }
         Ok(())
-    }
-
-    fn install(&mut self, child: &ikev2::ChildSa) {
-        if let Some(index) = child.replaces.and_then(|old| self.by_spi.get(&old).copied()) {
-            if let Some(Err(error)) = self.tunnels.get_mut(index).map(|tunnel| tunnel.rekey(child)) {
-                return self.error(error);
-            }
-            self.by_spi.insert(child.inbound_spi, index);
-            return;
-        }
-        let Some(number) = self.by_ike.get(&child.ike).copied() else {
-            return;
-        };
-        let assigned = child
-            .configuration
-            .as_ref()
-            .and_then(|configuration| configuration.ipv4);
-        let flow = Flow {
-            source: SocketAddrV4::new(assigned.unwrap_or_else(|| self.inner(number)), INNER_PORT),
-            destination: SocketAddrV4::new(self.options.host.unwrap_or(Ipv4Addr::UNSPECIFIED), ECHO_PORT),
-            length: usize::from(self.options.length),
-        };
-        let index = self.tunnels.len();
-        match Tunnel::new(
-            child,
-            u32::try_from(index).unwrap_or(u32::MAX),
-            flow,
-            Instant::now(),
-        ) {
-            Ok(tunnel) => {
-                self.tunnels.push(tunnel);
-                self.by_spi.insert(child.inbound_spi, index);
-            }
-            Err(error) => self.error(error),
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Established(established) => {
-                if established.child.is_some() {
-                    self.tally.tunnels_up += 1;
-                } else {
-                    self.tally.tunnels_failed += 1;
-                    self.error(format!("{}: IKE SA without child SA", established.profile.name));
-                }
-            }
-            Event::SetupFailed { profile, reason, .. } => {
-                self.tally.tunnels_failed += 1;
-                self.error(format!("{}: {reason}", profile.name));
-            }
-            Event::Deleted { profile, reason, .. } if reason != ikev2::RemoveReason::Local => {
-                self.error(format!("{}: tunnel lost: {reason}", profile.name));
-            }
-            Event::IkeRekeyed { old, new, .. } => {
-                if let Some(number) = self.by_ike.remove(&old) {
-                    self.by_ike.insert(new, number);
-                }
-                self.tunnels
-                    .iter_mut()
-                    .filter(|tunnel| tunnel.ike == old)
-                    .for_each(|tunnel| tunnel.ike = new);
-            }
-            Event::Count(ikev2::Count::Retransmitted) => self.tally.retransmissions += 1,
-            _ => {}
-        }
-    }
-
-    fn error(&mut self, error: String) {
-        if self.tally.errors.len() < MOST_ERRORS {
-            self.tally.errors.push(error);
-        }
     }
 
     /// Deletes every tunnel and waits a little for the answers.

@@ -7,12 +7,20 @@ use std::time::Duration;
 
 use crypto::Secret;
 use ikev2::{
-    Answer, ChildProfile, ConfigurationRequest, Identity, LocalAuth, Profile, Question, RemoteAuth,
+    Answer, ChildProfile, ConfigurationRequest, Identity, Liveness, LocalAuth, Profile, Question, RemoteAuth,
     Retransmission, Sad, SelectorPolicy, TrafficSelector, Usage,
 };
 use ipnet::IpNet;
 
 use crate::offer::Offer;
+use crate::progress::LONGEST;
+
+/// How a gateway is asked whether it is there. It is not asked by itself for so long that it never is: a measurement is not disturbed.
+const LIVENESS: Liveness = Liveness {
+    interval: Duration::from_secs(LONGEST),
+    timeout: Duration::from_secs(1),
+    retries: 2,
+};
 
 /// What the eNodeBs have in common.
 #[derive(Debug, Clone)]
@@ -55,6 +63,7 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
             exponential: true,
             max: 4,
         },
+        liveness: Some(LIVENESS),
         configuration_request: common.asks_for_address.then(|| ConfigurationRequest {
             ipv4: Some(Ipv4Addr::UNSPECIFIED),
             ..ConfigurationRequest::default()

@@ -53,7 +53,7 @@ impl Simulate {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
-                eprintln!("starward sim: {error}");
+                progress::complain(&format!("starward sim: {error}"));
                 ExitCode::FAILURE
             }
         }

@@ -8,11 +8,17 @@ use serde_json::{Value, json};
 /// How often a part tells how far it is.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// Seconds that anything may be asked to last: a year.
+pub(crate) const LONGEST: u64 = 365 * 24 * 3600;
+
 /// What the eNodeBs have done so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Tally {
     pub tunnels_requested: u64,
+    /// At the moment; at the end of the traffic in the last word.
     pub tunnels_up: u64,
+    /// That came up, whatever became of them.
+    pub tunnels_set_up: u64,
     pub tunnels_failed: u64,
     /// IKE requests that had to be sent again.
     pub retransmissions: u64,
@@ -41,6 +47,7 @@ impl Tally {
         json!({
             "tunnels_requested": self.tunnels_requested,
             "tunnels_up": self.tunnels_up,
+            "tunnels_set_up": self.tunnels_set_up,
             "tunnels_failed": self.tunnels_failed,
             "retransmissions": self.retransmissions,
             "setup_seconds": self.setup_seconds,
@@ -60,6 +67,7 @@ impl Tally {
         Self {
             tunnels_requested: count("tunnels_requested"),
             tunnels_up: count("tunnels_up"),
+            tunnels_set_up: count("tunnels_set_up"),
             tunnels_failed: count("tunnels_failed"),
             retransmissions: count("retransmissions"),
             setup_seconds: seconds("setup_seconds"),
@@ -83,7 +91,7 @@ impl Tally {
     /// Tunnels a second.
     pub(crate) fn setup_rate(&self) -> f64 {
         if self.setup_seconds > 0.0 {
-            self.tunnels_up as f64 / self.setup_seconds
+            self.tunnels_set_up as f64 / self.setup_seconds
         } else {
             0.0
         }
@@ -129,7 +137,17 @@ impl Reporter {
 
 /// Prints one line. Whoever does not read any more misses nothing.
 pub(crate) fn print(value: &Value) {
+    tell(&value.to_string());
+}
+
+/// Prints one line for a reader, likewise.
+pub(crate) fn tell(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{value}");
+    let _ = writeln!(out, "{text}");
     let _ = out.flush();
+}
+
+/// Prints one line on standard error, likewise.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

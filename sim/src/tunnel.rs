@@ -88,6 +88,11 @@ impl Tunnel {
         self.inbound.retain(|(other, ..)| *other != spi);
     }
 
+    /// Whether anything can be received.
+    pub(crate) fn is_up(&self) -> bool {
+        !self.inbound.is_empty()
+    }
+
     /// Length of an inner packet.
     pub(crate) fn inner_len(&self) -> usize {
         self.template.len()
