@@ -80,7 +80,7 @@ impl Demo {
         netio::check_tun().map_err(|error| error.to_string())?;
         let folder = Folder::new(self.run_dir.clone())?;
         let world = World::build((self.tunnels as usize).min(MOST_ADDRESSES))?;
-        screen.say("starting the gateway: one process for each job, in a network namespace of its own");
+        screen.say("starting the gateway, one process for each job");
         let mut node = Node::start(&world.gateway, &folder)?;
         let result = self.traffic(&world, &mut screen);
         if result.is_ok() && !self.json {
@@ -116,14 +116,15 @@ impl Demo {
             println!("{object}");
         } else {
             screen.say(&format!(
-                "\n{} of {} tunnels, {:.0} set-ups/s; {} packets sent, {} counted by the host, {} echoed, {lost} lost; {:.2} Gbit/s",
+                "\n{} of {} tunnels up, {:.0} set-ups/s, {:.2} Gbit/s",
                 tally.tunnels_up,
                 tally.tunnels_requested,
                 tally.setup_rate(),
-                tally.packets_sent,
-                counted.packets,
-                tally.packets_echoed,
                 throughput / 1e3
+            ));
+            screen.say(&format!(
+                "packets: {} sent, {} at the host, {} echoed\npackets lost: {lost}",
+                tally.packets_sent, counted.packets, tally.packets_echoed
             ));
             for error in &tally.errors {
                 screen.say(&format!("error: {error}"));
@@ -179,6 +180,7 @@ impl Demo {
             }
             screen.show(&tally, counted);
         }
+        screen.finish(&tally, counted);
         enodebs.reap();
         if tally.tunnels_up == 0 && tally.errors.is_empty() {
             return Err("the eNodeBs ended without a result".to_owned());

@@ -1,27 +1,32 @@
 //! The demo's live screen.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::termios::tcgetwinsize;
+
+use crate::processors::Processors;
 use crate::progress::{Counted, Tally};
+use crate::rates::Rates;
 
+/// Columns that every terminal has; no line is longer.
+const COLUMNS: usize = 80;
+/// Lines of a terminal that does not say.
+const ROWS: usize = 24;
 const BAR: usize = 40;
+/// How often a terminal is drawn, and how often a line is printed where there is none. Long enough for the processors to be measured.
+const REDRAWN: Duration = Duration::from_millis(500);
+const PRINTED: Duration = Duration::from_secs(1);
 
-/// Draws over itself on a terminal, one line a second otherwise; nothing at all when it is not wanted.
+/// Draws over itself on a terminal, prints now and then otherwise; nothing at all when it is not wanted.
 pub(crate) struct Screen {
     wanted: bool,
     terminal: bool,
+    /// Lines that are drawn over.
     drawn: usize,
-    last: Option<(Instant, Tally)>,
-    processors: Vec<Processor>,
-    last_line: Option<Instant>,
-}
-
-/// Jiffies of one processor: busy, all.
-#[derive(Debug, Clone, Copy, Default)]
-struct Processor {
-    busy: u64,
-    all: u64,
+    next: Instant,
+    rates: Rates,
+    processors: Processors,
 }
 
 impl Screen {
@@ -30,122 +35,159 @@ impl Screen {
             wanted,
             terminal: std::io::stdout().is_terminal(),
             drawn: 0,
-            last: None,
-            processors: processors(),
-            last_line: None,
+            next: Instant::now(),
+            rates: Rates::default(),
+            processors: Processors::read(),
         }
     }
 
     /// A sentence on its own line.
     pub(crate) fn say(&self, text: &str) {
         if self.wanted {
-            println!("{text}");
+            print(&format!("{text}\n"));
         }
     }
 
-    /// How far it is.
+    /// How far it is, if it is time to tell.
     pub(crate) fn show(&mut self, tally: &Tally, counted: Counted) {
+        self.rates.push(
+            tally.traffic_seconds,
+            [tally.bytes, tally.packets_sent + tally.packets_echoed],
+        );
+        if Instant::now() >= self.next {
+            self.draw(tally, counted);
+        }
+    }
+
+    /// How far it came.
+    pub(crate) fn finish(&mut self, tally: &Tally, counted: Counted) {
+        if self.terminal {
+            self.draw(tally, counted);
+        }
+    }
+
+    fn draw(&mut self, tally: &Tally, counted: Counted) {
         if !self.wanted {
             return;
         }
-        let now = Instant::now();
-        if !self.terminal
-            && self
-                .last_line
-                .is_some_and(|last| now.duration_since(last).as_secs() < 1)
-        {
-            return;
+        self.next = Instant::now() + if self.terminal { REDRAWN } else { PRINTED };
+        let processors = Processors::read();
+        let busy = processors.percent_since(&self.processors);
+        self.processors = processors;
+        let mut lines = figures(tally, counted, self.rates.per_second());
+        lines.extend(
+            busy.iter()
+                .enumerate()
+                .map(|(number, percent)| bar(number, *percent)),
+        );
+        if !self.terminal {
+            return self.say(&lines.join("\n"));
         }
-        self.last_line = Some(now);
-        let rate = match &self.last {
-            Some((then, before)) if now > *then => {
-                (tally.bytes.saturating_sub(before.bytes)) as f64 * 8.0
-                    / now.duration_since(*then).as_secs_f64()
-                    / 1e9
-            }
-            _ => 0.0,
-        };
-        let packet_rate = match &self.last {
-            Some((then, before)) if now > *then => {
-                let packets = tally.packets_sent + tally.packets_echoed;
-                packets.saturating_sub(before.packets_sent + before.packets_echoed) as f64
-                    / now.duration_since(*then).as_secs_f64()
-                    / 1e3
-            }
-            _ => 0.0,
-        };
-        self.last = Some((now, tally.clone()));
-        let mut lines = vec![
-            format!(
-                "tunnels up   {:>7} of {:<7} set-up rate {:>8.0} /s   failed {}",
-                tally.tunnels_up,
-                tally.tunnels_requested,
-                tally.setup_rate(),
-                tally.tunnels_failed
-            ),
-            format!("throughput   {rate:>7.2} Gbit/s (both directions)   {packet_rate:>8.0} kpps"),
-            format!(
-                "packets      {:>10} sent   {:>10} counted by the host   {:>10} echoed",
-                tally.packets_sent, counted.packets, tally.packets_echoed
-            ),
-        ];
-        lines.extend(self.cores());
-        self.draw(&lines);
-    }
-
-    fn cores(&mut self) -> Vec<String> {
-        let now = processors();
-        let lines = now
-            .iter()
-            .zip(&self.processors)
-            .enumerate()
-            .map(|(number, (now, before))| {
-                let all = now.all.saturating_sub(before.all).max(1);
-                let percent = (now.busy.saturating_sub(before.busy) * 100 / all).min(100);
-                let filled = usize::try_from(percent).unwrap_or(0) * BAR / 100;
-                format!(
-                    "core {number:<3}     [{}{}] {percent:>3} %",
-                    "#".repeat(filled),
-                    " ".repeat(BAR - filled)
-                )
-            })
-            .collect();
-        self.processors = now;
-        lines
-    }
-
-    fn draw(&mut self, lines: &[String]) {
-        let mut out = std::io::stdout().lock();
-        if self.terminal && self.drawn > 0 {
-            let _ = write!(out, "\x1b[{}A", self.drawn);
-        }
-        for line in lines {
-            let clear = if self.terminal { "\x1b[2K" } else { "" };
-            let _ = writeln!(out, "{clear}{line}");
-        }
-        let _ = out.flush();
-        self.drawn = lines.len();
+        let (rows, columns) = size();
+        let text = redraw(self.drawn, &lines, rows, columns);
+        self.drawn = lines.len().min(rows.saturating_sub(1));
+        print(&text);
     }
 }
 
-/// From /proc/stat; empty where there is none.
-fn processors() -> Vec<Processor> {
-    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    text.lines()
-        .filter(|line| line.starts_with("cpu") && !line.starts_with("cpu "))
-        .map(|line| {
-            let times: Vec<u64> = line
-                .split_whitespace()
-                .skip(1)
-                .filter_map(|time| time.parse().ok())
-                .collect();
-            let all: u64 = times.iter().sum();
-            // Idle and waiting for I/O.
-            let idle: u64 = times.iter().skip(3).take(2).sum();
-            Processor {
-                busy: all - idle,
-                all,
-            }
+/// Whoever does not read any more misses nothing.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Rows and columns of the terminal.
+fn size() -> (usize, usize) {
+    let size = tcgetwinsize(std::io::stdout()).ok();
+    // A serial line does not know.
+    let known = |number: u16| Some(usize::from(number)).filter(|number| *number > 0);
+    (
+        size.and_then(|size| known(size.ws_row)).unwrap_or(ROWS),
+        size.and_then(|size| known(size.ws_col)).unwrap_or(COLUMNS),
+    )
+}
+
+/// What draws `lines` over the last `drawn` ones. One that were broken, or scrolled away, could not be drawn over the next time.
+fn redraw(drawn: usize, lines: &[String], rows: usize, columns: usize) -> String {
+    let up = match drawn {
+        0 => String::new(),
+        lines => format!("\x1b[{lines}A"),
+    };
+    lines
+        .iter()
+        .take(rows.saturating_sub(1))
+        .fold(up, |mut text, line| {
+            text.push_str("\x1b[2K");
+            text.extend(line.chars().take(columns.min(COLUMNS)));
+            text.push('\n');
+            text
         })
-        .collect()
+}
+
+fn figures(tally: &Tally, counted: Counted, [octets, packets]: [f64; 2]) -> Vec<String> {
+    vec![
+        format!(
+            "tunnels up   {:>6} of {:<6}   set-up rate {:>7.0} /s   failed {:>6}",
+            tally.tunnels_up,
+            tally.tunnels_requested,
+            tally.setup_rate(),
+            tally.tunnels_failed
+        ),
+        format!(
+            "throughput   {:>7.2} Gbit/s (both directions)   {:>8.0} kpps",
+            octets * 8.0 / 1e9,
+            packets / 1e3
+        ),
+        format!(
+            "packets   {:>13} sent  {:>13} at the host  {:>13} echoed",
+            tally.packets_sent, counted.packets, tally.packets_echoed
+        ),
+    ]
+}
+
+fn bar(number: usize, percent: u64) -> String {
+    let filled = usize::try_from(percent).unwrap_or(0).min(100) * BAR / 100;
+    format!(
+        "core {number:<3}     [{}{}] {percent:>3} %",
+        "#".repeat(filled),
+        " ".repeat(BAR - filled)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_fits_on_a_terminal() {
+        let most = 10_u64.pow(12);
+        let tally = Tally {
+            tunnels_requested: 100_000,
+            tunnels_up: 100_000,
+            tunnels_set_up: 100_000,
+            tunnels_failed: 100_000,
+            setup_seconds: 0.1,
+            packets_sent: most,
+            packets_echoed: most,
+            ..Tally::default()
+        };
+        let counted = Counted {
+            packets: most,
+            bytes: most,
+        };
+        let mut lines = figures(&tally, counted, [1e12, 1e10]);
+        lines.push(bar(255, 100));
+        for line in lines {
+            assert!(line.len() <= COLUMNS, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_small_terminal_is_not_overrun() {
+        let lines: Vec<String> = (0..5).map(|n| format!("line {n} is somewhat long")).collect();
+        assert_eq!(redraw(0, &lines, 3, 6), "\x1b[2Kline 0\n\x1b[2Kline 1\n");
+        assert_eq!(redraw(2, &lines, 3, 6), "\x1b[2A\x1b[2Kline 0\n\x1b[2Kline 1\n");
+        assert_eq!(redraw(0, &lines, 1, 6), "");
+        assert_eq!(redraw(5, &lines, 24, 300).matches('\n').count(), 5);
+    }
 }
