@@ -1,16 +1,19 @@
 //! The demo's live screen.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use rustix::termios::tcgetwinsize;
+use serde_json::Value;
 
+use crate::demo::Interrupts;
 use crate::processors::Processors;
-use crate::progress::{Counted, Tally};
+use crate::progress::{Counted, Tally, complain};
 use crate::rates::Rates;
 
 /// Columns that every terminal has; no line is longer.
-const COLUMNS: usize = 80;
+pub(crate) const COLUMNS: usize = 80;
 /// Lines of a terminal that does not say.
 const ROWS: usize = 24;
 const BAR: usize = 40;
@@ -18,9 +21,10 @@ const BAR: usize = 40;
 const REDRAWN: Duration = Duration::from_millis(500);
 const PRINTED: Duration = Duration::from_secs(1);
 
-/// Draws over itself on a terminal, prints now and then otherwise; nothing at all when it is not wanted.
+/// Draws over itself on a terminal, prints now and then otherwise; only notes, and those on standard error, when the result is all that is wanted.
 pub(crate) struct Screen {
     wanted: bool,
+    interrupts: Interrupts,
     terminal: bool,
     /// Lines that are drawn over.
     drawn: usize,
@@ -30,9 +34,10 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    pub(crate) fn new(wanted: bool) -> Self {
+    pub(crate) fn new(wanted: bool, interrupts: Interrupts) -> Self {
         Self {
             wanted,
+            interrupts,
             terminal: std::io::stdout().is_terminal(),
             drawn: 0,
             next: Instant::now(),
@@ -44,8 +49,31 @@ impl Screen {
     /// A sentence on its own line.
     pub(crate) fn say(&self, text: &str) {
         if self.wanted {
-            print(&format!("{text}\n"));
+            // Only a reader who is gone matters, and he is noted.
+            let _ = self.print(&format!("{text}\n"));
         }
+    }
+
+    /// A sentence that is said in any case.
+    pub(crate) fn note(&self, text: &str) {
+        if self.wanted {
+            self.say(text);
+        } else {
+            complain(text);
+        }
+    }
+
+    /// The result, on a line of its own.
+    pub(crate) fn result(&self, value: &Value) -> Result<(), String> {
+        match self.print(&format!("{value}\n")) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nobody waits for more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.interrupts.first().is_some()
     }
 
     /// How far it is, if it is time to tell.
@@ -61,7 +89,7 @@ impl Screen {
 
     /// How far it came.
     pub(crate) fn finish(&mut self, tally: &Tally, counted: Counted) {
-        if self.terminal {
+        if self.terminal && !self.is_over() {
             self.draw(tally, counted);
         }
     }
@@ -86,14 +114,36 @@ impl Screen {
         let (rows, columns) = size();
         let text = redraw(self.drawn, &lines, rows, columns);
         self.drawn = lines.len().min(rows.saturating_sub(1));
-        print(&text);
+        let _ = self.print(&text);
+    }
+
+    fn print(&self, text: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        {
+            self.interrupts.raise(Signal::SIGPIPE);
+        }
+        result
     }
 }
 
-/// Whoever does not read any more misses nothing.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Breaks a text between words, so that its lines fit.
+pub(crate) fn wrap(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + 1 + word.len() <= COLUMNS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// Rows and columns of the terminal.
@@ -189,5 +239,16 @@ mod tests {
         assert_eq!(redraw(2, &lines, 3, 6), "\x1b[2A\x1b[2Kline 0\n\x1b[2Kline 1\n");
         assert_eq!(redraw(0, &lines, 1, 6), "");
         assert_eq!(redraw(5, &lines, 24, 300).matches('\n').count(), 5);
+    }
+
+    #[test]
+    fn a_sentence_is_broken_between_words() {
+        assert_eq!(wrap("short"), "short");
+        let text = "some words ".repeat(20);
+        let wrapped = wrap(text.trim_end());
+        assert!(wrapped.lines().all(|line| line.len() <= COLUMNS));
+        assert_eq!(wrapped.replace('\n', " "), text.trim_end());
+        let path = "/x".repeat(COLUMNS);
+        assert_eq!(wrap(&format!("at {path}")), format!("at\n{path}"));
     }
 }

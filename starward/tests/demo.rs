@@ -1,0 +1,145 @@
+//! The demo that is ended early leaves no process, and no file that it can still remove.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use netio::{Pid, Signal};
+
+const STARWARD: &str = env!("CARGO_BIN_EXE_starward");
+/// Nothing is measured by this: it is how long a test waits on a busy machine before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Demo {
+    process: Child,
+    says: BufReader<ChildStderr>,
+    /// Where it makes its folder.
+    place: PathBuf,
+}
+
+impl Demo {
+    /// Starts one and waits until its node and its eNodeBs run.
+    fn start(name: &str) -> Self {
+        let place = std::env::temp_dir().join(format!("demo-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&place).unwrap();
+        let mut process = Command::new(STARWARD)
+            .args(["demo", "--json", "--duration", "600"])
+            .env("TMPDIR", &place)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let says = BufReader::new(process.stderr.take().unwrap());
+        let mut demo = Self { process, says, place };
+        let mut line = String::new();
+        demo.says.read_line(&mut line).unwrap();
+        let run_dir = PathBuf::from(line.strip_prefix("run directory: ").unwrap().trim_end());
+        assert!(run_dir.starts_with(&demo.place), "{line}");
+        eventually("node, host and eNodeBs", || demo.children().len() == 3);
+        assert!(run_dir.join("bus/sit-1").exists());
+        demo
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Its children.
+    fn children(&self) -> Vec<i32> {
+        processes()
+            .into_iter()
+            .filter(|(_, parent)| parent.cast_unsigned() == self.process.id())
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // The others die with it.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.place);
+    }
+}
+
+/// Every process that lives, and its parent (proc_pid_stat(5)).
+fn processes() -> Vec<(i32, i32)> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            let state = fields.next()?;
+            let parent = fields.next()?.parse().ok()?;
+            (state != "Z" && state != "X").then_some((pid, parent))
+        })
+        .collect()
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_signal_ends_it_in_order() {
+    let mut demo = Demo::start("signal");
+    demo.signal(Signal::SIGTERM);
+    assert_eq!(demo.process.wait().unwrap().code(), Some(128 + 15));
+    let mut words = String::new();
+    demo.says.read_to_string(&mut words).unwrap();
+    assert!(
+        words.ends_with("starward demo: interrupted by SIGTERM\n"),
+        "{words}"
+    );
+    assert_eq!(std::fs::read_dir(&demo.place).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_outlives_it_when_it_is_killed() {
+    let mut demo = Demo::start("kill");
+    let mut family = demo.children();
+    let all = processes();
+    let grandchildren = all.iter().filter(|(_, parent)| family.contains(parent));
+    let grandchildren: Vec<i32> = grandchildren.map(|(pid, _)| *pid).collect();
+    assert!(grandchildren.len() > 5, "{grandchildren:?}");
+    family.extend(grandchildren);
+    demo.signal(Signal::SIGKILL);
+    demo.process.wait().unwrap();
+    eventually("the end of all", || {
+        !processes().iter().any(|(pid, _)| family.contains(pid))
+    });
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_it_quietly() {
+    let place = std::env::temp_dir().join(format!("demo-test-reader-{}", std::process::id()));
+    std::fs::create_dir(&place).unwrap();
+    let mut process = Command::new(STARWARD)
+        .args(["demo", "--duration", "600"])
+        .env("TMPDIR", &place)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 13));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // Fails when something is left.
+    std::fs::remove_dir(&place).unwrap();
+}
