@@ -146,9 +146,14 @@ impl<A> Grammar<A> {
         let threads = self.run(tokens)?;
         let done = threads.iter().find(|thread| thread.state.next().end);
         let Some(thread) = done else {
-            return Err(Error::Incomplete {
-                column: end,
-                expected: self.expected(&threads),
+            let expected = self.expected(&threads);
+            return Err(match tokens.last() {
+                // Whatever could follow is not supported.
+                Some(last) if expected.is_empty() => not_supported(last, tokens),
+                _ => Error::Incomplete {
+                    column: end,
+                    expected,
+                },
             });
         };
         let entry = self.entries.get(thread.entry).ok_or(Error::Incomplete {
@@ -344,6 +349,10 @@ impl<A> Grammar<A> {
                 && matches!(leaf, Leaf::Word(word) if word.class == Class::Unsupported && abbreviates(&word.text, &token.text))
         });
         if distinct_words(&unsupported).len() == 1 {
+            return Err(not_supported(token, tokens));
+        }
+        if self.expected(threads).is_empty() && !threads.iter().any(|thread| thread.state.next().end) {
+            // Nothing that could stand here is supported.
             return Err(not_supported(token, tokens));
         }
         Err(self.misfit(threads, &moves, token, first))

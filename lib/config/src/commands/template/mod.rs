@@ -476,6 +476,7 @@ const UNSUPPORTED: &[&str] = &[
     "notify-payload",
     "ocsp",
     "server-certificate",
+    "timeout",
     "vendor-policy",
     "whitelist",
 ];
