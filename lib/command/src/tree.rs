@@ -484,10 +484,11 @@ impl Mode {
         let mut last = None;
         for entry in self.grammar.entries() {
             match (entry.action, manual.last_mut()) {
+                _ if !crate::syntax::is_visible(&entry.node) => {}
                 (Rule::Unset(index) | Rule::Reset(index), Some(command)) if last == Some(index) => {
                     command.forms.push(crate::syntax::render(&entry.node));
                 }
-                (Rule::Set(index), _) if crate::syntax::is_visible(&entry.node) => {
+                (Rule::Set(index), _) => {
                     last = Some(index);
                     manual.push(ManualEntry::new(&entry.node, &entry.help));
                 }

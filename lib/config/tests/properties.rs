@@ -81,7 +81,7 @@ fn walk(choices: Vec<usize>) -> (Config, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 100, ..ProptestConfig::with_cases(200) })]
 
     #[test]
     fn what_is_set_reads_back(choices in proptest::collection::vec(0usize..1000, 0..600)) {
@@ -91,6 +91,8 @@ proptest! {
         prop_assert_eq!(again.as_ref().map_err(|error| format!("{error}\n{printed}")), Ok(&config));
         prop_assert_eq!(again.unwrap().to_text(), printed);
         let _ = config.findings();
+        let wrong = not_removable(&config);
+        prop_assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]
@@ -144,4 +146,92 @@ fn long_files_are_read_quickly() {
     assert_eq!(config.remote_secret_lists["l"].secrets.len(), 1_000);
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
     println!("1000 lines in {took:?}");
+}
+
+/// Each line of a canonical text, with the lines that lead to it and the number of lines below it.
+fn placed(text: &str) -> Vec<(Vec<String>, String, usize)> {
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
+    let mut modes: Vec<(usize, String)> = Vec::new();
+    let mut placed = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let content = line.trim().to_owned();
+        modes.retain(|(other, _)| *other < indentation(line));
+        let deeper = |other: &&&str| indentation(other) > indentation(line);
+        let below = lines.iter().skip(number + 1).take_while(deeper).count();
+        if content != "#exit" {
+            placed.push((
+                modes.iter().map(|(_, line)| line.clone()).collect(),
+                content.clone(),
+                below,
+            ));
+        }
+        modes.push((indentation(line), content));
+    }
+    placed
+}
+
+/// What has a `no` in front loses it, the rest gets one; afterwards this line and what is below it is gone, and nothing else. Says what
+/// cannot be removed so.
+fn not_removable(config: &Config) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let before = placed(&config.to_text());
+    for (number, (modes, line, _)) in before.iter().enumerate() {
+        // These are always there.
+        if ["context local", "deployment-mode remote-access"].contains(&line.as_str()) {
+            continue;
+        }
+        let mut config = config.clone();
+        let Ok(mut path) = tree().path(&config, modes) else {
+            wrong.push(format!("{modes:?} leads nowhere"));
+            continue;
+        };
+        let removal = line
+            .strip_prefix("no ")
+            .map_or_else(|| format!("no {line}"), ToOwned::to_owned);
+        match tree().apply(&mut config, &mut path, &removal, &seal) {
+            Ok(_) => {}
+            // What others need stays.
+            Err(error) if error.to_string().contains(" uses this ") => continue,
+            Err(error) => {
+                wrong.push(format!("{modes:?} {removal}: {error}"));
+                continue;
+            }
+        }
+        let inside = [&modes[..], std::slice::from_ref(line)].concat();
+        // Identifiers are printed where they do not follow from the order.
+        let plain = |line: &String| line.split(" context-id ").next().unwrap_or_default().to_owned();
+        let key = |(modes, line): (&Vec<String>, &String)| {
+            let mut key: Vec<String> = modes.iter().map(plain).collect();
+            key.push(plain(line));
+            key
+        };
+        let rest: Vec<Vec<String>> = before
+            .iter()
+            .enumerate()
+            .filter(|(other, (modes, _, _))| *other != number && !modes.starts_with(&inside))
+            .map(|(_, (modes, line, _))| key((modes, line)))
+            .collect();
+        let after: Vec<Vec<String>> = placed(&config.to_text())
+            .iter()
+            .map(|(modes, line, _)| key((modes, line)))
+            .collect();
+        // Another line may take its place (the same command with less), and a mode may be empty now.
+        let own = key((modes, line));
+        let gone = |other: &&Vec<String>| !after.contains(other) && !own.starts_with(other);
+        if after.contains(&own) || rest.iter().any(|other| gone(&other)) {
+            wrong.push(format!("{modes:?} {removal}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_line_that_is_printed_can_be_removed() {
+    for name in ["gateway", "undone"] {
+        let file = format!("{}/tests/golden/{name}.cfg", env!("CARGO_MANIFEST_DIR"));
+        let config = Config::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let wrong = not_removable(&config);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

@@ -14,6 +14,10 @@ impl<T: Any> ModeBuilder<'_, T> {
         if let Some(no) = &command.no {
             grammar.add(&format!("no {no}"), command.help, Rule::Unset(index));
         }
+        if command.no.is_some() && command.unset.is_some() {
+            // What `show configuration` prints can be removed as it stands, also where `no` needs less.
+            grammar.add(&format!("~no {}", command.syntax), "", Rule::Unset(index));
+        }
         if let Some(default) = &command.default {
             grammar.add(&format!("default {default}"), command.help, Rule::Reset(index));
         }

@@ -151,7 +151,12 @@ fn syslog() -> Command<Context> {
     .unset(|context, args| {
         let (address, port): (std::net::IpAddr, Option<u16>) = (args.need("address")?, args.get("port")?);
         let before = context.syslog.len();
-        context.syslog.retain(|server| server.address != address || port.is_some_and(|port| server.port != port));
+        // As it is printed a line without a port means the usual one; if there is none, a server of this address is meant.
+        let is_printed = |server: &SyslogServer| {
+            server.address == address && server.port == port.unwrap_or(DEFAULT_SYSLOG_PORT)
+        };
+        let exactly = port.is_some() || context.syslog.iter().any(is_printed);
+        context.syslog.retain(|server| if exactly { !is_printed(server) } else { server.address != address });
         if context.syslog.len() == before { Err(absent(args, "address")) } else { Ok(()) }
     })
     .show(|context, out| {
@@ -267,6 +272,15 @@ fn trap() -> Command<Config> {
                 config.snmp.suppressed.insert(trap.to_owned());
             } else if !config.snmp.suppressed.remove(trap) && !is_trap(trap) {
                 return Err(args.refuse("trap", format!("this version sends no trap {trap}")));
+            }
+        }
+        Ok(())
+    })
+    .no(format!("snmp trap suppress {names}"))
+    .unset(|config, args| {
+        for trap in args.all("trap") {
+            if !config.snmp.suppressed.remove(trap) {
+                return Err(absent(args, "trap"));
             }
         }
         Ok(())

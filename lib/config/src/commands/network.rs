@@ -293,11 +293,19 @@ fn remove_routes(context: &mut Context, args: &Args<'_>, destination: IpNet) -> 
     let gateway: Option<IpAddr> = args.get("gateway")?;
     let interface = args.text("interface");
     let before = context.routes.len();
-    context.routes.retain(|route| {
-        route.destination != destination.trunc()
-            || gateway.is_some_and(|gateway| route.gateway != Some(gateway))
-            || interface.is_some_and(|interface| route.interface != interface)
-    });
+    let fits = |route: &Route| {
+        route.destination == destination.trunc()
+            && gateway.is_none_or(|gateway| route.gateway == Some(gateway))
+            && interface.is_none_or(|interface| route.interface == interface)
+    };
+    // A line as it is printed means this route alone; one that says less, every route that fits.
+    let is_printed = |route: &Route| {
+        fits(route) && route.gateway == gateway && route.interface == interface.unwrap_or_default()
+    };
+    let exactly = context.routes.iter().any(is_printed);
+    context
+        .routes
+        .retain(|route| if exactly { !is_printed(route) } else { !fits(route) });
     if context.routes.len() == before {
         return Err(Error::refused(format!("there is no such route to {destination}")));
     }
