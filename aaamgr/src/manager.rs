@@ -44,19 +44,23 @@ pub async fn run(task: Task) -> Result<(), Error> {
     let mut silence = interval(SILENCE);
     let mut retry: Option<Instant> = None;
     let mut serving = false;
+    let mut asking = false;
     loop {
         tokio::select! {
-            text = configuration.next() => match Config::parse(&text.text) {
+            // The next one is asked for when this one is applied, with its secrets.
+            text = configuration.next(), if !asking => match Config::parse(&text.text) {
                 Ok(config) => {
                     wanted = Settings::new(&config);
                     let needed: HashSet<SecretText> = wanted.secrets().cloned().collect();
                     secrets.retain(|sealed, _| needed.contains(sealed));
                     retry = None;
+                    asking = true;
                     ask_secrets(&links, &wanted, &secrets, &reveal);
                 }
                 Err(error) => tracing::error!("the running configuration cannot be read: {error}"),
             },
             Some(new) = revealed.recv() => {
+                asking = false;
                 let complete = apply(&mut state, &mut sockets, &wanted, &mut secrets, new).await;
                 retry = (!complete).then(|| Instant::now() + RETRY);
                 if !serving {

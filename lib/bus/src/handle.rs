@@ -20,7 +20,7 @@ use crate::ipc::IpcTransport;
 use crate::message::{Event, Request};
 use crate::peer::{Failure, Peer, lock};
 use crate::publisher::Publisher;
-use crate::server::{self, Server};
+use crate::server::{self, Applied, Itself, Server};
 use crate::statistics::{Counts, Statistics};
 use crate::transport::{Arrived, Transport};
 
@@ -38,6 +38,7 @@ struct Inner {
     peers: Mutex<HashMap<Address, Arc<Peer>>>,
     correlation: AtomicU64,
     started: broadcast::Sender<Address>,
+    applied: Arc<Applied>,
     counts: Arc<Counts>,
     _tasks: Arc<Tasks>,
 }
@@ -164,6 +165,13 @@ impl Bus {
         let _ = self.0.started.send(address);
     }
 
+    /// Says that this task has applied this version of the configuration (0: it has just begun to follow it). Every [`Pong`] tells it.
+    ///
+    /// [`Pong`]: crate::messages::common::Pong
+    pub fn note_applied(&self, version: u64) {
+        self.0.applied.note(version);
+    }
+
     /// The tasks that seem to be on the bus now (one that died a moment ago may still be among them).
     pub fn addresses(&self) -> Vec<Address> {
         self.0.transport.addresses()
@@ -197,6 +205,7 @@ impl Bus {
             peers: Mutex::default(),
             correlation: AtomicU64::new(1),
             started,
+            applied: Arc::default(),
             counts,
             _tasks: tasks,
         }))
@@ -213,7 +222,13 @@ impl Bus {
         let bus = Self::new(me, transport, tasks.clone(), counts.clone());
         let (sender, requests) = mpsc::channel(server::QUEUE);
         let publisher = &bus.0.publisher;
-        tasks.spawn(server::receive(me, arrived, sender, publisher.clone(), counts));
+        let itself = Itself {
+            me,
+            publisher: publisher.clone(),
+            applied: bus.0.applied.clone(),
+            counts,
+        };
+        tasks.spawn(server::receive(itself, arrived, sender));
         tasks.spawn(publisher.clone().beacons(arrivals));
         (
             bus,

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
@@ -179,14 +180,47 @@ impl Drop for Answer {
     }
 }
 
+/// The version of the configuration that this task has applied.
+pub(crate) struct Applied(AtomicU64);
+
+impl Applied {
+    const FOLLOWS_NONE: u64 = u64::MAX;
+
+    pub(crate) fn note(&self, version: u64) {
+        self.0.store(version, Ordering::Relaxed);
+    }
+
+    fn version(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|version| *version != Self::FOLLOWS_NONE)
+    }
+}
+
+impl Default for Applied {
+    fn default() -> Self {
+        Self(AtomicU64::new(Self::FOLLOWS_NONE))
+    }
+}
+
+/// What the bus answers with by itself.
+pub(crate) struct Itself {
+    pub(crate) me: Address,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) applied: Arc<Applied>,
+    pub(crate) counts: Arc<Counts>,
+}
+
 /// Checks what arrives and queues the requests.
 pub(crate) async fn receive(
-    me: Address,
+    itself: Itself,
     mut arrived: mpsc::Receiver<Arrived>,
     requests: mpsc::Sender<Incoming>,
-    publisher: Arc<Publisher>,
-    counts: Arc<Counts>,
 ) {
+    let Itself {
+        me,
+        publisher,
+        applied,
+        counts,
+    } = itself;
     while let Some(Arrived { frame, back }) = arrived.recv().await {
         let header = match frame::decode(&frame) {
             Ok((header, _)) => header,
@@ -223,6 +257,7 @@ pub(crate) async fn receive(
         if header.message == Ping::TYPE {
             answer.reply(&Pong {
                 pid: std::process::id(),
+                applied: applied.version(),
             });
             continue;
         }

@@ -5,8 +5,10 @@ use bus::{Address, Bus, Facility};
 
 use crate::follow::{Follow, follow};
 
-/// Reads the running configuration from `sct`, now and after every change.
+/// Reads the running configuration from `sct`, now and after every change. Who asks for the next version has applied the last one, as far as
+/// its `show` commands tell: shells that made a change wait for that ([`Bus::note_applied`]).
 pub struct ConfigFollower {
+    bus: Bus,
     follow: Follow<ConfigText>,
     /// Version handed out last.
     version: Option<u64>,
@@ -15,7 +17,9 @@ pub struct ConfigFollower {
 impl ConfigFollower {
     /// Begins to listen for changes.
     pub fn new(bus: &Bus) -> Self {
+        bus.note_applied(0);
         Self {
+            bus: bus.clone(),
             follow: follow::<GetConfig, ConfigChanged>(bus, SCT, GetConfig {}),
             version: None,
         }
@@ -24,6 +28,7 @@ impl ConfigFollower {
     /// The running configuration: the first time as soon as `sct` gives it, then whenever it has another version. Keeps asking while
     /// `sct` is away. Cancelling loses nothing.
     pub async fn next(&mut self) -> ConfigText {
+        self.bus.note_applied(self.version.unwrap_or(0));
         loop {
             let text = self.follow.next().await;
             if self.version != Some(text.version) {
@@ -40,14 +45,23 @@ const SCT: Address = Address::only(Facility::Sct);
 mod tests {
     use super::*;
     use bus::Hub;
+    use bus::messages::common::Ping;
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_millis(200);
 
+    const CERTMGR: Address = Address::only(Facility::Certmgr);
+
+    /// What the follower's task says that it has applied.
+    async fn applied(bus: &Bus) -> Option<u64> {
+        let pong = bus.request(CERTMGR, &Ping {}, 25 * SOON).await;
+        pong.unwrap().applied
+    }
+
     #[tokio::test]
     async fn every_version_is_handed_out_once() {
         let hub = Hub::new();
-        let reader = Bus::in_process_client(&hub, Address::only(Facility::Certmgr));
+        let (reader, _server) = Bus::in_process(&hub, CERTMGR).unwrap();
         let mut follower = ConfigFollower::new(&reader);
         // Asked before sct is there.
         assert!(tokio::time::timeout(SOON, follower.next()).await.is_err());
@@ -66,8 +80,13 @@ mod tests {
             tokio::time::timeout(SOON, follower.next()).await.is_err(),
             "nothing new"
         );
+        // The one before is applied, now that the next one is asked for.
+        assert_eq!(applied(&sct).await, Some(1));
         version.store(2, std::sync::atomic::Ordering::SeqCst);
         sct.publish(&ConfigChanged { version: 2 });
         assert_eq!(follower.next().await.text, "version 2");
+        assert_eq!(applied(&sct).await, Some(1), "it is only being applied");
+        assert!(tokio::time::timeout(SOON, follower.next()).await.is_err());
+        assert_eq!(applied(&sct).await, Some(2));
     }
 }

@@ -27,6 +27,9 @@ pub struct Pong {
     /// Process id of the one who answers.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
+    /// The version of the configuration that it has applied, 0 before the first; absent if it follows none.
+    #[prost(uint64, optional, tag = "2")]
+    pub applied: Option<u64>,
 }
 
 /// Tell me again what you have published since then. Asked and answered by the bus itself, of events that are retained
