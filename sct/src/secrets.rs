@@ -1,13 +1,12 @@
 //! The master key, and what it opens.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use bus::messages::sct::{RevealSecret, Revealed};
 use config::{Config, PlacedSecret, SealError, Sealer, placed_secrets};
-use crypto::{MasterKey, SystemRandom, hash};
+use crypto::{MasterKey, Secret, SystemRandom};
 
 use crate::error::Error;
 use crate::files;
@@ -15,17 +14,12 @@ use crate::files;
 /// Name of the key file in the state directory: it never leaves it, and no configuration contains it.
 const FILE: &str = "master.key";
 
-/// Most secrets that are remembered.
-const MAX_KNOWN: usize = 100_000;
-
 /// Seals and opens the secrets of the configuration.
 ///
-/// Sealing is randomised, so that two sealed forms of a secret cannot be compared. What was sealed or opened once is therefore remembered:
-/// a secret that is entered again gets the form it has already, is found by `no snmp community public`, and changes nothing.
+/// Each sealing is another one, so that nobody sees in a configuration which secrets are equal. Whether two are is found by opening them: one
+/// that is entered again at its place keeps the form it has ([`Secrets::settle`]), so that it changes nothing.
 pub(crate) struct Secrets {
     key: MasterKey,
-    /// Sealed forms by the keyed digest of what they hold.
-    known: RefCell<HashMap<[u8; 32], String>>,
 }
 
 impl Secrets {
@@ -50,30 +44,50 @@ impl Secrets {
     }
 
     pub(crate) fn new(key: MasterKey) -> Self {
-        Self {
-            key,
-            known: RefCell::default(),
+        Self { key }
+    }
+
+    /// Gives the secrets of a changed configuration that are what they were the forms that they had. Where the secret itself is what a line is
+    /// about (a community), that makes one of two.
+    pub(crate) fn settle(&self, before: &[PlacedSecret], config: &mut Config) {
+        let mut known: HashMap<(&[String], &str), Vec<&str>> = HashMap::new();
+        for secret in before {
+            known.entry(place(secret)).or_default().push(&secret.sealed);
+        }
+        let text = config.to_text();
+        let mut settled = text.clone();
+        let after = placed_secrets(&text);
+        for secret in &after {
+            let forms = known.entry(place(secret)).or_default();
+            if forms.contains(&secret.sealed.as_str()) {
+                continue;
+            }
+            match forms.iter().find(|form| self.are_equal(form, &secret.sealed)) {
+                Some(form) => settled = settled.replace(&secret.sealed, form),
+                None => forms.push(&secret.sealed),
+            }
+        }
+        if settled != text
+            && let Ok(same) = Config::parse(&settled)
+        {
+            *config = same;
         }
     }
 
-    /// Gives equal secrets of a configuration equal forms, and remembers them. Says which ones this key does not open.
-    pub(crate) fn adopt(&self, config: &mut Config) -> Vec<PlacedSecret> {
-        let mut text = config.to_text();
-        let mut unreadable = Vec::new();
-        for secret in placed_secrets(&text.clone()) {
-            let Ok(plain) = self.key.open(&secret.sealed) else {
-                unreadable.push(secret);
-                continue;
-            };
-            let form = self.remember(plain.as_bytes(), || secret.sealed.clone());
-            if form != secret.sealed {
-                text = text.replace(&secret.sealed, &form);
-            }
+    /// The sealed forms of a plain secret among these.
+    pub(crate) fn forms<'s>(&self, plain: &str, among: &'s [PlacedSecret]) -> impl Iterator<Item = &'s str> {
+        let is_it = |secret: &Secret| secret.as_bytes() == plain.as_bytes();
+        among
+            .iter()
+            .map(|secret| secret.sealed.as_str())
+            .filter(move |sealed| self.key.open(sealed).as_ref().is_ok_and(is_it))
+    }
+
+    fn are_equal(&self, one: &str, other: &str) -> bool {
+        match (self.key.open(one), self.key.open(other)) {
+            (Ok(one), Ok(other)) => one.as_bytes() == other.as_bytes(),
+            _ => false,
         }
-        if let Ok(same) = Config::parse(&text) {
-            *config = same;
-        }
-        unreadable
     }
 
     /// The secrets that this key does not open.
@@ -81,16 +95,6 @@ impl Secrets {
         let mut secrets = config.secrets();
         secrets.retain(|secret| self.key.open(&secret.sealed).is_err());
         secrets
-    }
-
-    /// The form this secret has already, otherwise the new one.
-    fn remember(&self, plain: &[u8], new: impl FnOnce() -> String) -> String {
-        let digest = hash::sha256(&[b"starward secret identity", self.key.as_bytes(), plain]);
-        let mut known = self.known.borrow_mut();
-        if known.len() >= MAX_KNOWN {
-            known.clear();
-        }
-        known.entry(digest).or_insert_with(new).clone()
     }
 
     /// The sealed form of a plain secret.
@@ -118,10 +122,12 @@ impl Secrets {
 
 impl Sealer for Secrets {
     fn seal(&self, plain: &[u8]) -> Result<String, SealError> {
-        let sealed = self
-            .key
-            .seal(plain)
-            .map_err(|error| SealError(error.to_string()))?;
-        Ok(self.remember(plain, || sealed))
+        self.key.seal(plain).map_err(|error| SealError(error.to_string()))
     }
+}
+
+/// What a secret is of: its mode, and its line up to the secret.
+fn place(secret: &PlacedSecret) -> (&[String], &str) {
+    let line = secret.line.split(" ...").next().unwrap_or_default();
+    (&secret.modes, line)
 }

@@ -1,8 +1,10 @@
 //! The running configuration.
 
+use std::cell::Cell;
+
 use bus::messages::sct::{Configure, Configured};
 use command::{Outcome, Path};
-use config::{Config, Finding, LineError, Loaded, PlacedSecret, Privilege};
+use config::{Config, Finding, LineError, Loaded, PlacedSecret, Privilege, is_sealed};
 
 use telemetry::events::{SecretUnreadable, emit};
 
@@ -34,7 +36,8 @@ impl Running {
             errors,
             warnings,
         } = config::load(text, secrets);
-        for secret in secrets.adopt(&mut config) {
+        secrets.settle(&[], &mut config);
+        for secret in secrets.unreadable(&config) {
             emit(&SecretUnreadable {
                 place: &secret.place(),
             });
@@ -87,6 +90,7 @@ impl Running {
         };
         let before = self.findings(access);
         let version = self.version;
+        let is_sealed_line = config::tree().has_keyword(&path, &request.line, "encrypted");
         match self.apply(&mut path, request, secrets, access) {
             Ok(outcome) => Configured {
                 path: path.lines(),
@@ -95,7 +99,10 @@ impl Running {
                     .findings(access)
                     .into_iter()
                     .filter(|finding| !before.contains(finding) && !is_under_way(finding, &path))
-                    .chain(self.unreadable_in(&request.line, version, secrets))
+                    .chain(match is_sealed_line && version != self.version {
+                        true => self.unreadable_in(&request.line, secrets),
+                        false => Vec::new(),
+                    })
                     .map(|finding| finding.message)
                     .collect(),
                 version: self.version,
@@ -130,10 +137,7 @@ impl Running {
     }
 
     /// The secret of a line that was just applied, if it was sealed elsewhere.
-    fn unreadable_in(&self, line: &str, version: u64, secrets: &Secrets) -> Vec<Finding> {
-        if version == self.version || !line.contains("encrypted") {
-            return Vec::new();
-        }
+    fn unreadable_in(&self, line: &str, secrets: &Secrets) -> Vec<Finding> {
         let mut found = secrets.unreadable(&self.config);
         found.retain(|secret| line.contains(&secret.sealed));
         found.into_iter().map(unreadable).collect()
@@ -146,6 +150,50 @@ impl Running {
             .find(|secret| secret.sealed == sealed)
     }
 
+    /// Applies a line with a plain secret.
+    fn apply_secret(
+        &mut self,
+        path: &mut Path,
+        line: &str,
+        secrets: &Secrets,
+    ) -> Result<Outcome, command::Error> {
+        let mut before = config::placed_secrets(&self.text());
+        let fresh = |plain: &str| secrets.seal_text(plain);
+        if !removes(line) {
+            let outcome = config::tree().apply(&mut self.config, path, line, &fresh)?;
+            secrets.settle(&before, &mut self.config);
+            return Ok(outcome);
+        }
+        // What is removed may be named by its secret: it is one of those that stand here or in the modes around.
+        let here = path.lines();
+        before.retain(|secret| here.starts_with(&secret.modes));
+        let mut tried = 0;
+        loop {
+            let found = Cell::new(false);
+            let seal = |plain: &str| match secrets.forms(plain, &before).nth(tried) {
+                Some(form) => {
+                    found.set(true);
+                    Ok(form.to_owned())
+                }
+                None => fresh(plain),
+            };
+            let result = config::tree().apply(&mut self.config, path, line, &seal);
+            if result.is_ok() || !found.get() {
+                return result;
+            }
+            tried += 1;
+        }
+    }
+
+    /// What is said to be sealed must look like it, as `starward check` wants it in a file.
+    fn check_form(&self, line: &str) -> Result<(), command::Error> {
+        let wrong = |secret: &PlacedSecret| line.contains(&secret.sealed) && !is_sealed(&secret.sealed);
+        match self.config.secrets().iter().any(wrong) {
+            true => Err(command::Error::refused("this is not a sealed secret")),
+            false => Ok(()),
+        }
+    }
+
     fn apply(
         &mut self,
         path: &mut Path,
@@ -154,11 +202,23 @@ impl Running {
         access: &Access,
     ) -> Result<Outcome, command::Error> {
         let before = self.config.clone();
-        let outcome = config::tree().apply(&mut self.config, path, &request.line, &|plain| {
-            secrets.seal_text(plain)
-        })?;
+        let is_sealed_line = config::tree().has_keyword(path, &request.line, "encrypted");
+        let outcome = if config::tree().has_plain_secret(path, &request.line) {
+            self.apply_secret(path, &request.line, secrets)?
+        } else {
+            config::tree().apply(&mut self.config, path, &request.line, &|_| Err(String::new()))?
+        };
         if self.config != before {
-            if let Err(error) = access.check_change(&before, &self.config, &request.user) {
+            if let Err(error) = access
+                .check_change(&before, &self.config, &request.user)
+                .and_then(|()| {
+                    if is_sealed_line {
+                        self.check_form(&request.line)
+                    } else {
+                        Ok(())
+                    }
+                })
+            {
                 self.config = before;
                 return Err(error);
             }
@@ -167,6 +227,13 @@ impl Running {
         }
         Ok(outcome)
     }
+}
+
+/// Does this line remove something?
+fn removes(line: &str) -> bool {
+    line.split_whitespace()
+        .next()
+        .is_some_and(|word| "no".starts_with(&word.to_ascii_lowercase()))
 }
 
 /// What is being typed may be unfinished: the shell tells of it when the mode is left.
@@ -228,6 +295,68 @@ mod tests {
         type_in(&mut running, &secrets, &["no snmp community public"]);
         assert_eq!(running.config.snmp.communities.len(), 1);
         assert!(running.config.snmp.communities[0].read_write);
+    }
+
+    #[test]
+    fn equal_secrets_cannot_be_told_from_their_forms() {
+        let (mut running, secrets) = (Running::new(), secrets());
+        let lines = [
+            "snmp community x",
+            "snmp target nms 10.0.0.9 security-name x",
+            "context c",
+            "radius server 10.0.0.1 key x",
+            "radius server 10.0.0.2 key x",
+        ];
+        type_in(&mut running, &secrets, &lines);
+        let forms = |running: &Running| -> Vec<String> {
+            let secrets = running.config.secrets().into_iter();
+            secrets.map(|secret| secret.sealed).collect()
+        };
+        let mut all = forms(&running);
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 4);
+        // Another secret has another form; what is entered again has the one that it had.
+        type_in(
+            &mut running,
+            &secrets,
+            &[
+                "context c",
+                "radius server 10.0.0.1 key y",
+                "radius server 10.0.0.2 key x",
+            ],
+        );
+        let changed = forms(&running).into_iter().filter(|form| !all.contains(form));
+        assert_eq!(changed.count(), 1);
+        // The target has the same secret as the community, and stays.
+        type_in(&mut running, &secrets, &["no snmp community x"]);
+        assert_eq!(
+            (
+                running.config.snmp.communities.len(),
+                running.config.snmp.targets.len()
+            ),
+            (0, 1)
+        );
+    }
+
+    #[test]
+    fn what_is_not_sealed_is_refused_as_in_a_file() {
+        let (mut running, secrets) = (Running::new(), secrets());
+        let access = Access::of(std::path::Path::new("/"));
+        let request = Configure {
+            path: vec!["context local".to_owned()],
+            line: "administrator adm2 enc password xyz".to_owned(),
+            ..Configure::default()
+        };
+        let answer = running.configure(&request, &secrets, &access);
+        assert_eq!(answer.failure, "this is not a sealed secret");
+        assert!(running.config.contexts["local"].administrators.is_empty());
+        let file = format!("config\ncontext local\n{}\n", request.line);
+        let findings = config::check(&file).findings;
+        assert!(
+            findings.iter().any(|(_, finding)| finding.is_error),
+            "{findings:?}"
+        );
     }
 
     /// In a later life too, and when an older version wrote the same secret twice.

@@ -257,11 +257,19 @@ impl<R: Any> Tree<R> {
 
     /// Does the line hold a plain secret? Lines that do belong in no history.
     pub fn has_plain_secret(&self, path: &Path, line: &str) -> bool {
-        (0..=path.steps.len()).rev().any(|depth| {
-            self.mode_at(path, depth)
-                .ok()
-                .and_then(|mode| mode.grammar.parse(line).ok())
-                .is_some_and(|found| found.args.has_plain_secret())
+        self.says(path, line).any(|args| args.has_plain_secret())
+    }
+
+    /// Does the line, at `path`, hold this keyword, be it abbreviated?
+    pub fn has_keyword(&self, path: &Path, line: &str, keyword: &str) -> bool {
+        self.says(path, line).any(|args| args.has(keyword))
+    }
+
+    /// What a line says in the mode at `path` and those around it, as far as it fits them.
+    fn says<'a>(&'a self, path: &'a Path, line: &'a str) -> impl Iterator<Item = Args<'a>> {
+        (0..=path.steps.len()).rev().filter_map(move |depth| {
+            let mode = self.mode_at(path, depth).ok()?;
+            mode.grammar.parse(line).ok().map(|found| found.args)
         })
     }
 
