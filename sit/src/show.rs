@@ -11,7 +11,7 @@ use crate::crashes::CrashList;
 use crate::manager::{Manager, SIT};
 use crate::state::Phase;
 
-/// One line of the task table.
+/// One line of the task table. All columns together are as wide as a terminal; a longer name of a context is cut.
 struct Row {
     address: Address,
     pid: Option<u32>,
@@ -25,33 +25,28 @@ struct Row {
 pub(crate) fn task_table(manager: &Manager, facility: Option<&str>) -> Output {
     let mut text = String::new();
     for row in rows(manager, facility) {
-        let Row {
-            address,
-            restarts,
-            uptime,
-            state,
-            context,
-            ..
-        } = &row;
-        let pid = row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let context = if context.is_empty() { "-" } else { context };
-        let _ = writeln!(
-            text,
-            " 1/0 {:<12}{:>6} {:<9}{:>8} {:>14} {:<16}{:>8}",
-            address.facility.name(),
-            address.instance,
-            state,
-            restarts,
-            duration(*uptime),
-            context,
-            pid,
-        );
+        let _ = writeln!(text, "{}", table_line(&row));
     }
     Output {
         heading: TABLE_HEADING.to_owned(),
         text,
         ..Output::default()
     }
+}
+
+fn table_line(row: &Row) -> String {
+    let pid = row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+    let context = if row.context.is_empty() { "-" } else { &row.context };
+    format!(
+        " 1/0 {:<10} {:>5} {:<8} {:>8} {:>14} {:<16.16} {:>7}",
+        row.address.facility.name(),
+        row.address.instance,
+        row.state,
+        row.restarts,
+        duration(row.uptime),
+        context,
+        pid,
+    )
 }
 
 /// `show system uptime`.
@@ -80,9 +75,9 @@ pub(crate) fn crash_list(list: &CrashList) -> String {
 }
 
 const TABLE_HEADING: &str = concat!(
-    "                   task\n",
-    " cpu facility      inst state    restarts         uptime context              pid\n",
-    "---- ----------------- -------- -------- -------------- --------------- --------\n",
+    "     task\n",
+    " cpu facility    inst state    restarts         uptime context              pid\n",
+    "---- ---------- ----- -------- -------- -------------- ---------------- -------\n",
 );
 
 const CRASH_HEADING: &str = concat!(
@@ -138,6 +133,26 @@ fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_task_table_fits_a_terminal() {
+        let row = Row {
+            address: Address::new(bus::Facility::Ipsecmgr, 12),
+            pid: Some(4_194_304),
+            restarts: 1,
+            uptime: Duration::from_secs(1_000_000),
+            state: "starting",
+            context: "a-context-with-a-long-name".to_owned(),
+        };
+        let line = table_line(&row);
+        let heading: Vec<&str> = TABLE_HEADING.lines().collect();
+        assert!(line.len() <= 80, "{line}");
+        assert_eq!([heading[1].len(), heading[2].len()], [line.len(); 2]);
+        // Blanks between columns stand below each other.
+        for (place, _) in heading[2].match_indices(' ') {
+            assert_eq!(line.as_bytes()[place], b' ', "{line}");
+        }
+    }
 
     #[test]
     fn durations_are_short() {
