@@ -25,6 +25,8 @@ pub(crate) struct Applied {
     pub ended: bool,
     /// To be told.
     pub warnings: Vec<String>,
+    /// The version of the configuration since then.
+    pub version: u64,
 }
 
 impl Configuration {
@@ -73,12 +75,28 @@ impl Configuration {
         config::tree().complete(&self.config, &self.path, line)
     }
 
-    /// Would this line make a context that is not there yet?
-    pub(crate) fn makes_a_context(&self, line: &str) -> bool {
+    /// Must a person say yes to this line? It makes a context, or removes one with everything in it.
+    pub(crate) fn must_be_confirmed(&self, line: &str) -> bool {
+        let trial = self.tried(line).map(|config| config.contexts.len());
+        trial.is_ok_and(|contexts| contexts != self.config.contexts.len())
+            && !config::tree().has_keyword(&self.path, line, "-noconfirm")
+    }
+
+    /// Does this line fit here?
+    pub(crate) fn accepts(&self, line: &str) -> bool {
+        self.tried(line).is_ok()
+    }
+
+    /// Does this line hold a plain secret?
+    pub(crate) fn has_plain_secret(&self, line: &str) -> bool {
+        config::tree().has_plain_secret(&self.path, line)
+    }
+
+    /// The configuration after this line, but for its secrets.
+    fn tried(&self, line: &str) -> Result<Config, command::Error> {
         let (mut trial, mut path) = (self.config.clone(), self.path.clone());
-        let seal = |_: &str| Err(String::new());
-        let _ = config::tree().apply(&mut trial, &mut path, line, &seal);
-        trial.contexts.len() > self.config.contexts.len()
+        config::tree().apply(&mut trial, &mut path, line, &|_| Ok(String::new()))?;
+        Ok(trial)
     }
 
     /// What does not fit together in the modes that were left.
@@ -126,10 +144,13 @@ impl Configuration {
             self.config = Self::running(bus, deadline).await?;
             self.path = config::tree().path(&self.config, &answer.path)?;
             warnings.extend(self.about_the_left(&request.path, &answer.path));
+        } else if let Ok(config) = self.tried(line) {
+            self.config = config;
         }
         Ok(Applied {
             ended: answer.ended,
             warnings,
+            version: answer.version,
         })
     }
 }

@@ -17,6 +17,7 @@ use rustyline::{
     Helper, KeyEvent, RepeatCount,
 };
 
+use crate::help::is_outside_quotes;
 use crate::session::Session;
 
 /// Lines of history.
@@ -46,19 +47,21 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
         KeyEvent::from('?'),
         EventHandler::Conditional(Box::new(Question { asked: asked.clone() })),
     );
-    let mut draft = String::new();
+    let mut draft = (String::new(), String::new());
     let status = loop {
         let prompt = session.borrow().prompt();
-        let line = editor.readline_with_initial(&prompt, (&std::mem::take(&mut draft), ""));
-        if let Some(line) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let (before, after) = std::mem::take(&mut draft);
+        let line = editor.readline_with_initial(&prompt, (&before, &after));
+        if let Some(asked) = asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // `?` ends the line early: the help is printed below it and the line offered again.
-            print_help(&session.borrow(), &line);
-            draft = line;
+            session.borrow().print_help(&asked.0);
+            draft = asked;
             continue;
         }
         match line {
             Ok(line) => {
-                if !line.trim().is_empty() {
+                // It is in memory only, but whoever comes by may leaf through it.
+                if !line.trim().is_empty() && !session.borrow().has_plain_secret(&line) {
                     let _ = editor.add_history_entry(&line);
                 }
                 #[expect(
@@ -81,9 +84,7 @@ pub(crate) fn converse(runtime: &tokio::runtime::Runtime, session: Session) -> E
                     tokio::select! {
                         _ = async { session.borrow_mut().run(&line).await } => {}
                         // Ctrl-C ends the command and not the shell.
-                        _ = tokio::signal::ctrl_c() => {
-                            let _ = writeln!(std::io::stdout());
-                        }
+                        _ = tokio::signal::ctrl_c() => drop(writeln!(std::io::stdout())),
                     }
                 });
                 if session.borrow().ended() {
@@ -108,38 +109,20 @@ fn is_yes(answer: &str) -> bool {
     !answer.is_empty() && "yes".starts_with(&answer)
 }
 
-fn print_help(session: &Session, line: &str) {
-    let mut out = std::io::stdout();
-    match session.help(line) {
-        Ok(suggestions) => {
-            let width = suggestions
-                .iter()
-                .map(|suggestion| suggestion.word.len())
-                .max()
-                .unwrap_or(0);
-            for suggestion in suggestions {
-                let _ = writeln!(out, "  {:<width$}  {}", suggestion.word, suggestion.help);
-            }
-        }
-        Err(error) => {
-            let _ = writeln!(out, "Failure: {error}");
-        }
-    }
-}
-
 /// `?` at any point.
 struct Question {
-    asked: Arc<Mutex<Option<String>>>,
+    /// The line before and after the place of the question.
+    asked: Arc<Mutex<Option<(String, String)>>>,
 }
 
 impl ConditionalEventHandler for Question {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
-        let before = context.line().get(..context.pos())?;
-        // Inside quotes it is a character like any other.
-        if before.matches('"').count() % 2 == 1 {
+        let (before, after) = context.line().split_at_checked(context.pos())?;
+        if !is_outside_quotes(before) {
             return None;
         }
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(before.to_owned());
+        let line = (before.to_owned(), after.to_owned());
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
         Some(Cmd::AcceptLine)
     }
 }

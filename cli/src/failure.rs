@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::terminal;
+
 /// Why a line failed.
 pub(crate) enum Failure {
     /// The line itself: the word at fault is pointed at.
@@ -28,18 +30,25 @@ impl Failure {
             Self::At(text, column) => (vec![text.clone()], *column),
             Self::Sentences(sentences) => (sentences.clone(), None),
         };
-        // Whoever does not read any more misses nothing.
-        let mut out = std::io::stderr();
         if let Some(column) = column
-            && crate::terminal::is_interactive()
+            && terminal::is_interactive()
         {
             let before = line.get(..column).unwrap_or(line).chars().count();
-            let _ = writeln!(out, "{}^", " ".repeat(prompt.chars().count() + before));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}^",
+                " ".repeat(prompt.chars().count() + before)
+            );
         }
         for sentence in sentences {
-            let _ = writeln!(out, "Failure: {sentence}");
+            say(&sentence);
         }
     }
+}
+
+/// `Failure: ...`. Nobody may be listening any more.
+pub(crate) fn say(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "Failure: {}", terminal::harmless(sentence));
 }
 
 impl From<command::Error> for Failure {

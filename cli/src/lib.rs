@@ -15,6 +15,8 @@ mod check;
 mod configuration;
 mod editor;
 mod failure;
+mod help;
+mod lines;
 mod local;
 mod output;
 mod session;
@@ -56,7 +58,7 @@ impl Shell {
         if terminal::is_interactive() {
             return editor::converse(&runtime, session);
         }
-        batch(&runtime, session, std::io::stdin().lines().map_while(Result::ok))
+        batch(&runtime, session, lines::lines(std::io::stdin().lock()))
     }
 }
 
@@ -82,6 +84,6 @@ fn batch(
 }
 
 fn fail(error: &str) -> ExitCode {
-    failure::Failure::sentence(error).print("", "");
+    failure::say(error);
     ExitCode::FAILURE
 }

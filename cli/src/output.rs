@@ -1,6 +1,6 @@
 //! From the text of a command to the terminal: filters, then pages.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use command::Filter;
 
@@ -104,7 +104,8 @@ impl Output {
         if !self.filters.iter().all(|filter| filter.passes(line)) {
             return;
         }
-        let mut rest = line;
+        let line = terminal::harmless(line);
+        let mut rest = &*line;
         while let Some((end, _)) = self.width.and_then(|width| rest.char_indices().nth(width)) {
             let (first, more) = rest.split_at(end);
             self.print_folded(first);
@@ -136,10 +137,7 @@ impl Output {
         let mut out = std::io::stdout();
         let _ = write!(out, "--More--");
         let _ = out.flush();
-        let key = terminal::raw(|| {
-            let mut key = [0];
-            std::io::stdin().read_exact(&mut key).map_or(b'q', |()| key[0])
-        });
+        let key = terminal::key().unwrap_or(b'q');
         let _ = write!(out, "\r        \r");
         let _ = out.flush();
         match key {

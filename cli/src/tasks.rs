@@ -2,15 +2,23 @@
 
 use std::time::Duration;
 
-use bus::messages::common::{Execute, Output as Piece, Parameter, Total};
+use bus::messages::common::{Execute, Output as Piece, Parameter, Ping, Total};
 use bus::{Address, Bus, Facility};
 use command::Args;
 use config::{Answer, Exec};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::output::Output;
 
 /// How long one instance has for one piece.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long all tasks have to apply a change.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks at what a task has applied.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The way to the tasks of the node.
 pub(crate) struct Tasks {
@@ -32,10 +40,10 @@ impl Tasks {
         exec: Exec,
         answer: Answer,
         args: &Args<'_>,
-        context: &str,
+        (context, number): (&str, Option<u32>),
         output: &mut Output,
     ) -> Result<(), Vec<String>> {
-        let addresses = self.addresses(answer, context)?;
+        let addresses = self.addresses(answer, context, number)?;
         let mut failures = Vec::new();
         let mut gathered = Gathered::default();
         for address in addresses {
@@ -47,6 +55,9 @@ impl Tasks {
             }
         }
         gathered.totals(output);
+        if gathered.is_empty() && failures.is_empty() && exec.id().starts_with("show ") {
+            output.line("No matching entries");
+        }
         if failures.is_empty() {
             Ok(())
         } else {
@@ -54,7 +65,28 @@ impl Tasks {
         }
     }
 
-    fn addresses(&self, answer: Answer, context: &str) -> Result<Vec<Address>, Vec<String>> {
+    /// The tasks that have not applied this version of the configuration, after some patience.
+    pub(crate) async fn behind(&self, version: u64) -> Vec<Address> {
+        let until = Instant::now() + PATIENCE;
+        let mut asked = JoinSet::new();
+        for address in self.bus.addresses() {
+            let bus = self.bus.clone();
+            asked.spawn(async move {
+                let applied = timeout_at(until, has_applied(&bus, address, version)).await;
+                applied.is_err().then_some(address)
+            });
+        }
+        let mut behind: Vec<Address> = asked.join_all().await.into_iter().flatten().collect();
+        behind.sort();
+        behind
+    }
+
+    fn addresses(
+        &self,
+        answer: Answer,
+        context: &str,
+        number: Option<u32>,
+    ) -> Result<Vec<Address>, Vec<String>> {
         let facility = |name: &str| name.parse::<Facility>().map_err(|error| vec![error]);
         let running = |wanted: Facility| -> Vec<Address> {
             let mut found: Vec<Address> = self
@@ -73,10 +105,10 @@ impl Tasks {
                 none if none.is_empty() => Err(vec![format!("no {name} is running")]),
                 some => Ok(some),
             },
-            // Every vpnmgr is asked; the one of the context answers, the others have nothing to say.
-            Answer::Context(name) => match running(facility(name)?) {
-                none if none.is_empty() => Err(vec![format!("no {name} is running for context {context}")]),
-                some => Ok(some),
+            // It may still be starting.
+            Answer::Context(name) => match number {
+                Some(number) => Ok(vec![Address::new(facility(name)?, number)]),
+                None => Err(vec![format!("there is no context {context}")]),
             },
         }
     }
@@ -120,10 +152,23 @@ impl Tasks {
     }
 }
 
+/// Ends when this task has applied this version, or follows no configuration.
+async fn has_applied(bus: &Bus, address: Address, version: u64) {
+    loop {
+        let answer = bus.request(address, &Ping {}, PATIENCE).await;
+        if answer.is_ok_and(|pong| pong.applied.is_none_or(|applied| applied >= version)) {
+            return;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// What several instances say together.
 #[derive(Default)]
 struct Gathered {
     headed: bool,
+    /// There was a line of text.
+    said: bool,
     totals: Vec<Total>,
 }
 
@@ -133,6 +178,7 @@ impl Gathered {
             self.headed = true;
             output.text(&piece.heading);
         }
+        self.said |= !piece.text.is_empty();
         output.text(&piece.text);
         for total in piece.totals {
             match self.totals.iter_mut().find(|known| known.label == total.label) {
@@ -140,6 +186,10 @@ impl Gathered {
                 None => self.totals.push(total),
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.headed && !self.said && self.totals.is_empty()
     }
 
     fn totals(&self, output: &mut Output) {

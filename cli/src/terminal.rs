@@ -1,5 +1,6 @@
 //! The operator's terminal.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
@@ -28,8 +29,26 @@ pub(crate) fn size() -> Option<(usize, usize)> {
     Some((number("LINES").unwrap_or(24), number("COLUMNS").unwrap_or(80)))
 }
 
+/// A line without control characters but tabs: names come from peers and from files, and what they say is not for the terminal to obey.
+pub(crate) fn harmless(line: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && c != '\t';
+    if line.contains(is_harmful) {
+        line.replace(is_harmful, "?").into()
+    } else {
+        line.into()
+    }
+}
+
+/// The next key. Not one octet more is taken: what was typed ahead belongs to the next command.
+pub(crate) fn key() -> Option<u8> {
+    let mut key = [0];
+    raw(|| nix::unistd::read(std::io::stdin(), &mut key).ok())
+        .filter(|count| *count == 1)
+        .map(|_| key[0])
+}
+
 /// Reads keys without waiting for the end of a line, and without showing them.
-pub(crate) fn raw<T>(work: impl FnOnce() -> T) -> T {
+fn raw<T>(work: impl FnOnce() -> T) -> T {
     let Ok(before) = tcgetattr(std::io::stdin()) else {
         return work();
     };
@@ -43,4 +62,18 @@ pub(crate) fn raw<T>(work: impl FnOnce() -> T) -> T {
     let result = work();
     let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_is_obeyed() {
+        assert_eq!(harmless("enb1.example\tup"), "enb1.example\tup");
+        assert_eq!(
+            harmless("\u{1b}]0;title\u{7}\u{9b}2Jx\r\u{85}"),
+            "?]0;title??2Jx??"
+        );
+    }
 }

@@ -8,9 +8,6 @@ use netio::Signal;
 use crate::manager::Manager;
 use crate::show;
 
-/// Ends a task, which is then started again: parameters `facility` and `instance`. (The shell has no command for it yet.)
-const TASK_KILL: &str = "task kill";
-
 impl Manager {
     pub(crate) fn serve(&mut self, incoming: Incoming) {
         dispatch!(incoming, {
@@ -20,19 +17,6 @@ impl Manager {
 
     /// What a command shows, or the sentence after `Failure: `.
     fn execute(&mut self, command: &Execute) -> Result<Output, String> {
-        if command.command == TASK_KILL {
-            let facility = command
-                .value("facility")
-                .unwrap_or_default()
-                .parse::<Facility>()?;
-            let instance = command.value("instance").unwrap_or_default();
-            let instance = instance
-                .parse()
-                .map_err(|_| format!("'{instance}' is no instance number"))?;
-            return self
-                .restart(Address::new(facility, instance))
-                .map(|()| Output::default());
-        }
         match Exec::from_id(&command.command) {
             Some(Exec::ShowTaskTable) => Ok(show::task_table(self, command.value("facility"))),
             Some(Exec::ShowCrashList) => Ok(show::crash_list(&self.crashes).into()),
@@ -40,9 +24,23 @@ impl Manager {
                 Ok(()) => Ok(Output::default()),
                 Err(error) => Err(format!("the crash list cannot be saved: {error}")),
             },
+            Some(Exec::TaskKill) => self.kill_task(command),
             Some(Exec::ShowSystemUptime) => Ok(show::uptime(self).into()),
             _ => Err(command.unknown_to(Facility::Sit)),
         }
+    }
+
+    fn kill_task(&mut self, command: &Execute) -> Result<Output, String> {
+        let facility = command
+            .value("facility")
+            .unwrap_or_default()
+            .parse::<Facility>()?;
+        let instance = command.value("instance").unwrap_or_default();
+        let instance = instance
+            .parse()
+            .map_err(|_| format!("'{instance}' is no instance number"))?;
+        self.restart(Address::new(facility, instance))
+            .map(|()| Output::default())
     }
 
     /// Ends the process of a task, as a crash would; it is started again.

@@ -36,6 +36,6 @@ pub use grammar::{Completion, END_OF_LINE, Grammar, Match, Suggestion};
 pub use keyword::Keyword;
 pub use kind::Kind;
 pub use lines::Lines;
-pub use pipe::{Filter, pipeline};
+pub use pipe::{Filter, complete_after_pipe, help_after_pipe, pipeline};
 pub use token::{MAX_LINE, MAX_TOKENS, Token, is_remark, quote, split_pipe, tokenize};
 pub use tree::{Body, ModeBuilder, Outcome, Path, Tree};

@@ -1,9 +1,11 @@
 //! What stands after the `|` of an exec command.
 
+use std::sync::OnceLock;
+
 use regex_lite::{Regex, RegexBuilder};
 
-use crate::Error;
-use crate::token::{split_pipe, tokenize};
+use crate::token::{Token, split_pipe, tokenize};
+use crate::{Completion, Error, Grammar, Suggestion};
 
 /// One stage of a pipe.
 #[derive(Debug, Clone)]
@@ -19,8 +21,53 @@ pub enum Filter {
     More,
 }
 
-/// Longest pattern, in octets.
-const MAX_PATTERN: usize = 512;
+/// The commands of a stage.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Grep,
+    More,
+}
+
+/// Most memory of a pattern, in octets: what a line costs grows with it.
+const MAX_PATTERN: usize = 1 << 18;
+
+fn stages() -> &'static Grammar<Stage> {
+    static STAGES: OnceLock<Grammar<Stage>> = OnceLock::new();
+    STAGES.get_or_init(|| {
+        let mut grammar = Grammar::default();
+        grammar.add(
+            "grep [-E'Extended regular expression'] [-i'Upper and lower case are the same'] [-v'The lines that do not match'] \
+             <pattern:text(512)'What to look for'>",
+            "Prints the lines that match",
+            Stage::Grep,
+        );
+        grammar.add("more", "Prints a page at a time", Stage::More);
+        grammar
+    })
+}
+
+/// The answer to `?` at the end of a line with a pipe, about its last stage; `None` without a pipe.
+pub fn help_after_pipe(line: &str) -> Option<Result<Vec<Suggestion>, Error>> {
+    last_stage(line).map(|(_, stage)| stages().help(stage))
+}
+
+/// The answer to the Tab key at the end of a line with a pipe; `None` without a pipe.
+pub fn complete_after_pipe(line: &str) -> Option<Completion> {
+    last_stage(line).map(|(offset, stage)| {
+        let mut completion = stages().complete(stage);
+        completion.start = completion.start.saturating_add(offset);
+        completion
+    })
+}
+
+/// What stands after the last pipe, and where it begins.
+fn last_stage(line: &str) -> Option<(usize, &str)> {
+    let mut stage = split_pipe(line).1?;
+    while let (_, Some(next)) = split_pipe(stage) {
+        stage = next;
+    }
+    Some((line.len().saturating_sub(stage.len()), stage))
+}
 
 /// Splits a line into the command and the stages after it.
 ///
@@ -51,71 +98,64 @@ impl Filter {
 }
 
 fn filter(stage: &str, offset: usize) -> Result<Filter, Error> {
-    let tokens = tokenize(stage)?;
-    let mut tokens = tokens.iter();
-    let Some(name) = tokens.next() else {
-        return Err(Error::Incomplete {
-            column: offset.saturating_add(stage.len()),
-            expected: vec!["grep".to_owned(), "more".to_owned()],
-        });
-    };
-    let column = offset.saturating_add(name.start);
-    match name.text.to_ascii_lowercase().as_str() {
-        "more" => Ok(Filter::More),
-        "grep" => {
-            let (mut extended, mut ignore_case, mut inverted) = (false, false, false);
-            let mut pattern = None;
-            for token in tokens {
-                let options = token.text.strip_prefix('-').filter(|options| {
-                    pattern.is_none()
-                        && !token.quoted
-                        && !options.is_empty()
-                        && options.chars().all(|c| "Eiv".contains(c))
-                });
-                match options {
-                    Some(options) => {
-                        extended |= options.contains('E');
-                        ignore_case |= options.contains('i');
-                        inverted |= options.contains('v');
-                    }
-                    None if pattern.is_none() => pattern = Some(token),
-                    None => {
-                        return Err(Error::Unexpected {
-                            column: offset.saturating_add(token.start),
-                            token: token.text.clone(),
-                            expected: Vec::new(),
-                        });
-                    }
-                }
-            }
-            let pattern = pattern.ok_or_else(|| Error::Incomplete {
-                column: offset.saturating_add(stage.trim_end().len()),
-                expected: vec!["a pattern".to_owned()],
-            })?;
-            let text = if extended {
-                pattern.text.clone()
-            } else {
-                basic(&pattern.text)
-            };
-            let wrong = |reason: String| Error::Refused {
-                column: Some(offset.saturating_add(pattern.start)),
-                message: format!("\"{}\" is not a pattern: {reason}", pattern.text),
-            };
-            if pattern.text.len() > MAX_PATTERN {
-                return Err(wrong(format!("longer than {MAX_PATTERN} characters")));
-            }
-            let pattern = RegexBuilder::new(&text)
-                .case_insensitive(ignore_case)
-                .build()
-                .map_err(|error| wrong(error.to_string()))?;
-            Ok(Filter::Grep { pattern, inverted })
-        }
-        _ => Err(Error::Unexpected {
-            column,
-            token: name.text.clone(),
-            expected: vec!["grep".to_owned(), "more".to_owned()],
-        }),
+    let mut tokens = options_apart(tokenize(stage)?);
+    for token in &mut tokens {
+        token.start = token.start.saturating_add(offset);
     }
+    let end = offset.saturating_add(stage.trim_end().len());
+    let found = stages().parse_tokens(&tokens, end).map_err(|error| match error {
+        Error::UnknownCommand { column, token } => Error::Unexpected {
+            column,
+            token,
+            expected: stages().complete("").words,
+        },
+        other => other,
+    })?;
+    let args = found.args;
+    match found.action {
+        Stage::More => Ok(Filter::More),
+        Stage::Grep => {
+            let text = args.text("pattern").unwrap_or_default();
+            let expression = if args.has("-E") {
+                text.to_owned()
+            } else {
+                basic(text)
+            };
+            let pattern = RegexBuilder::new(&expression)
+                .case_insensitive(args.has("-i"))
+                .size_limit(MAX_PATTERN)
+                .build()
+                .map_err(|error| args.refuse("pattern", format!("\"{text}\" is not a pattern: {error}")))?;
+            Ok(Filter::Grep {
+                pattern,
+                inverted: args.has("-v"),
+            })
+        }
+    }
+}
+
+/// Options may be written as one word: `-vi`.
+fn options_apart(tokens: Vec<Token>) -> Vec<Token> {
+    let mut apart = Vec::with_capacity(tokens.len());
+    let mut may_be_option = true;
+    for (number, token) in tokens.into_iter().enumerate() {
+        let options = token
+            .text
+            .strip_prefix('-')
+            .filter(|options| !options.is_empty() && options.chars().all(|c| "Eiv".contains(c)))
+            .filter(|_| number > 0 && may_be_option && !token.quoted);
+        match options {
+            Some(options) => apart.extend(options.chars().map(|option| Token {
+                text: format!("-{option}"),
+                ..token.clone()
+            })),
+            None => {
+                may_be_option = number == 0;
+                apart.push(token);
+            }
+        }
+    }
+    apart
 }
 
 /// A basic expression as an extended one: `+ ? | ( ) { }` stand for themselves unless a backslash is before them.
@@ -162,6 +202,36 @@ mod tests {
         assert_eq!(run("show x | grep a|more", &["a|b", "b"]), ["a|b"]);
         assert_eq!(run(r"show x | grep a\+b", &["a+b", "aab"]), ["aab"]);
         assert_eq!(run("show x | grep a+(b", &["a+(b", "aab"]), ["a+(b"]);
+        assert_eq!(run("show x | gr -ivE a|mor", &["A", "b"]), ["b"]);
+        assert_eq!(run(r#"show x | grep "-v""#, &["a -v", "b"]), ["a -v"]);
+        assert_eq!(run("show x | grep -- ", &["a--", "b"]), ["a--"]);
+    }
+
+    #[test]
+    fn a_stage_is_helped_with_and_completed() {
+        let words = |line: &str| -> Vec<String> {
+            let found = help_after_pipe(line).unwrap().unwrap();
+            found.into_iter().map(|suggestion| suggestion.word).collect()
+        };
+        assert_eq!(stages().defects(), Vec::<String>::new());
+        assert_eq!(words("show x | "), ["grep", "more"]);
+        assert_eq!(words("show x | grep a | m"), ["more"]);
+        assert_eq!(words("show x | grep "), ["-E", "-i", "-v", "<pattern>"]);
+        assert_eq!(words("show x | grep -v -i a "), ["<cr>"]);
+        assert!(help_after_pipe("show x").is_none());
+        let completion = complete_after_pipe("show x | grep a | m").unwrap();
+        assert_eq!(
+            (completion.start, completion.words),
+            (18, vec!["more".to_owned()])
+        );
+    }
+
+    #[test]
+    fn what_a_pattern_costs_is_bounded() {
+        assert!(pipeline("show x | grep -E ((((a{99}){99}){99}){99}){99}").is_err());
+        // No pattern takes more than the time of its states for each octet.
+        let line = "a".repeat(10_000);
+        assert!(run("show x | grep -E (a*)*b", &[&line]).is_empty());
     }
 
     #[test]

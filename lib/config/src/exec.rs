@@ -156,6 +156,9 @@ exec! {
     ClearSnmpTrapStatistics, "clear snmp trap statistics": One("snmp"), Operator, "Sets counters of traps to zero";
     BulkstatsForceGather, "bulkstats force gather": One("bulkstat"), ConfigAdministrator, "Takes a sample now";
     BulkstatsForceTransfer, "bulkstats force transfer": One("bulkstat"), ConfigAdministrator, "Finishes and transfers the files now";
+    TaskKill, "task kill",
+        "facility'Its facility' <facility:name(20)'Name of a facility'> instance'Its number' <instance:1-65535> [-noconfirm'Does not ask']":
+        One("sit"), Administrator, "Ends the process of a task, which is then started again";
     Configure, "configure", "[terminal'From this terminal']": Shell, ConfigAdministrator, "Enters configuration mode";
     Config, "~config": Shell, ConfigAdministrator, "Enters configuration mode";
     SaveConfiguration, "save configuration",
@@ -168,8 +171,17 @@ exec! {
     NoAutoconfirm, "no autoconfirm": Shell, Inspector, "Asks again whether you are sure";
     Timestamps, "timestamps": Shell, Inspector, "Prints the time before the output of each command";
     NoTimestamps, "no timestamps": Shell, Inspector, "Prints no time before the output of commands";
+    DefaultTerminalLength, "default terminal length": Shell, Inspector, "Sets the lines of a page to those of the terminal";
+    DefaultTerminalWidth, "default terminal width": Shell, Inspector, "Leaves the width of lines to the terminal";
+    End, "~end": Shell, Inspector, "Does nothing: it leads here, and scripts say it once more";
     Exit, "exit": Shell, Inspector, "Leaves the shell";
 }
+
+/// The kinds of process there are, in the words of `show task table`.
+pub const FACILITIES: &[&str] = &[
+    "aaamgr", "bulkstat", "certmgr", "iftask", "ipsecmgr", "rmctrl", "sct", "sessmgr", "sit", "snmp",
+    "vpnmgr",
+];
 
 /// Commands of StarOS that later versions will have.
 const UNSUPPORTED: &[&str] = &[
@@ -251,6 +263,7 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("show", "Shows state and configuration"),
     ("clear", "Ends sessions and empties lists"),
     ("no", "Switches off"),
+    ("default", "Restores the default"),
     ("save", "Saves"),
     ("terminal", "Settings of this terminal"),
     ("bulkstats", "Bulk statistics"),
@@ -261,6 +274,7 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("crypto", "IPsec and IKE"),
     ("ikev2-ikesa", "IKE SAs"),
     ("ip", "Internet protocol version 4"),
+    ("kill", "Ends a process"),
     ("ipv6", "Internet protocol version 6"),
     ("ipsec", "IPsec"),
     ("port", "Ports"),

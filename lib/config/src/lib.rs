@@ -19,7 +19,7 @@ mod text;
 
 pub use check::{Checked, check};
 pub use commands::tree;
-pub use exec::{Answer, Exec};
+pub use exec::{Answer, Exec, FACILITIES};
 pub use findings::{Finding, Section};
 pub use model::*;
 pub use objects::Object;

@@ -1,6 +1,6 @@
-//! The objects that commands of exec mode name.
+//! What commands of exec mode name.
 
-use crate::{Config, Context, Exec};
+use crate::{Config, Context, Exec, FACILITIES};
 
 /// A kind of object with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Object {
     Certificate,
     /// `ca-certificate name`.
     CaCertificate,
+    /// A kind of process, whatever is configured.
+    Facility,
 }
 
 impl Object {
@@ -49,6 +51,7 @@ impl Object {
             Self::WsgService => "wsg-service",
             Self::Certificate => "certificate",
             Self::CaCertificate => "ca-certificate",
+            Self::Facility => "facility",
         }
     }
 
@@ -59,7 +62,8 @@ impl Object {
             | Self::AnyTemplate
             | Self::WsgService
             | Self::Certificate
-            | Self::CaCertificate => false,
+            | Self::CaCertificate
+            | Self::Facility => false,
             Self::Interface
             | Self::Ipv4Pool
             | Self::Ipv6Pool
@@ -98,6 +102,7 @@ impl Object {
                 .collect(),
             Self::Certificate => config.certificates.keys().cloned().collect(),
             Self::CaCertificate => config.ca_certificates.keys().cloned().collect(),
+            Self::Facility => FACILITIES.iter().map(|name| (*name).to_owned()).collect(),
         };
         names.sort();
         names.dedup();
@@ -127,6 +132,7 @@ impl Exec {
             | (Self::ShowSubscribers | Self::ClearSubscribers, "service") => Object::WsgService,
             (Self::ShowCertificate, "name") => Object::Certificate,
             (Self::ShowCaCertificate, "name") => Object::CaCertificate,
+            (_, "facility") => Object::Facility,
             _ => return None,
         })
     }
@@ -139,8 +145,8 @@ mod tests {
     /// A command with a new parameter that names something must be listed above.
     #[test]
     fn every_parameter_that_is_a_name_is_known() {
-        // Names of other things: tasks, schema types.
-        let others = ["facility", "schema"];
+        // Names of other things: schema types.
+        let others = ["schema"];
         for exec in Exec::ALL {
             for piece in exec.syntax().split('<').skip(1) {
                 let (name, kind) = piece.split_once(':').unwrap();
@@ -160,5 +166,6 @@ mod tests {
         assert_eq!(Object::AnyTemplate.names(&config, "a"), ["t", "u"]);
         assert_eq!(Object::Context.names(&config, "a"), ["a", "b", "local"]);
         assert!(Object::Interface.names(&config, "nope").is_empty());
+        assert!(Object::Facility.names(&config, "a").contains(&"sct".to_owned()));
     }
 }

@@ -74,7 +74,10 @@ fn commands_parse() {
             if !span.contains(' ') {
                 continue;
             }
-            if ["show", "clear", "save", "terminal"].contains(&first) || span.starts_with("bulkstats force") {
+            let exec = ["bulkstats force", "task kill"];
+            if ["show", "clear", "save", "terminal"].contains(&first)
+                || exec.iter().any(|words| span.starts_with(words))
+            {
                 check(span, runs(&line));
             } else if tree().knows(first) {
                 check(span, tree().knows(&line));

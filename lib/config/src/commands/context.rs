@@ -8,7 +8,7 @@ use crate::{Config, Context, LOCAL};
 pub(super) fn declare(tree: &mut Tree<Config>) {
     tree.root().add(
         Command::<Config>::new(
-            "context <name:name(79)'Context name'> [context-id'Identifier to keep' <id:2-65535>]",
+            "context <name:name(79)'Context name'> [context-id'Identifier to keep' <id:2-65535>] [-noconfirm'Does not ask']",
             "Goes to a context and creates it",
         )
         .enter(
@@ -68,7 +68,7 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
                 _ => line,
             }
         })
-        .no("context <name:name(79)>")
+        .no("context <name:name(79)> [-noconfirm'Does not ask']")
         .unset(|config, args| {
             if args.text("name") == Some(LOCAL) {
                 return Err(args.refuse("name", "context local cannot be removed"));
