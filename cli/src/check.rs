@@ -19,8 +19,8 @@ impl Check {
         let file = self.file.display();
         // Whoever does not read any more misses nothing: the status tells the rest.
         let mut out = std::io::stderr();
-        let text = match std::fs::read(&self.file) {
-            Ok(octets) => String::from_utf8_lossy(&octets).into_owned(),
+        let text = match config::read(&self.file) {
+            Ok(text) => text,
             Err(error) => {
                 let _ = writeln!(out, "starward check: {file}: {error}");
                 return ExitCode::FAILURE;

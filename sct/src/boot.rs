@@ -1,6 +1,5 @@
 //! Where the configuration comes from when the process starts.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use telemetry::events::{ConfigurationLineRefused, emit};
@@ -38,8 +37,8 @@ impl Places {
         } else {
             &self.boot
         };
-        let text = fs::read(file).map_err(|error| Error::File("read", file.clone(), error))?;
-        let (running, bad) = Running::load(&String::from_utf8_lossy(&text), secrets);
+        let text = config::read(file).map_err(|error| Error::File("read", file.clone(), error))?;
+        let (running, bad) = Running::load(&text, secrets);
         for error in &bad {
             emit(&ConfigurationLineRefused {
                 file: &file.display().to_string(),

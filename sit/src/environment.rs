@@ -1,7 +1,6 @@
 //! What the system must offer before a node can run, and the run directory.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
@@ -41,7 +40,7 @@ impl Environment {
 /// Takes the run directory and checks the rest. Must be called before the process has a second thread, because it may enter a user namespace.
 pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     let mut missing = Vec::new();
-    readable(&options.config).map_err(|source| Error::Configuration {
+    config::read(&options.config).map_err(|source| Error::Configuration {
         path: options.config.clone(),
         source,
     })?;
@@ -83,11 +82,6 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         processors: netio::task::usable_cpus()?,
         missing,
     })
-}
-
-/// Reads the beginning of the file, which a directory does not let.
-fn readable(path: &Path) -> io::Result<()> {
-    File::open(path)?.read(&mut [0]).map(drop)
 }
 
 /// Takes a directory for this node alone, which shows at once whether it can be written to.

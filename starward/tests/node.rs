@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ struct Line {
 }
 
 impl Node {
-    fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("starward-test-{}", std::process::id()));
+    fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("starward-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         own_network();
         let process = Command::new(STARWARD)
@@ -120,7 +121,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn every_process_starts_and_comes_back_when_it_is_killed() {
-    let mut node = Node::start();
+    let mut node = Node::start("test");
     eventually("the node to be ready", || node.log().contains("node is ready"));
     let tasks = node.tasks();
     assert!(!tasks.is_empty());
@@ -154,6 +155,57 @@ fn every_process_starts_and_comes_back_when_it_is_killed() {
     assert!(node.log().contains("node has stopped"));
 }
 
+/// Every change is shown by the command after it, also in a context that did not exist before; and a node that was stopped is none.
+#[test]
+fn what_was_changed_is_shown_at_once() {
+    let mut node = Node::start("changes");
+    eventually("the node to be ready", || node.log().contains("node is ready"));
+    let mut script = String::new();
+    let mut pools = Vec::new();
+    for number in 1..=100 {
+        let context = if number % 50 == 0 {
+            format!("c{number}")
+        } else {
+            "local".to_owned()
+        };
+        let pool = format!("pool-{number}");
+        script.push_str(&format!(
+            "configure\ncontext {context} -noconfirm\nip pool {pool} 10.{number}.0.0 255.255.255.0\nend\n\
+             context {context}\nshow ip pool pool-name {pool}\ncontext local\n"
+        ));
+        pools.push(pool);
+    }
+    let run_dir = node.folder.join("run");
+    let shell = |script: &str| {
+        let mut shell = Command::new(STARWARD)
+            .args(["cli", "--run-dir", text(&run_dir)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = shell.stdin.take().unwrap();
+        let script = script.to_owned();
+        let writer = std::thread::spawn(move || input.write_all(script.as_bytes()));
+        let output = shell.wait_with_output().unwrap();
+        // A shell that does not find its node does not read.
+        let _ = writer.join().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let said = shell(&script);
+    assert!(!said.contains("Failure") && !said.contains("Warning"), "{said}");
+    let missing: Vec<_> = pools
+        .iter()
+        .filter(|pool| !said.split_whitespace().any(|word| word == *pool))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} in\n{said}");
+    let pid = Pid::from_raw(i32::try_from(node.process.id()).unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    node.process.wait().unwrap();
+    let said = shell("show version\n");
+    assert!(said.starts_with("Failure: no node runs on "), "{said}");
+}
+
 #[test]
 fn a_wrong_start_is_one_clear_line() {
     let line = |arguments: &[&str]| {
@@ -175,16 +227,16 @@ fn a_wrong_start_is_one_clear_line() {
         text(&state),
     ];
     assert!(line(&missing).starts_with("starward: cannot read the configuration file /nonexistent: "));
-    let directory = [
-        "run",
-        "--config",
-        "/",
-        "--run-dir",
-        text(&run),
-        "--state-dir",
-        text(&state),
-    ];
+    let mut directory = missing;
+    directory[2] = "/";
     assert!(line(&directory).contains("cannot read the configuration file /: Is a directory"));
+    let mut endless = missing;
+    endless[2] = "/dev/zero";
+    let error = line(&endless);
+    assert!(
+        error.starts_with("starward: cannot read the configuration file /dev/zero: longer than 64 MiB"),
+        "{error}"
+    );
     let error = line(&[
         "run",
         "--config",
