@@ -1,14 +1,16 @@
 //! A set of commands, and the matching of lines against it.
 
+mod misfit;
 mod named;
 
 use std::collections::BTreeMap;
 
+use crate::Error;
 use crate::args::Args;
 use crate::machine::{Frame, Leaf, Move, State, Thread, take};
 use crate::syntax::{self, Class, Node, Parameter, Word};
 use crate::token::{Token, tokenize};
-use crate::{Error, kind::Kind};
+use misfit::not_supported;
 
 /// The commands of a mode, each with what it means to the owner of the table.
 #[derive(Debug)]
@@ -358,60 +360,6 @@ impl<A> Grammar<A> {
         Err(self.misfit(threads, &moves, token, first))
     }
 
-    /// No command goes on with this word: says what would have fitted.
-    fn misfit(&self, threads: &[Thread<'_>], moves: &[Move<'_, '_>], token: &Token, first: bool) -> Error {
-        let column = token.start;
-        if first {
-            return Error::UnknownCommand {
-                column,
-                token: token.text.clone(),
-            };
-        }
-        let mut parameters: Vec<&Parameter> = Vec::new();
-        let mut only_parameters = true;
-        for one in moves {
-            match one.leaf {
-                Leaf::Parameter(parameter) if !parameters.contains(&parameter) => parameters.push(parameter),
-                Leaf::Word(word) if word.class == Class::Plain => only_parameters = false,
-                _ => {}
-            }
-        }
-        match parameters.as_slice() {
-            [only] if only_parameters => Error::Value {
-                column,
-                token: if matches!(only.kind, Kind::Secret(_)) {
-                    "***".to_owned()
-                } else {
-                    token.text.clone()
-                },
-                wanted: format!("{} ({})", only.kind.describe(), only.shown()),
-            },
-            _ => Error::Unexpected {
-                column,
-                token: token.text.clone(),
-                expected: self.expected(threads),
-            },
-        }
-    }
-
-    /// What may follow, for messages.
-    fn expected(&self, threads: &[Thread<'_>]) -> Vec<String> {
-        let mut expected: Vec<String> = Vec::new();
-        for (leaf, _) in threads.iter().flat_map(|thread| thread.state.next().leaves) {
-            let text = match leaf {
-                Leaf::Word(word) if word.class == Class::Plain => word.text.clone(),
-                Leaf::Word(_) => continue,
-                Leaf::Parameter(parameter) => {
-                    format!("{} ({})", parameter.shown(), parameter.kind.describe())
-                }
-            };
-            if !expected.contains(&text) {
-                expected.push(text);
-            }
-        }
-        expected
-    }
-
     fn is_visible(&self, thread: &Thread<'_>) -> bool {
         self.entries
             .get(thread.entry)
@@ -450,18 +398,6 @@ fn distinct_words(moves: &[&Move<'_, '_>]) -> Vec<String> {
     words.sort();
     words.dedup();
     words
-}
-
-fn not_supported(token: &Token, tokens: &[Token]) -> Error {
-    let words: Vec<&str> = tokens
-        .iter()
-        .take_while(|other| other.start <= token.start)
-        .map(|other| other.text.as_str())
-        .collect();
-    Error::NotSupported {
-        column: token.start,
-        what: words.join(" "),
-    }
 }
 
 /// Numbers are not abbreviated: `group 3` must not mean 31.
