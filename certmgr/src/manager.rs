@@ -47,13 +47,15 @@ pub async fn run(task: Task) -> Result<(), Error> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            incoming = server.next() => bus_api::serve(incoming.ok_or(Error::BusClosed)?, &store, &pool),
+            // What is configured before it is asked for.
+            biased;
+            _ = shutdown.requested() => return Ok(()),
             Some(fresh) = stores.recv() => {
                 store = fresh;
                 watch.look(&store, SystemTime::now());
             }
             _ = tick.tick() => watch.look(&store, SystemTime::now()),
-            _ = shutdown.requested() => return Ok(()),
+            incoming = server.next() => bus_api::serve(incoming.ok_or(Error::BusClosed)?, &store, &pool),
         }
     }
 }

@@ -37,7 +37,15 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for one that cannot be meant for the beginning of the stop: who closes a terminal sends SIGHUP more than once.
+    pub async fn insists(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for the first one.
     pub async fn next(&mut self) {
         let hangup = async {
             match &mut self.hangup {
@@ -67,7 +75,7 @@ impl Manager {
         };
         tokio::select! {
             () = in_order => {}
-            () = signals.next() => tracing::warn!("told again to stop: killing what is left"),
+            () = signals.insists() => tracing::warn!("told again to stop: killing what is left"),
         }
         self.kill_all(Facility::ALL);
         self.await_deaths(Facility::ALL, DEATH).await;

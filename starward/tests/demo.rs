@@ -5,6 +5,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use netio::{Pid, Signal};
@@ -18,23 +19,14 @@ struct Demo {
     says: BufReader<ChildStderr>,
     /// Where it makes its folder.
     place: PathBuf,
+    /// One demo at a time.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Demo {
     /// Starts one and waits until its node and its eNodeBs run.
     fn start(name: &str) -> Self {
-        let place = std::env::temp_dir().join(format!("demo-test-{name}-{}", std::process::id()));
-        std::fs::create_dir(&place).unwrap();
-        let mut process = Command::new(STARWARD)
-            .args(["demo", "--json", "--duration", "600"])
-            .env("TMPDIR", &place)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let says = BufReader::new(process.stderr.take().unwrap());
-        let mut demo = Self { process, says, place };
+        let mut demo = Self::spawn(name, &["--json"]);
         let mut line = String::new();
         demo.says.read_line(&mut line).unwrap();
         let run_dir = PathBuf::from(line.strip_prefix("run directory: ").unwrap().trim_end());
@@ -42,6 +34,30 @@ impl Demo {
         eventually("node, host and eNodeBs", || demo.children().len() == 3);
         assert!(run_dir.join("bus/sit-1").exists());
         demo
+    }
+
+    /// Starts one.
+    fn spawn(name: &str, options: &[&str]) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = std::env::temp_dir().join(format!("demo-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        std::fs::create_dir(&place).unwrap();
+        let mut process = Command::new(STARWARD)
+            .args(["demo", "--duration", "600", "--tunnels", "2", "--rate", "100"])
+            .args(options)
+            .env("TMPDIR", &place)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            says: BufReader::new(process.stderr.take().unwrap()),
+            process,
+            place,
+            _turn: turn,
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -123,23 +139,14 @@ fn nothing_outlives_it_when_it_is_killed() {
 
 #[test]
 fn a_reader_who_has_seen_enough_ends_it_quietly() {
-    let place = std::env::temp_dir().join(format!("demo-test-reader-{}", std::process::id()));
-    std::fs::create_dir(&place).unwrap();
-    let mut process = Command::new(STARWARD)
-        .args(["demo", "--duration", "600"])
-        .env("TMPDIR", &place)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut demo = Demo::spawn("reader", &[]);
     let mut line = String::new();
-    BufReader::new(process.stdout.take().unwrap())
+    BufReader::new(demo.process.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let output = process.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(128 + 13));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    // Fails when something is left.
-    std::fs::remove_dir(&place).unwrap();
+    assert_eq!(demo.process.wait().unwrap().code(), Some(128 + 13));
+    let mut words = String::new();
+    demo.says.read_to_string(&mut words).unwrap();
+    assert_eq!(words, "");
+    assert_eq!(std::fs::read_dir(&demo.place).unwrap().count(), 0);
 }

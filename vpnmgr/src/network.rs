@@ -54,6 +54,9 @@ impl Network {
             Vec::new()
         };
         failures.extend(self.devices(plan));
+        // What becomes of them from here on has changed since.
+        self.refresh()?;
+        self.applied = self.present(plan);
         failures.extend(self.addresses(plan)?);
         failures.extend(self.routes(plan)?);
         failures.extend(match plan.forwards {
@@ -67,7 +70,6 @@ impl Network {
             false => self.leave()?,
         });
         self.refresh()?;
-        self.applied = self.present(plan);
         Ok(failures)
     }
 

@@ -364,26 +364,25 @@ fn a_device_that_was_made_again_gets_its_routes_back() {
             parts.iter().all(|part| routes.contains(part))
                 && ip("address show dev v0").contains("192.0.2.1/24")
         };
+        let until_whole = async || {
+            while !is_whole() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
         assert!(is_whole());
         ip("link delete tunnels");
         // Counters and questions look at the devices too; that must not hide what has changed.
         bus.request(VPNMGR, &GetAddresses {}, DEADLINE).await.unwrap();
         make_tunnels();
         bus.request(VPNMGR, &GetAddresses {}, DEADLINE).await.unwrap();
-        while !is_whole() {
-            sleep(Duration::from_millis(20)).await;
-        }
+        timeout(DEADLINE, until_whole()).await.unwrap();
         // The same for a port that comes back, and one that somebody switched off.
         ip("link delete v0");
         ip("link add v0 type veth peer name v1");
         ip("link set v1 up");
-        while !is_whole() {
-            sleep(Duration::from_millis(20)).await;
-        }
+        timeout(DEADLINE, until_whole()).await.unwrap();
         ip("link set tunnels down");
-        while !is_whole() {
-            sleep(Duration::from_millis(20)).await;
-        }
+        timeout(DEADLINE, until_whole()).await.unwrap();
         shutdown.request(DEADLINE);
         manager.await.unwrap();
     });

@@ -54,8 +54,13 @@ impl Interrupts {
     /// As if this signal had come.
     pub(crate) fn raise(&self, signal: Signal) {
         let Heard { first, count } = &*self.0;
-        let _ = first.compare_exchange(0, signal as i32, Ordering::Relaxed, Ordering::Relaxed);
-        count.fetch_add(1, Ordering::Relaxed);
+        let is_first = first
+            .compare_exchange(0, signal as i32, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        // Who closes a terminal sends SIGHUP more than once, and does not insist by that.
+        if is_first || signal != Signal::SIGHUP {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The first that came.
@@ -80,6 +85,7 @@ mod tests {
         let other = interrupts.clone();
         other.raise(Signal::SIGTERM);
         other.raise(Signal::SIGINT);
+        other.raise(Signal::SIGHUP);
         assert_eq!(
             (interrupts.first(), interrupts.count()),
             (Some(Signal::SIGTERM), 2)

@@ -137,13 +137,10 @@ fn routed(number: u32, mtu: u16, change: impl Fn(&mut ChildSa)) -> Option<(End, 
             "link add name swp-veth netns {end} type veth peer name {device} netns {between}"
         ));
     }
-    router
-        .program(
-            "sysctl",
-            "-q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
-        )
-        .status()
-        .unwrap();
+    router.run(
+        "sysctl",
+        "-q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+    );
     for (end, device, net, host) in [
         (&a, "swp-veth", 1, 1),
         (&router, "near", 1, 9),
