@@ -173,7 +173,7 @@ pub struct Retransmission {
 pub struct IkeLifetime {
     /// It is deleted when it is this old; `None`: never.
     pub time: Option<Duration>,
-    /// Rekey it before, at about nine tenths.
+    /// Rekey it before, at about nine tenths; earlier when it carries so much that it would pass them before it is looked at again.
     pub rekey: bool,
 }
 
@@ -184,7 +184,7 @@ pub struct ChildLifetime {
     pub time: Option<Duration>,
     /// It is deleted when it carried this many kilobytes (1000 bytes) in one direction; `None`: never.
     pub kilobytes: Option<u64>,
-    /// Rekey it before, at about nine tenths.
+    /// Rekey it before, at about nine tenths; earlier when it carries so much that it would pass them before it is looked at again.
     pub rekey: bool,
     /// Rekey it even if it carried nothing (`rekey keepalive`).
     pub rekey_idle: bool,

@@ -42,6 +42,8 @@ pub(crate) struct Child {
     pub learned: Option<SocketAddr>,
     /// The soft limit has been reported.
     soft_reached: bool,
+    /// What it had carried in one direction when it was looked at last.
+    checked_bytes: u64,
 }
 
 /// How far a child SA is.
@@ -154,6 +156,7 @@ impl IkeSa {
             check: Some(env.now + check_interval(&lifetime)),
             learned: None,
             soft_reached: false,
+            checked_bytes: 0,
         });
         env.core.totals.children += 1;
         if let Some(old) = new.replaces.and_then(|spi| self.child_mut(spi)) {
@@ -304,14 +307,18 @@ enum Volume {
     Hard,
 }
 
-fn volume(child: &Child, usage: &Usage) -> Volume {
+/// Looks at what a child SA has carried. One that passed both limits since the last look gets its rekey first, and the time until the next look for it.
+fn volume(child: &mut Child, usage: &Usage) -> Volume {
     let bytes = usage.inbound_bytes.max(usage.outbound_bytes);
+    let growth = bytes.saturating_sub(std::mem::replace(&mut child.checked_bytes, bytes));
     if let Some(kilobytes) = child.profile.lifetime.kilobytes {
         let hard = kilobytes.saturating_mul(1000);
-        if bytes >= hard {
+        let may_rekey = child.profile.lifetime.rekey && child.is_current() && !child.soft_reached;
+        if bytes >= hard && !may_rekey {
             return Volume::Hard;
         }
-        if bytes >= hard / 10 * 9 {
+        // Before the next look, if it goes on like this.
+        if bytes.saturating_add(growth) >= hard / 10 * 9 {
             return Volume::Soft;
         }
     }

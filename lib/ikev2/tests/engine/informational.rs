@@ -203,15 +203,45 @@ fn kilobytes_count_too() {
         outbound_packets: 1,
         ..Usage::default()
     };
-    world.b.sad.usage.insert(first, usage(899_999));
-    world.run(Duration::from_secs(2), SECOND);
-    assert_eq!(world.child(B), first);
+    for bytes in [440_000, 669_999, 784_999, 842_499, 871_249, 885_624, 892_811] {
+        world.b.sad.usage.insert(first, usage(bytes));
+        world.run(SECOND, SECOND);
+        assert_eq!(world.child(B), first, "{bytes}");
+    }
     world.b.sad.usage.insert(first, usage(900_000));
     world.run(Duration::from_secs(2), SECOND);
     let second = world.child(B);
     assert_ne!(second, first);
-    // Far too much at once: it is not rekeyed but deleted.
-    world.b.sad.usage.insert(second, usage(1_000_000));
+    // At this pace it would be too late at the next look.
+    world.b.sad.usage.insert(second, usage(460_000));
+    world.run(Duration::from_secs(2), SECOND);
+    let third = world.child(B);
+    assert_ne!(third, second);
+    // Far too much at once.
+    world.b.sad.usage.insert(third, usage(5_000_000));
+    world.run(Duration::from_secs(2), SECOND);
+    assert_ne!(world.child(B), third);
+    world.run(Duration::from_secs(20), SECOND);
+    assert_eq!(world.b.count(Count::ChildHardLifetime), 0);
+    world.check_pairs(1);
+}
+
+#[test]
+fn a_child_sa_that_is_not_rekeyed_ends_with_its_kilobytes() {
+    let mut theirs = profile(B);
+    change_child(&mut theirs, |child| {
+        child.lifetime = ChildLifetime {
+            kilobytes: Some(1000),
+            ..ChildLifetime::default()
+        }
+    });
+    let mut world = World::connected_with(profile(A), theirs);
+    let usage = Usage {
+        inbound_bytes: 1_000_000,
+        inbound_packets: 1,
+        ..Usage::default()
+    };
+    world.b.sad.usage.insert(world.child(B), usage);
     world.run(Duration::from_secs(20), SECOND);
     assert_eq!(world.b.count(Count::ChildHardLifetime), 1);
     world.check_nothing_left();
