@@ -95,7 +95,7 @@ impl Configuration {
     /// The configuration after this line, but for its secrets.
     fn tried(&self, line: &str) -> Result<Config, command::Error> {
         let (mut trial, mut path) = (self.config.clone(), self.path.clone());
-        config::tree().apply(&mut trial, &mut path, line, &|_| Ok(String::new()))?;
+        config::tree().apply(&mut trial, &mut path, line, &no_secret)?;
         Ok(trial)
     }
 
@@ -144,8 +144,9 @@ impl Configuration {
             self.config = Self::running(bus, deadline).await?;
             self.path = config::tree().path(&self.config, &answer.path)?;
             warnings.extend(self.about_the_left(&request.path, &answer.path));
-        } else if let Ok(config) = self.tried(line) {
-            self.config = config;
+        } else {
+            // `sct` took it: this copy follows, but for secrets.
+            let _ = config::tree().apply(&mut self.config, &mut self.path.clone(), line, &no_secret);
         }
         Ok(Applied {
             ended: answer.ended,
@@ -153,4 +154,9 @@ impl Configuration {
             version: answer.version,
         })
     }
+}
+
+/// The shell's copy of the configuration holds no secrets of its own.
+fn no_secret(_: &str) -> Result<String, String> {
+    Ok(String::new())
 }
