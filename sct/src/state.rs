@@ -91,7 +91,7 @@ impl Running {
         let before = self.findings(access);
         let version = self.version;
         let is_sealed_line = config::tree().has_keyword(&path, &request.line, "encrypted");
-        match self.apply(&mut path, request, secrets, access) {
+        match self.apply(&mut path, request, is_sealed_line, secrets, access) {
             Ok(outcome) => Configured {
                 path: path.lines(),
                 ended: outcome == Outcome::Ended,
@@ -198,11 +198,11 @@ impl Running {
         &mut self,
         path: &mut Path,
         request: &Configure,
+        is_sealed_line: bool,
         secrets: &Secrets,
         access: &Access,
     ) -> Result<Outcome, command::Error> {
         let before = self.config.clone();
-        let is_sealed_line = config::tree().has_keyword(path, &request.line, "encrypted");
         let outcome = if config::tree().has_plain_secret(path, &request.line) {
             self.apply_secret(path, &request.line, secrets)?
         } else {
