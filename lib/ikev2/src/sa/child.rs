@@ -66,7 +66,7 @@ pub(super) struct NewChild {
     pub outbound_spi: u32,
     pub inbound_keys: ChildKeys,
     pub outbound_keys: ChildKeys,
-    pub phase: Phase,
+    /// Our SPI of the one whose place it takes once that one goes.
     pub replaces: Option<u32>,
     pub initiator: bool,
 }
@@ -119,7 +119,7 @@ impl IkeSa {
             child: Arc::clone(&profile),
             inbound_spi: new.inbound_spi,
             outbound_spi: new.outbound_spi,
-            outbound_active: new.phase == Phase::Active && new.replaces.is_none(),
+            outbound_active: new.replaces.is_none(),
             replaces: new.replaces,
             cipher: algorithms.cipher,
             integrity: algorithms.integrity,
@@ -148,7 +148,7 @@ impl IkeSa {
             algorithms,
             local,
             remote,
-            phase: new.phase,
+            phase: new.replaces.map_or(Phase::Active, Phase::Pending),
             replaced_by: None,
             created: env.now,
             rekey,

@@ -190,7 +190,6 @@ impl IkeSa {
                 outbound_spi,
                 inbound_keys,
                 outbound_keys,
-                phase: replaces.map_or(Phase::Active, Phase::Pending),
                 replaces,
                 initiator: true,
             },

@@ -203,7 +203,6 @@ impl IkeSa {
                 outbound_spi,
                 inbound_keys,
                 outbound_keys,
-                phase: old.map_or(Phase::Active, Phase::Pending),
                 replaces: old,
                 initiator: false,
             },

@@ -8,7 +8,7 @@ use crate::event::{ChildFailure, Count, Event, RemoveReason, SetupFailure};
 use crate::message::{Exchange, NotifyKind};
 use crate::sa::accept::{PeerOffer, check_answer};
 use crate::sa::auth::AuthContext;
-use crate::sa::child::{NewChild, Phase};
+use crate::sa::child::NewChild;
 use crate::sa::offer::ChildOffer;
 use crate::sa::request::Pending;
 use crate::sa::{IkeSa, Parties, State};
@@ -89,7 +89,6 @@ impl IkeSa {
                 outbound_spi,
                 inbound_keys,
                 outbound_keys,
-                phase: Phase::Active,
                 replaces: None,
                 initiator: true,
             },

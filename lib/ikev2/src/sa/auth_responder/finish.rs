@@ -11,7 +11,7 @@ use crate::output::{AuthMethod, Refusal};
 use crate::profile::{Configuration, ConfigurationRequest};
 use crate::sa::accept::{PeerOffer, accept, failure_notify};
 use crate::sa::auth::write_certificates;
-use crate::sa::child::{NewChild, Phase};
+use crate::sa::child::NewChild;
 use crate::sa::{IkeSa, Parties, State};
 
 impl IkeSa {
@@ -131,7 +131,6 @@ impl IkeSa {
                 outbound_spi,
                 inbound_keys,
                 outbound_keys,
-                phase: Phase::Active,
                 replaces: None,
                 initiator: false,
             },
