@@ -69,7 +69,6 @@ impl Network {
             }
             false => self.leave()?,
         });
-        self.refresh()?;
         Ok(failures)
     }
 
