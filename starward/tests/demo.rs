@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use netio::{Pid, Signal};
 
-const STARWARD: &str = env!("CARGO_BIN_EXE_starward");
-/// Nothing is measured by this: it is how long a test waits on a busy machine before it gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+use common::{STARWARD, eventually};
 
 struct Demo {
     process: Child,
@@ -97,14 +96,6 @@ fn processes() -> Vec<(i32, i32)> {
             (state != "Z" && state != "X").then_some((pid, parent))
         })
         .collect()
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < until, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

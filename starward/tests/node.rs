@@ -2,20 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use bus::messages::common::Execute;
 use bus::{Address, Bus, Facility};
 use netio::{Namespace, Pid, Signal};
 
-const STARWARD: &str = env!("CARGO_BIN_EXE_starward");
+use common::{PATIENCE, STARWARD, eventually};
+
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/secgw.cfg");
-/// Nothing is measured by this: it is how long a test waits on a busy machine before it gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Node {
     process: Child,
@@ -108,14 +108,6 @@ impl Drop for Node {
 fn own_network() {
     if let Ok(namespace) = Namespace::create() {
         namespace.enter().unwrap();
-    }
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < until, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
