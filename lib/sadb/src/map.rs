@@ -79,6 +79,26 @@ impl Mapping {
             .map_err(|e| Error::system("keep a shared segment out of core dumps", e))
     }
 
+    /// Gives whole pages back to the kernel; they read as zeros from then on. Writable mappings only.
+    pub(crate) fn give_back(&self, offset: usize, length: usize) -> Result<(), Error> {
+        let (Some(end), Some(length)) = (offset.checked_add(length), NonZeroUsize::new(length)) else {
+            return Ok(());
+        };
+        if end > self.length.get() {
+            return Ok(());
+        }
+        // SAFETY: the range is inside our own mapping by the check above. Its contents become zeros, which every type of `Shared` may hold; whoever reads
+        // them meanwhile reads atomics.
+        unsafe {
+            madvise(
+                self.base.add(offset).cast(),
+                length.get(),
+                MmapAdvise::MADV_REMOVE,
+            )
+        }
+        .map_err(|e| Error::system("give back pages of a shared segment", e))
+    }
+
     /// `count` values at byte `offset`; empty when they do not lie wholly inside the mapping or are not aligned.
     pub(crate) fn slice<T: Shared>(&self, offset: usize, count: usize) -> &[T] {
         let end = size_of::<T>()
