@@ -23,8 +23,8 @@ use crate::shutdown::Shutdown;
 
 /// Opening a socket can mean to make a namespace and a device first.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Slots asked for at a time: each brings three descriptors, and a control message carries 64.
-const SLOTS_A_REQUEST: usize = 20;
+/// Slots asked for at a time: each brings up to four descriptors, and a control message carries 64.
+const SLOTS_A_REQUEST: usize = 16;
 
 /// `sit`, as a child asks it. Clones are the same.
 #[derive(Clone)]
@@ -131,6 +131,7 @@ impl Sit {
                     keys: segment("keys")?,
                     hot: segment("hot")?,
                     counters: segment("counters")?,
+                    ike: segment("ike").ok(),
                 };
                 all.push((slot, fds));
             }

@@ -12,7 +12,7 @@ use bus::messages::ipsecmgr::{Deleted, Drain};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig, RevealSecret, Revealed};
 use bus::{Address, Facility, dispatch};
-use sadb::{Slot, SlotOwner, SlotReader, SlotWorker};
+use sadb::{IkeStore, Slot, SlotOwner, SlotReader, SlotWorker};
 use task::{Sit, Task};
 
 const SCT: Address = Address::only(Facility::Sct);
@@ -220,12 +220,13 @@ async fn slots(task: &Task, argument: &str) -> Result<String, String> {
     match task.address.facility {
         Facility::Ipsecmgr => {
             let (_, fds) = task.sit.open_slots(&[slot]).await.map_err(text)?.remove(0);
+            IkeStore::map(fds.ike.as_ref().ok_or("no store")?).map_err(text)?;
             SlotOwner::map(&fds).map(|_| "owner".to_owned()).map_err(text)
         }
         Facility::Iftask => {
             let (_, fds) = task.sit.open_slots(&[slot]).await.map_err(text)?.remove(0);
-            // Its keys cannot be written.
-            assert!(SlotOwner::map(&fds).is_err());
+            // Its keys cannot be written, and IKE SAs are none of its business.
+            assert!(SlotOwner::map(&fds).is_err() && fds.ike.is_none());
             SlotWorker::map(&fds).map(|_| "worker".to_owned()).map_err(text)
         }
         _ => {

@@ -90,7 +90,7 @@ pub struct OpenTun {
 /// Segments of slots: for each slot, keys, hot, counters in this order, as far as the facility may have them (`names` tells).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OpenSlots {
-    /// Slot numbers, at most 21 a request: each may bring three descriptors, and a control message carries 64.
+    /// Slot numbers, at most 16 a request: each may bring four descriptors, and a control message carries 64.
     #[prost(uint32, repeated, tag = "1")]
     pub slots: Vec<u32>,
 }

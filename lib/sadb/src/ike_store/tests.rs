@@ -165,7 +165,8 @@ fn a_death_at_any_store_leaves_all_or_nothing() {
             let found = records(&successor);
             assert!(
                 found == before || found == after,
-                "died after {stores} stores, then {more}: {found:?}"
+                "died after {stores} stores, then {more}: {:?}",
+                found.keys()
             );
             assert_tidy(&successor);
             drop(successor);
