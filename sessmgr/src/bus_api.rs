@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use bus::messages::common::Execute;
-use bus::messages::sessmgr::{Admit, Connected, Held, HeldBlocks, Noted, Release, WorkerRestarted};
+use bus::messages::sessmgr::{
+    Admit, Connected, Held, HeldBlocks, Noted, Recovered, Release, WorkerRecovered,
+};
 use bus::{Incoming, dispatch};
 
 use crate::admission::Need;
@@ -28,9 +30,9 @@ pub fn answer(state: &mut State, desk: &mut Desk, incoming: Incoming) -> Vec<Nee
             request.sessions.iter().for_each(|session| state.released(session, now));
             responder.reply(Noted {});
         },
-        WorkerRestarted => |_, responder| {
+        WorkerRecovered => |_, responder| {
             state.release_all(now);
-            responder.reply(Noted {});
+            responder.reply(Recovered::default());
         },
         HeldBlocks => |request, responder| {
             let blocks = state.policy.context(&request.context).map(|context| state.held(context));

@@ -17,7 +17,7 @@ use bus::messages::common::Execute;
 use bus::messages::ipsecmgr::{DeleteTunnels, Deleted};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sessmgr::{
-    Admission, Admit, Connected, ConnectedSession, HeldBlocks, Release, Released, Verdict, WorkerRestarted,
+    Admission, Admit, Connected, ConnectedSession, HeldBlocks, Release, Released, Verdict, WorkerRecovered,
 };
 use bus::messages::sit::Opened;
 use bus::messages::vpnmgr::{Block, LeaseBlock, ReturnBlock, Returned};
@@ -181,6 +181,7 @@ impl World {
         });
         let request = Admit {
             admissions: admissions.collect(),
+            life: 0,
         };
         // A service is unknown until the configuration has been read.
         for _ in 0..100 {
@@ -297,7 +298,7 @@ fn sessions_from_admission_to_accounting_stop() {
         );
         world
             .bus
-            .request(sessmgr(1), &WorkerRestarted {}, DEADLINE)
+            .request(sessmgr(1), &WorkerRecovered::default(), DEADLINE)
             .await
             .unwrap();
         let shown = world.bus.request(sessmgr(1), &request, DEADLINE).await.unwrap();
