@@ -247,6 +247,14 @@ fn sessions_from_admission_to_accounting_stop() {
     block_on(async {
         let world = world(1).await;
         let verdicts = world.admit(1, &(1..=20).collect::<Vec<u64>>(), "ue").await;
+        let journal = std::fs::read(world.folder.join("run/sessions/sessmgr-1")).unwrap();
+        for verdict in &verdicts {
+            let entry = [&b"S"[..], &verdict.ike_spi.to_be_bytes()].concat();
+            assert!(
+                journal.windows(entry.len()).any(|octets| octets == entry),
+                "a verdict has left before it was on file"
+            );
+        }
         let mut addresses: Vec<Vec<u8>> = verdicts.into_iter().map(|verdict| verdict.ipv4).collect();
         addresses.sort();
         addresses.dedup();
@@ -296,11 +304,11 @@ fn sessions_from_admission_to_accounting_stop() {
                     .iter()
                     .all(|block| block.pool == "v4" && !block.single)
         );
-        world
-            .bus
-            .request(sessmgr(1), &WorkerRecovered::default(), DEADLINE)
-            .await
-            .unwrap();
+        let recovered = WorkerRecovered {
+            life: 1,
+            ..WorkerRecovered::default()
+        };
+        world.bus.request(sessmgr(1), &recovered, DEADLINE).await.unwrap();
         let shown = world.bus.request(sessmgr(1), &request, DEADLINE).await.unwrap();
         assert_eq!(shown.text, "");
         // With nobody there, the blocks but one or two go back.

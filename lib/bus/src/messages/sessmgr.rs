@@ -212,7 +212,7 @@ pub struct WorkerRecovered {
     pub more: bool,
 }
 
-/// A session that outlived its `ipsecmgr`.
+/// An established session that outlived its `ipsecmgr`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RecoveredSession {
     /// Our IKE SPI.
