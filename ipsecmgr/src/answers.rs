@@ -274,6 +274,7 @@ fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
         wants_ipv6: wanted.ipv6.is_some(),
         authorization: None,
         initial_contact: request.initial_contact,
+        claim: None,
     }
 }
 

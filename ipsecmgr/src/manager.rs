@@ -47,7 +47,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let lost = segments.clear();
     let (found, mut answers) = unbounded_channel();
     let sessmgr = Address::new(Facility::Sessmgr, worker);
-    let desk = SessionDesk::start(&task.bus, sessmgr, found.clone());
+    let desk = SessionDesk::start(&task.bus, sessmgr, task.lives, found.clone());
     if task.lives > 0 || lost > 0 {
         emit(&TunnelsLost {
             worker,
@@ -80,7 +80,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             found: found.clone(),
         },
         desk,
-        routes: RouteDesk::new(&task.bus, worker, found),
+        routes: RouteDesk::new(&task.bus, worker, task.lives, found),
         held: Held::default(),
         counters: task.counters.clone(),
         draining: false,

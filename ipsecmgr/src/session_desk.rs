@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::messages::sessmgr::{
-    Admission, Admit, Connected, ConnectedSession, Release, Released, WorkerRestarted,
+    Admission, Admit, Connected, ConnectedSession, Release, Released, WorkerRecovered,
 };
 use bus::{Address, Bus, BusError, Request};
 use ikev2::Ticket;
@@ -36,7 +36,7 @@ pub(crate) struct SessionDesk {
 /// Something to tell `sessmgr`.
 #[derive(Debug, Clone)]
 pub(crate) enum News {
-    /// This process lost all its sessions.
+    /// This life of the process has begun without a session.
     Restarted,
     /// A session has these child SAs.
     Connected(ConnectedSession),
@@ -46,11 +46,12 @@ pub(crate) enum News {
 
 impl SessionDesk {
     /// Starts the desk's tasks. Verdicts go to `found`. Admissions are as many as the engine has questions open, so their queue needs no bound.
-    pub(crate) fn start(bus: &Bus, sessmgr: Address, found: UnboundedSender<Found>) -> Self {
+    /// `life` counts the lives of this process from 0.
+    pub(crate) fn start(bus: &Bus, sessmgr: Address, life: u32, found: UnboundedSender<Found>) -> Self {
         let (admissions, incoming) = unbounded_channel();
         let (news, stories) = channel(QUEUE);
-        tokio::spawn(admit(bus.clone(), sessmgr, incoming, found));
-        tokio::spawn(deliver(bus.clone(), sessmgr, stories));
+        tokio::spawn(admit(bus.clone(), sessmgr, life, incoming, found));
+        tokio::spawn(deliver(bus.clone(), sessmgr, life, stories));
         Self { admissions, news }
     }
 
@@ -71,6 +72,7 @@ impl SessionDesk {
 async fn admit(
     bus: Bus,
     sessmgr: Address,
+    life: u32,
     mut incoming: UnboundedReceiver<(Ticket, Admission)>,
     found: UnboundedSender<Found>,
 ) {
@@ -82,19 +84,28 @@ async fn admit(
             return;
         }
         let asked = std::mem::take(&mut batch);
-        tokio::spawn(admit_batch(bus.clone(), sessmgr, asked, found.clone(), permit));
+        let (tickets, admissions) = asked.into_iter().unzip();
+        let request = Admit { admissions, life };
+        tokio::spawn(admit_batch(
+            bus.clone(),
+            sessmgr,
+            tickets,
+            request,
+            found.clone(),
+            permit,
+        ));
     }
 }
 
 async fn admit_batch(
     bus: Bus,
     sessmgr: Address,
-    asked: Vec<(Ticket, Admission)>,
+    tickets: Vec<Ticket>,
+    request: Admit,
     found: UnboundedSender<Found>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let (tickets, admissions): (Vec<Ticket>, Vec<Admission>) = asked.into_iter().unzip();
-    let answer = bus.request(sessmgr, &Admit { admissions }, ADMIT_DEADLINE).await;
+    let answer = bus.request(sessmgr, &request, ADMIT_DEADLINE).await;
     let (verdicts, failure) = match answer {
         Ok(admitted) => (admitted.verdicts, "sessmgr gave no verdict".to_owned()),
         Err(error) => (Vec::new(), error.to_string()),
@@ -110,13 +121,19 @@ async fn admit_batch(
     }
 }
 
-async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>) {
+async fn deliver(bus: Bus, sessmgr: Address, life: u32, mut stories: Receiver<News>) {
     let mut batch = Vec::with_capacity(BATCH);
     while stories.recv_many(&mut batch, BATCH).await > 0 {
         let (mut connected, mut released) = (Vec::new(), Vec::new());
         for news in batch.drain(..) {
             match news {
-                News::Restarted => insist(&bus, sessmgr, &WorkerRestarted {}).await,
+                News::Restarted => {
+                    let lost_all = WorkerRecovered {
+                        life,
+                        ..WorkerRecovered::default()
+                    };
+                    insist(&bus, sessmgr, &lost_all).await;
+                }
                 News::Connected(session) => connected.push(session),
                 News::Released(session) => released.push(session),
             }
@@ -145,7 +162,7 @@ pub(crate) async fn insist<R: Request>(bus: &Bus, to: Address, request: &R) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bus::messages::sessmgr::Noted;
+    use bus::messages::sessmgr::{Noted, Recovered};
     use bus::{Facility, Hub, dispatch};
     use tokio::sync::mpsc;
 
@@ -163,7 +180,7 @@ mod tests {
         let hub = Hub::new();
         let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 1)).unwrap();
         let (found, _found) = mpsc::unbounded_channel();
-        let desk = SessionDesk::start(&bus, SESSMGR, found);
+        let desk = SessionDesk::start(&bus, SESSMGR, 3, found);
         desk.tell(News::Restarted);
         for ike_spi in 1..=50 {
             desk.tell(News::Connected(ConnectedSession {
@@ -178,7 +195,11 @@ mod tests {
         while gone < 50 {
             let incoming = server.next().await.unwrap();
             dispatch!(incoming, {
-                WorkerRestarted => |_, responder| { requests.push("restarted"); responder.reply(Noted {}) },
+                WorkerRecovered => |news, responder| {
+                    assert_eq!(news, WorkerRecovered { life: 3, sessions: Vec::new(), more: false });
+                    requests.push("restarted");
+                    responder.reply(Recovered::default())
+                },
                 Connected => |news, responder| {
                     assert_eq!(news.sessions.len(), 50);
                     requests.push("connected");

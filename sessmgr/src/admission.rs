@@ -19,7 +19,7 @@ use crate::state::State;
 pub enum Need {
     /// A block of a pool.
     Block(PoolKey),
-    /// An address that AAA chose, in this context.
+    /// An address that AAA chose or that a peer has already, in this context.
     Address(u32, IpAddr),
 }
 
@@ -56,7 +56,7 @@ pub struct Draft {
 enum Search {
     /// None is wanted.
     Unwanted,
-    /// AAA chose this one.
+    /// AAA chose this one, or the peer has it already.
     Chosen(IpAddr),
     /// These pools are left to try.
     Pools(Vec<PoolKey>),
@@ -94,16 +94,21 @@ impl Draft {
             }
             _ => Search::Unwanted,
         };
-        let ipv4 = search(
-            admission.wants_ipv4,
-            chosen(&|authorization| &authorization.framed_ipv4),
-            false,
-        );
-        let ipv6 = search(
-            admission.wants_ipv6,
-            chosen(&|authorization| &authorization.framed_ipv6),
-            true,
-        );
+        let (ipv4, ipv6) = match &admission.claim {
+            Some(claim) => (claimed(&claim.ipv4), claimed(&claim.ipv6)),
+            None => (
+                search(
+                    admission.wants_ipv4,
+                    chosen(&|authorization| &authorization.framed_ipv4),
+                    false,
+                ),
+                search(
+                    admission.wants_ipv6,
+                    chosen(&|authorization| &authorization.framed_ipv6),
+                    true,
+                ),
+            ),
+        };
         Self {
             admission,
             service,
@@ -157,6 +162,16 @@ impl Draft {
                 true,
             ));
         }
+        // Which of the two is the older one cannot be told any more.
+        if self.admission.claim.is_some()
+            && service.duplicate_session_detection
+            && !state
+                .sessions
+                .of(&service.context, &service.name, &identity)
+                .is_empty()
+        {
+            return self.refuse(refused("its identity has another session".to_owned(), false));
+        }
         for ipv6 in [false, true] {
             let search = if ipv6 { &mut self.ipv6 } else { &mut self.ipv4 };
             match search.step(state, &service, &identity, answer.as_ref()) {
@@ -165,7 +180,7 @@ impl Draft {
                 Err(text) => return self.refuse(refused(text, true)),
             }
         }
-        if self.admission.wants_ipv4 || self.admission.wants_ipv6 {
+        if self.admission.claim.is_none() && (self.admission.wants_ipv4 || self.admission.wants_ipv6) {
             // RFC 7296 section 3.15.4: one family refused is no failure while the peer got the other.
             if self.ipv4.found().is_none() && self.ipv6.found().is_none() {
                 let text = "no pool of the service has a free address";
@@ -230,6 +245,8 @@ impl Draft {
             restored: false,
             active: now,
             accounted: None,
+            life: 0,
+            displaced: None,
             service,
             identity,
         }
@@ -249,7 +266,7 @@ impl Search {
             Self::Unwanted | Self::Found(_) => Ok(None),
             Self::Chosen(address) => {
                 let (address, prefix_length) = (*address, if address.is_ipv4() { 32 } else { 64 });
-                let in_use = || format!("address {address}, chosen by AAA, is in use");
+                let in_use = || format!("address {address} is in use");
                 let source = match (state.blocks.take_exactly(context, address, identity), answer) {
                     (Some(Ok(key)), _) => Source::Block(key),
                     (Some(Err(())), _) => state.take_over(service, identity, address).ok_or_else(in_use)?,
@@ -263,7 +280,7 @@ impl Search {
                             }
                             Grant::Given => state.take_over(service, identity, address).ok_or_else(in_use)?,
                             Grant::Refused(text) => {
-                                return Err(format!("address {address}, chosen by AAA, is refused: {text}"));
+                                return Err(format!("address {address} is refused: {text}"));
                             }
                         }
                     }
@@ -338,7 +355,7 @@ pub fn admitted(ike_spi: u64, session: &Session) -> Verdict {
             .filter(usable)
             .map(|server| octets(*server))
             .collect(),
-        displaced: Vec::new(),
+        displaced: session.displaced.into_iter().collect(),
         no_address: false,
     }
 }
@@ -364,6 +381,11 @@ pub fn address(octets: &[u8]) -> Option<IpAddr> {
 fn unix_nanoseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The search for an address that the peer has already.
+fn claimed(octets: &[u8]) -> Search {
+    address(octets).map_or(Search::Unwanted, Search::Chosen)
 }
 
 /// RFC 2865 section 5.8: the peer or the NAS is to choose.

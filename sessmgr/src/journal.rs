@@ -246,6 +246,8 @@ fn snapshot(session: &Session) -> SessionRecord {
             session.past.packets_in,
             session.past.packets_out,
         ],
+        life: session.life,
+        displaced: session.displaced,
     }
 }
 
@@ -310,6 +312,8 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Sess
         restored: true,
         active: now,
         accounted: connected.map(|_| now),
+        life: record.life,
+        displaced: record.displaced,
     })
 }
 
@@ -371,6 +375,11 @@ struct SessionRecord {
     /// Octets in, octets out, packets in, packets out of child SAs that are gone.
     #[prost(uint64, repeated, tag = "18")]
     past: Vec<u64>,
+    /// The life of `ipsecmgr` that named it last.
+    #[prost(uint32, tag = "19")]
+    life: u32,
+    #[prost(fixed64, optional, tag = "20")]
+    displaced: Option<u64>,
 }
 
 /// An address given to a peer.

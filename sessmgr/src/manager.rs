@@ -121,6 +121,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
         }
         // Before anybody hears of it.
         journal.write(&mut state);
+        desk.replies.send();
         shell.run(std::mem::take(&mut state.errands));
         if let Some(records) = state.outbox.next() {
             shell.account(records);

@@ -109,6 +109,10 @@ pub struct Session {
     pub active: Instant,
     /// When the last accounting record was made.
     pub accounted: Option<Instant>,
+    /// The life of `ipsecmgr` that named it last.
+    pub life: u32,
+    /// The older session of the same identity that has to go. Kept until this one is connected: `ipsecmgr` may ask for the verdict again.
+    pub displaced: Option<u64>,
 }
 
 /// All sessions of this worker by our IKE SPI, and by identity.
@@ -120,14 +124,14 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Adds a session. Returns the IKE SPI of the session of the same identity in the same service that was there before.
-    pub fn add(&mut self, ike_spi: u64, session: Session) -> Option<u64> {
+    /// Adds a session. Returns it, and the IKE SPI of the session of the same identity in the same service that was there before.
+    pub fn add(&mut self, ike_spi: u64, session: Session) -> (&mut Session, Option<u64>) {
         let of_identity = self.by_identity.entry(session.name()).or_default();
         of_identity.retain(|&other| other != ike_spi);
         let older = of_identity.last().copied();
         of_identity.push(ike_spi);
-        self.by_spi.insert(ike_spi, session);
-        older
+        let entry = self.by_spi.entry(ike_spi).insert_entry(session);
+        (entry.into_mut(), older)
     }
 
     /// Removes a session.

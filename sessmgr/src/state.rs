@@ -1,6 +1,7 @@
 //! Everything a `sessmgr` knows, and what happens to it. No I/O: what has to leave is put into queues for the loop.
 
 mod addresses;
+mod recovery;
 mod sweep;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -45,6 +46,14 @@ pub enum Errand {
     Newer(Arc<Service>, Identity, u64),
 }
 
+impl Errand {
+    /// Of a new session: that other workers end older ones of its identity, where there is to be only one.
+    fn newer(session: &Session, only_one: bool) -> Option<Self> {
+        let alone = session.service.duplicate_session_detection || only_one;
+        alone.then(|| Self::Newer(session.service.clone(), session.identity.clone(), session.began))
+    }
+}
+
 /// What has to be written down.
 #[derive(Debug, Default)]
 pub struct Changed {
@@ -83,6 +92,8 @@ pub struct State {
     changed: Changed,
     next_call: u64,
     sweep: Option<u64>,
+    /// The life of `ipsecmgr` that was heard last.
+    life: u32,
 }
 
 impl State {
@@ -111,6 +122,7 @@ impl State {
             changed: Changed::default(),
             next_call: born << 32 | u64::from(worker & 0xff) << 24,
             sweep: None,
+            life: 0,
         }
     }
 
@@ -169,6 +181,7 @@ impl State {
                 let (ipv4, ipv6) = (session.ipv4.is_some(), session.ipv6.is_some());
                 page.restored(ipv4, ipv6);
             }
+            self.life = self.life.max(session.life);
             self.sessions.add(ike_spi, session);
         }
     }
@@ -201,24 +214,19 @@ impl State {
         }
     }
 
-    /// Adds an admitted session. Returns the older session that must go. `only_one`: the peer says that it has no other session; those of
-    /// this worker `ipsecmgr` ends by itself, those of other workers are told.
-    pub fn admit(&mut self, ike_spi: u64, session: Session, only_one: bool) -> Option<u64> {
+    /// Adds an admitted session and tells which older one must go. `only_one`: the peer says that it has no other session; those of this
+    /// worker `ipsecmgr` ends by itself, those of other workers are told.
+    pub fn admit(&mut self, ike_spi: u64, session: Session, only_one: bool) -> &Session {
         self.counters.inc(counted::CURRENT_CALLS);
         self.counters.inc(counted::CURRENT_ARRIVED);
         self.counters.inc(counted::WSG_CURRENT);
         self.services.of(&session.service).inc(wsg::CURRENT_SESSIONS);
-        let service = session.service.clone();
-        if service.duplicate_session_detection || only_one {
-            self.errands.push(Errand::Newer(
-                service.clone(),
-                session.identity.clone(),
-                session.began,
-            ));
-        }
-        let older = self.sessions.add(ike_spi, session);
         self.changed.sessions.insert(ike_spi);
-        older.filter(|_| service.duplicate_session_detection)
+        self.errands.extend(Errand::newer(&session, only_one));
+        let detect = session.service.duplicate_session_detection;
+        let (session, older) = self.sessions.add(ike_spi, session);
+        session.displaced = older.filter(|_| detect);
+        session
     }
 
     /// Takes an address over from an older session of the same identity that has to go anyway.
@@ -266,6 +274,7 @@ impl State {
         session.past = past;
         self.changed.sessions.insert(connected.ike_spi);
         session.spis = connected.spis.clone();
+        session.displaced = None;
         if session.phase != Phase::Arrived {
             return;
         }
@@ -347,21 +356,6 @@ impl State {
         }
         for assigned in [&session.ipv4, &session.ipv6].into_iter().flatten() {
             self.release_address(assigned, Some(&session.identity), now);
-        }
-    }
-
-    /// The `ipsecmgr` of this worker lost all its tunnels.
-    pub fn release_all(&mut self, now: Instant) {
-        let all: Vec<u64> = self.sessions.after(None).map(|(ike_spi, _)| ike_spi).collect();
-        for ike_spi in all {
-            self.released(
-                &Released {
-                    ike_spi,
-                    reason: Reason::IpsecmgrDeath.number(),
-                    ..Released::default()
-                },
-                now,
-            );
         }
     }
 

@@ -128,7 +128,11 @@ fn route() -> Route {
 
 /// Adds routes of worker 1; returns why not.
 async fn add_routes(bus: &Bus, routes: Vec<Route>) -> String {
-    let request = AddRoutes { worker: 1, routes };
+    let request = AddRoutes {
+        worker: 1,
+        routes,
+        life: 0,
+    };
     bus.request(VPNMGR, &request, DEADLINE).await.unwrap().failure
 }
 
@@ -266,6 +270,7 @@ fn a_context_is_served() {
         let remove = RemoveRoutes {
             worker: 1,
             routes: vec![route()],
+            life: 0,
         };
         bus.request(VPNMGR, &remove, DEADLINE).await.unwrap();
         assert!(!routes().contains("10.20.1.0/24"));
@@ -335,6 +340,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             let all = RemoveRoutes {
                 worker: 1,
                 routes: Vec::new(),
+                life: 1,
             };
             bus.request(VPNMGR, &all, DEADLINE).await.unwrap();
             if !routes().contains("10.20.1.0/24") {

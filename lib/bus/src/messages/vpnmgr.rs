@@ -82,7 +82,8 @@ pub struct Leased {
     pub pool: String,
 }
 
-/// Prefixes behind tunnels, to be routed to the context's TUN. Counted: the same prefix may be added by several tunnels.
+/// Prefixes behind tunnels, to be routed to the context's TUN. Counted: the same prefix may be added by several tunnels. Those that are
+/// there already stay.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AddRoutes {
     /// Who asks.
@@ -91,9 +92,12 @@ pub struct AddRoutes {
     /// The routes.
     #[prost(message, repeated, tag = "2")]
     pub routes: Vec<Route>,
+    /// Which life of the `ipsecmgr` asks, counted from 0.
+    #[prost(uint32, tag = "3")]
+    pub life: u32,
 }
 
-/// The tunnels of these routes are gone. An empty list: all routes of this worker.
+/// The tunnels of these routes are gone. An empty list: all routes of this worker that this life of its `ipsecmgr` has not asked for.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RemoveRoutes {
     /// Who asks.
@@ -102,6 +106,9 @@ pub struct RemoveRoutes {
     /// The routes.
     #[prost(message, repeated, tag = "2")]
     pub routes: Vec<Route>,
+    /// Which life of the `ipsecmgr` asks, counted from 0.
+    #[prost(uint32, tag = "3")]
+    pub life: u32,
 }
 
 /// A prefix and the tunnel it belongs to.
