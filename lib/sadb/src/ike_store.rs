@@ -93,6 +93,17 @@ impl IkeStore {
         self.shape.slot
     }
 
+    /// How many IKE SAs can have a record: those with an index below this.
+    pub fn capacity(&self) -> usize {
+        heads(self.shape.capacity) - 1
+    }
+
+    /// A name, which no IKE SA has, for a record of the owner itself.
+    pub fn own(&self) -> Result<IkeSpi, Error> {
+        let index = u32::try_from(self.capacity()).unwrap_or(u32::MAX);
+        IkeSpi::new(self.shape.slot, index, 0).ok_or(damaged("capacity"))
+    }
+
     /// Records that were found damaged when the segment was mapped, and are gone.
     pub fn lost(&self) -> usize {
         self.lost
@@ -163,7 +174,8 @@ impl IkeStore {
     /// The IKE SAs that have a record.
     pub fn ids(&self) -> Vec<IkeSpi> {
         let heads = (0..self.heads_used()).filter_map(|index| self.head(index).ok());
-        heads.filter_map(|head| self.id_at(head).ok().flatten()).collect()
+        let ids = heads.filter_map(|head| self.id_at(head).ok().flatten());
+        ids.filter(|id| (id.index() as usize) < self.capacity()).collect()
     }
 
     /// Appends the committed record of an IKE SA to `into`. False, and nothing appended, when there is none.
@@ -190,7 +202,7 @@ impl IkeStore {
         }
     }
 
-    /// Removes every record; returns how many there were.
+    /// Removes every record of an IKE SA; returns how many there were.
     pub fn clear(&mut self) -> Result<usize, Error> {
         let ids = self.ids();
         for id in &ids {
@@ -323,7 +335,7 @@ impl IkeStore {
 
     fn fits_half_open(&self, length: usize) -> bool {
         let bytes = chunks(self.shape.capacity) * CHUNK_BYTES / HALF_OPEN_SHARE;
-        let count = heads(self.shape.capacity) / HALF_OPEN_SHARE;
+        let count = self.capacity() / HALF_OPEN_SHARE;
         self.usage.half_open < count && self.usage.half_open_bytes + length <= bytes
     }
 

@@ -99,9 +99,9 @@ pub(crate) const fn chunks(capacity: usize) -> usize {
     (capacity * CHUNKS_PER_CHILD).next_multiple_of(PAGE / CHUNK_BYTES)
 }
 
-/// Heads in it.
+/// Heads in it. The last one is for what belongs to no IKE SA.
 pub(crate) const fn heads(capacity: usize) -> usize {
-    capacity * HEADS_PER_CHILD
+    capacity * HEADS_PER_CHILD + 1
 }
 
 /// Where the change log's entries begin in the keys segment.
@@ -113,7 +113,8 @@ const _: () = assert!(REDO_BYTES <= PAGE, "the note of a change takes one page")
 /// Where the heads begin in the IKE segment.
 pub(crate) const HEADS_AT: usize = HEADER_BYTES;
 /// Where the journal begins in it.
-pub(crate) const JOURNAL_AT: usize = HEADS_AT + heads(crate::DEFAULT_CAPACITY) * size_of::<AtomicU64>();
+pub(crate) const JOURNAL_AT: usize =
+    HEADS_AT + (heads(crate::DEFAULT_CAPACITY) * size_of::<AtomicU64>()).next_multiple_of(PAGE);
 const CHUNKS_AT: usize = JOURNAL_AT
     + ((JOURNAL_HEADER_WORDS + heads(crate::DEFAULT_CAPACITY)) * size_of::<AtomicU64>())
         .next_multiple_of(PAGE);

@@ -113,9 +113,16 @@ fn records_of_every_length_come_back() {
             .is_err()
     );
     assert!(
-        store.stage(id(200, 1), &[], false).is_err(),
+        store.stage(id(201, 1), &[], false).is_err(),
         "an index without head"
     );
+    let own = store.own().unwrap();
+    assert_eq!(own.index() as usize, store.capacity());
+    assert!(store.stage(own, &record(3, 70), false).unwrap());
+    store.commit().unwrap();
+    let again = map(&segments);
+    assert_eq!((again.lost(), again.ids()), (0, vec![]));
+    assert!(again.read(own, &mut Vec::new()).unwrap());
 }
 
 #[test]
