@@ -57,6 +57,9 @@ fn configuration() -> Config {
     config
 }
 
+const HOLDER: crate::routes::Holder = crate::routes::Holder { worker: 1, life: 0 };
+const NEXT_LIFE: crate::routes::Holder = crate::routes::Holder { life: 1, ..HOLDER };
+
 fn network() -> Network {
     let mut network = Network::open(false).unwrap();
     network.set_tun(Some("tunnels".to_owned()));
@@ -169,7 +172,7 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
             network: "2001:db8:1::/48".parse().unwrap(),
             spi: 0x0700_ffff,
         };
-        let new = tunnels.add(1, many.iter().copied().chain([twice, ipv6]));
+        let new = tunnels.add(HOLDER, many.iter().copied().chain([twice, ipv6]));
         let begin = std::time::Instant::now();
         assert!(network.add_tunnel_routes(&new).unwrap().is_empty());
         eprintln!("{} routes in {:?}", new.len(), begin.elapsed());
@@ -203,7 +206,7 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
         make_tunnels();
         assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
         assert_eq!(network.found_tunnel_routes().unwrap().len(), 2_501);
-        let gone = tunnels.remove_worker(1, |_| None);
+        let gone = tunnels.remove_older(NEXT_LIFE, |_| None);
         assert!(network.remove_tunnel_routes(&gone).unwrap().is_empty());
         assert_eq!(network.found_tunnel_routes().unwrap(), []);
     });
@@ -240,7 +243,7 @@ fn tunnels_take_what_is_theirs_and_never_what_carries_them() {
             network: network.parse().unwrap(),
             spi,
         });
-        let new = tunnels.add(1, routes);
+        let new = tunnels.add(HOLDER, routes);
         assert_eq!(network.add_tunnel_routes(&new).unwrap().len(), 0);
         // A route whose gateway a peer says is behind it.
         config
