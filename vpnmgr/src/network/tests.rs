@@ -212,6 +212,39 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
     });
 }
 
+#[test]
+fn every_change_that_the_kernel_refuses_is_told_and_no_other() {
+    in_namespace(|| {
+        let mut network = network();
+        apply(&mut network, &configuration(), &TunnelRoutes::default());
+        let device = network.tun_index().unwrap();
+        let mut routes = kernel_routes(
+            &(0..350u32)
+                .map(|number| TunnelRoute {
+                    network: IpNet::new(IpAddr::from((0x0a40_0000 + number).to_be_bytes()), 32).unwrap(),
+                    spi: 0x0700_0000 + number,
+                })
+                .collect::<Vec<_>>(),
+            device,
+        );
+        // At either end of what goes to the kernel at once, in the middle, and the very last.
+        let bad = [0, 50, 99, 100, 349];
+        for number in bad {
+            routes[number].device = 9_999;
+        }
+        let failures = network.kernel.add_routes(&routes).unwrap();
+        let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), bad.len(), "{told:?}");
+        for (number, told) in bad.into_iter().zip(&told) {
+            assert!(told.contains(&routes[number].destination.to_string()), "{told}");
+        }
+        assert_eq!(network.found_tunnel_routes().unwrap().len(), 345);
+        let failures = network.kernel.remove_routes(&routes).unwrap();
+        assert_eq!(failures.len(), 0, "what is not there is removed");
+        assert_eq!(network.found_tunnel_routes().unwrap(), []);
+    });
+}
+
 /// The device that a packet of somebody else, or one of the node itself, leaves by.
 fn leaves_by(destination: &str, marked: bool) -> String {
     let mark = if marked { task::NODE_MARK } else { 0 };
