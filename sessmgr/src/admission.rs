@@ -4,6 +4,7 @@
 //! the loop gets it and steps again. Almost always one step is enough, because blocks are fetched before they run out.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -165,10 +166,11 @@ impl Draft {
         // Which of the two is the older one cannot be told any more.
         if self.admission.claim.is_some()
             && service.duplicate_session_detection
-            && !state
+            && state
                 .sessions
                 .of(&service.context, &service.name, &identity)
-                .is_empty()
+                .next()
+                .is_some()
         {
             return self.refuse(refused("its identity has another session".to_owned(), false));
         }
@@ -211,35 +213,27 @@ impl Draft {
     ) -> Session {
         let admission = &self.admission;
         let some = |seconds: u32| (seconds != 0).then_some(seconds);
-        let authorized = admission
-            .authorization
-            .as_ref()
-            .map_or_else(Authorized::default, |said| Authorized {
+        let authorized = admission.authorization.as_ref().map(|said| {
+            Box::new(Authorized {
                 class: said.class.clone(),
                 session_timeout: some(said.session_timeout),
                 idle_timeout: some(said.idle_timeout),
                 interim_interval: some(said.interim_interval),
-            });
-        // What AAA says goes before what the service says.
-        let said = admission.authorization.iter().flat_map(|said| &said.dns);
-        let mut dns: Vec<IpAddr> = said.filter_map(|server| address(server)).collect();
-        if dns.is_empty() {
-            dns.clone_from(&service.dns);
-        }
-        let user = UserName::new(&admission.user).unwrap_or_else(|| identity.user_name());
+                dns: said.dns.iter().filter_map(|server| address(server)).collect(),
+            })
+        });
         Session {
-            user,
+            user: UserName::new(&admission.user),
             peer: address(&admission.peer).unwrap_or(IpAddr::from([0; 4])),
-            ipv4: self.ipv4.take(),
-            ipv6: self.ipv6.take(),
+            ipv4: self.ipv4.take().map(Box::new),
+            ipv6: self.ipv6.take().map(Box::new),
             phase: Phase::Arrived,
             ending: None,
             call: state.next_call(),
             began: unix_nanoseconds(),
-            dns,
             connected: None,
             authorized,
-            spis: Vec::new(),
+            spis: Box::default(),
             past: Usage::default(),
             usage: Usage::default(),
             restored: false,
@@ -331,7 +325,7 @@ impl Search {
 
 /// The verdict for `ipsecmgr`.
 pub fn admitted(ike_spi: u64, session: &Session) -> Verdict {
-    let octets_of = |assigned: &Option<Assigned>| {
+    let octets_of = |assigned: &Option<Box<Assigned>>| {
         assigned
             .as_ref()
             .map_or_else(Vec::new, |given| octets(given.address))
@@ -350,12 +344,12 @@ pub fn admitted(ike_spi: u64, session: &Session) -> Verdict {
             .as_ref()
             .map_or(0, |given| given.prefix_length.into()),
         dns: session
-            .dns
+            .dns()
             .iter()
             .filter(usable)
             .map(|server| octets(*server))
             .collect(),
-        displaced: session.displaced.into_iter().collect(),
+        displaced: session.displaced.map(NonZeroU64::get).into_iter().collect(),
         no_address: false,
     }
 }

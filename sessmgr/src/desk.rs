@@ -190,7 +190,7 @@ fn decide(
         Step::Admitted(mut session) => {
             session.life = life;
             let only_one = draft.is_only_one();
-            Ok(admitted(ike_spi, state.admit(ike_spi, *session, only_one)))
+            Ok(admitted(ike_spi, state.admit(ike_spi, session, only_one)))
         }
         Step::Refused(refusal, found) => Ok(refused(state, draft, refusal, found, now)),
     }

@@ -6,6 +6,7 @@ mod sweep;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -144,8 +145,7 @@ impl State {
         for (key, lease) in past.blocks() {
             self.blocks.add(&key, lease);
         }
-        let mut sessions: Vec<(u64, Session)> = past.sessions(&self.policy, now).collect();
-        sessions.sort_by_key(|(_, session)| session.began);
+        let sessions: Vec<(u64, Box<Session>)> = past.sessions(&self.policy, now).collect();
         for (ike_spi, session) in sessions {
             for given in [&session.ipv4, &session.ipv6].into_iter().flatten() {
                 match &given.source {
@@ -157,7 +157,7 @@ impl State {
                             tracing::error!(
                                 "address {} of {} is in no block of ours",
                                 given.address,
-                                session.user
+                                session.user()
                             );
                         }
                     }
@@ -216,7 +216,7 @@ impl State {
 
     /// Adds an admitted session and tells which older one must go. `only_one`: the peer says that it has no other session; those of this
     /// worker `ipsecmgr` ends by itself, those of other workers are told.
-    pub fn admit(&mut self, ike_spi: u64, session: Session, only_one: bool) -> &Session {
+    pub fn admit(&mut self, ike_spi: u64, session: Box<Session>, only_one: bool) -> &Session {
         self.counters.inc(counted::CURRENT_CALLS);
         self.counters.inc(counted::CURRENT_ARRIVED);
         self.counters.inc(counted::WSG_CURRENT);
@@ -225,7 +225,7 @@ impl State {
         self.errands.extend(Errand::newer(&session, only_one));
         let detect = session.service.duplicate_session_detection;
         let (session, older) = self.sessions.add(ike_spi, session);
-        session.displaced = older.filter(|_| detect);
+        session.displaced = older.filter(|_| detect).and_then(NonZeroU64::new);
         session
     }
 
@@ -234,8 +234,9 @@ impl State {
         if !service.duplicate_session_detection {
             return None;
         }
-        let of_identity = self.sessions.of(&service.context, &service.name, identity);
-        let older = *of_identity.last()?;
+        let mut of_identity = self.sessions.of(&service.context, &service.name, identity);
+        let older = of_identity.next_back()?;
+        drop(of_identity);
         self.changed.sessions.insert(older);
         let session = self.sessions.get_mut(older)?;
         let slot = [&mut session.ipv4, &mut session.ipv6]
@@ -246,7 +247,7 @@ impl State {
 
     /// Another worker admitted a session of this identity, to be the only one. Both workers hear of each other; the younger session stays.
     pub fn newer_elsewhere(&mut self, context: &str, service: &str, identity: &Identity, began: u64) {
-        let older = self.sessions.of(context, service, identity).iter().copied();
+        let older = self.sessions.of(context, service, identity);
         let older: Vec<u64> = older
             .filter(|spi| {
                 self.sessions
@@ -273,7 +274,7 @@ impl State {
             .fold(session.past, Usage::plus);
         session.past = past;
         self.changed.sessions.insert(connected.ike_spi);
-        session.spis = connected.spis.clone();
+        session.spis = connected.spis.as_slice().into();
         session.displaced = None;
         if session.phase != Phase::Arrived {
             return;

@@ -58,22 +58,21 @@ impl State {
         let Some(begin) = session.connected.filter(|_| session.phase == Phase::Connected) else {
             return;
         };
-        let service = &session.service;
         let over = |limit: Option<u32>, since: Instant| {
             limit.is_some_and(|limit| {
                 now.saturating_duration_since(since) >= Duration::from_secs(limit.into())
             })
         };
-        let absolute = session.authorized.session_timeout.or(service.absolute_timeout);
-        let idle = session.authorized.idle_timeout.or(service.idle_timeout);
-        let interim = session.authorized.interim_interval.or(service.interim_interval);
+        let absolute = session.limit(|said| said.session_timeout, |service| service.absolute_timeout);
+        let idle = session.limit(|said| said.idle_timeout, |service| service.idle_timeout);
+        let interim = session.limit(|said| said.interim_interval, |service| service.interim_interval);
         if over(absolute, begin) {
             return self.end(ike_spi, Reason::AbsoluteTimeout);
         }
         if over(idle, session.active) {
             return self.end(ike_spi, Reason::IdleTimeout);
         }
-        if service.accounting && session.accounted.is_some_and(|last| over(interim, last)) {
+        if session.service.accounting && session.accounted.is_some_and(|last| over(interim, last)) {
             session.accounted = Some(now);
             let seconds = u32::try_from(now.saturating_duration_since(begin).as_secs()).unwrap_or(u32::MAX);
             self.outbox

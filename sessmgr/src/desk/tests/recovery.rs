@@ -50,7 +50,7 @@ fn sessions_that_are_listed_go_on_and_all_others_are_over() {
     assert_eq!(world.recover(listed), [9]);
     assert_eq!(spis(&world), [4, 11, 22]);
     let session = world.state.sessions.get(11).unwrap();
-    assert_eq!((session.call, session.spis.as_slice()), (call, &[100, 101][..]));
+    assert_eq!((session.call, &*session.spis), (call, &[100, 101][..]));
     assert_eq!(
         world.state.blocks.free(&key("v4")),
         5,
