@@ -47,6 +47,8 @@ pub struct EngineConfig {
     pub max_unknown_answers: u32,
     /// A replaced child SA receives this long after its delete, for packets on the way.
     pub rekeyed_child_linger: Duration,
+    /// From when records of IKE SAs count time: the same moment in each life of the process. `None`: no records are made.
+    pub epoch: Option<Instant>,
 }
 
 /// A secret from which cookies are made (RFC 7296 2.6).
@@ -79,7 +81,7 @@ pub enum Error {
 
 /// All IKE SAs of one process.
 pub struct Engine {
-    core: Core,
+    pub(crate) core: Core,
     /// Where messages are decrypted; kept for its room.
     scratch: Vec<u8>,
 }
@@ -99,6 +101,7 @@ impl Default for EngineConfig {
             max_selectors: 4,
             max_unknown_answers: 100,
             rekeyed_child_linger: Duration::from_secs(5),
+            epoch: None,
         }
     }
 }
@@ -149,6 +152,7 @@ impl Engine {
         let Some(mut sa) = env.core.table.take(id) else {
             let cause = match (env.core.table.is_ours(id), header.response) {
                 (false, _) => DropCause::ForeignSlot,
+                _ if env.core.table.is_parked(id) => DropCause::Parked,
                 (true, true) => DropCause::ResponseNoSa,
                 (true, false) => DropCause::RequestNoSa,
             };
@@ -282,7 +286,7 @@ impl Engine {
     }
 }
 
-fn env<'a>(core: &'a mut Core, now: Instant, sad: &'a mut dyn Sad) -> Env<'a> {
+pub(crate) fn env<'a>(core: &'a mut Core, now: Instant, sad: &'a mut dyn Sad) -> Env<'a> {
     Env {
         now,
         sad,

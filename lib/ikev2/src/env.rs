@@ -1,6 +1,6 @@
 //! What the IKE SAs of an engine share, and what one has at hand while it works.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::message::{DecodeError, HEADER_LEN};
 use crate::output::{IkeSaId, Output, Path, Question, Ticket};
 use crate::profile::Profile;
+use crate::record::Sink;
 use crate::sa::{IkeSa, Proved};
 use crate::sad::Sad;
 use crate::show::Totals;
@@ -51,6 +52,16 @@ pub(crate) struct Core {
     /// Answers to requests for IKE SAs that do not exist.
     pub unknown_answers: Limit,
     pub next_serial: u32,
+    /// IKE SAs that were worked on, or went, since the last checkpoint, in this order.
+    pub changed: Vec<IkeSaId>,
+    /// Where records are written; kept for its room.
+    pub sink: Option<Sink>,
+    /// Restored IKE SAs whose rekey met one of the peer.
+    pub contested: Vec<IkeSaId>,
+    /// Child SAs that were restored, until all are.
+    pub claimed: HashSet<u32>,
+    /// No new IKE SAs are accepted.
+    pub congested: bool,
 }
 
 /// What an IKE SA has at hand while it works: the time, the SAD, and everything but itself.
@@ -66,7 +77,6 @@ impl Core {
     pub fn new(config: EngineConfig, random: Box<dyn Random>) -> Self {
         Self {
             table: Table::new(&config.slots, config.max_ike_sas),
-            config,
             random,
             outputs: VecDeque::new(),
             timers: Timers::default(),
@@ -80,6 +90,12 @@ impl Core {
             totals: Totals::default(),
             unknown_answers: Limit::default(),
             next_serial: 0,
+            changed: Vec::new(),
+            sink: config.epoch.map(Sink::new),
+            contested: Vec::new(),
+            claimed: HashSet::new(),
+            congested: false,
+            config,
         }
     }
 }
@@ -173,12 +189,22 @@ impl Env<'_> {
     pub fn put_back(&mut self, mut sa: Box<IkeSa>) {
         if sa.is_dead() {
             sa.forget(self);
+            self.note_changed(&mut sa);
             self.core.table.release(sa.id);
             return;
         }
         sa.note_memory(self);
         sa.arm(self);
+        self.note_changed(&mut sa);
         self.core.table.put(sa);
+    }
+
+    /// The next checkpoint is to look at this IKE SA.
+    pub fn note_changed(&mut self, sa: &mut IkeSa) {
+        if self.core.sink.is_some() && !sa.touched {
+            sa.touched = true;
+            self.core.changed.push(sa.id);
+        }
     }
 }
 

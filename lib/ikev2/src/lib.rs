@@ -23,6 +23,8 @@ mod message;
 mod negotiate;
 mod output;
 mod profile;
+mod record;
+mod recovery;
 mod sa;
 mod sad;
 mod selectors;
@@ -48,6 +50,7 @@ pub use profile::{
     FamilyMatch, FragmentMtu, IkeLifetime, IkeProposal, Liveness, LocalAuth, NotifyPolicy, Profile,
     RemoteAuth, Retransmission, SelectorPolicy,
 };
+pub use recovery::{Changed, Claim, RestoreError, Restored, RestoredChild};
 pub use sad::{Sad, Usage};
 pub use selectors::TrafficSelector;
 pub use show::{ChildSaView, ChildState, Cursor, IkeAlgorithms, IkeSaView, IkeState, Totals};

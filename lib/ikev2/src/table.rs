@@ -1,6 +1,7 @@
 //! The table of IKE SAs: our SPI says where one is.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use crypto::Random;
 
@@ -31,10 +32,22 @@ struct SlotTable {
     free: VecDeque<usize>,
 }
 
-/// An SPI that is given out, and its IKE SA unless that is being worked on.
+/// An SPI, and what it stands for. One that is not given out is 0.
 struct Entry {
-    id: Option<IkeSaId>,
-    sa: Option<Box<IkeSa>>,
+    id: IkeSaId,
+    content: Content,
+}
+
+enum Content {
+    /// The SPI is not given out.
+    Free,
+    /// It is, for an IKE SA to be.
+    Reserved,
+    /// Its IKE SA is being worked on.
+    InHand,
+    Here(Box<IkeSa>),
+    /// The IKE SA of an earlier life, not restored yet, and the SPI that is reserved for one in its place.
+    Parked(Option<NonZeroU64>),
 }
 
 impl Table {
@@ -99,8 +112,7 @@ impl Table {
     /// Gives an SPI back.
     pub fn release(&mut self, id: IkeSaId) {
         let Some(entry) = self.entry_mut(id) else { return };
-        entry.id = None;
-        entry.sa = None;
+        *entry = Entry::FREE;
         self.count = self.count.saturating_sub(1);
         if let Some(table) = self.position(id.slot()).and_then(|at| self.slots.get_mut(at)) {
             table.free.push_back(id.index());
@@ -109,21 +121,101 @@ impl Table {
 
     /// Takes an IKE SA out, to work on it. Bring it back with [`Table::put`], or release its SPI.
     pub fn take(&mut self, id: IkeSaId) -> Option<Box<IkeSa>> {
-        self.entry_mut(id)?.sa.take()
+        let content = &mut self.entry_mut(id)?.content;
+        match std::mem::replace(content, Content::InHand) {
+            Content::Here(sa) => Some(sa),
+            other => {
+                *content = other;
+                None
+            }
+        }
     }
 
     /// Puts an IKE SA under its SPI, which must be reserved.
     pub fn put(&mut self, sa: Box<IkeSa>) {
         if let Some(entry) = self.entry_mut(sa.id) {
-            entry.sa = Some(sa);
+            entry.content = Content::Here(sa);
         }
+    }
+
+    /// Parks the IKE SA of an earlier life, with the SPI that is reserved for one in its place. False if one of the SPIs cannot be had.
+    pub fn park(&mut self, id: IkeSaId, offered: Option<IkeSaId>) -> bool {
+        if !self.occupy(id, Content::Parked(offered.and_then(|id| NonZeroU64::new(id.0)))) {
+            return false;
+        }
+        let fits = offered
+            .is_none_or(|offered| offered.slot() == id.slot() && self.occupy(offered, Content::Reserved));
+        if !fits {
+            self.release(id);
+        }
+        fits
+    }
+
+    /// The IKE SA of a parked SPI is there: bring it with [`Table::put`].
+    pub fn unpark(&mut self, id: IkeSaId) {
+        if let Some(entry) = self.entry_mut(id)
+            && let Content::Parked(_) = entry.content
+        {
+            entry.content = Content::InHand;
+        }
+    }
+
+    /// True if the IKE SA of this SPI is of an earlier life and not restored yet.
+    pub fn is_parked(&self, id: IkeSaId) -> bool {
+        matches!(self.content(id), Some(Content::Parked(_)))
+    }
+
+    /// The SPI that is reserved for an IKE SA in place of this parked one.
+    pub fn offered_of(&self, id: IkeSaId) -> Option<IkeSaId> {
+        match self.content(id)? {
+            Content::Parked(offered) => offered.map(|id| IkeSaId(id.get())),
+            _ => None,
+        }
+    }
+
+    /// True if the SPI stands for an IKE SA.
+    pub fn exists(&self, id: IkeSaId) -> bool {
+        !matches!(self.content(id), None | Some(Content::Free | Content::Reserved))
+    }
+
+    /// Takes this SPI, if nobody has its index.
+    fn occupy(&mut self, id: IkeSaId, content: Content) -> bool {
+        let position = self.position(id.slot());
+        let Some(table) = position.and_then(|at| self.slots.get_mut(at)) else {
+            return false;
+        };
+        let index = id.index();
+        while table.entries.len() <= index {
+            table.free.push_back(table.entries.len());
+            table.entries.push(Entry::FREE);
+        }
+        match table.entries.get_mut(index) {
+            Some(
+                entry @ Entry {
+                    content: Content::Free,
+                    ..
+                },
+            ) => *entry = Entry { id, content },
+            _ => return false,
+        }
+        self.count += 1;
+        true
     }
 
     /// Looks at an IKE SA.
     pub fn get(&self, id: IkeSaId) -> Option<&IkeSa> {
-        let table = self.slots.get(self.position(id.slot())?)?;
-        let entry = table.entries.get(id.index())?;
-        (entry.id == Some(id)).then_some(entry.sa.as_deref()?)
+        match self.content(id)? {
+            Content::Here(sa) => Some(sa),
+            _ => None,
+        }
+    }
+
+    /// The same, to write down something about it.
+    pub fn get_mut(&mut self, id: IkeSaId) -> Option<&mut IkeSa> {
+        match &mut self.entry_mut(id)?.content {
+            Content::Here(sa) => Some(sa),
+            _ => None,
+        }
     }
 
     /// The first IKE SA from this place on, and the place after it.
@@ -131,7 +223,7 @@ impl Table {
         while let Some(table) = self.slots.get(slot) {
             while let Some(entry) = table.entries.get(index) {
                 index += 1;
-                if let Some(sa) = &entry.sa {
+                if let Content::Here(sa) = &entry.content {
                     return Some((sa, slot, index));
                 }
             }
@@ -145,27 +237,50 @@ impl Table {
         self.positions.get(usize::from(slot))?.map(usize::from)
     }
 
+    fn content(&self, id: IkeSaId) -> Option<&Content> {
+        let table = self.slots.get(self.position(id.slot())?)?;
+        let entry = table.entries.get(id.index())?;
+        (entry.id == id).then_some(&entry.content)
+    }
+
     fn entry_mut(&mut self, id: IkeSaId) -> Option<&mut Entry> {
         let position = self.position(id.slot())?;
         let entry = self.slots.get_mut(position)?.entries.get_mut(id.index())?;
-        (entry.id == Some(id)).then_some(entry)
+        (entry.id == id).then_some(entry)
     }
 }
 
 impl SlotTable {
     fn reserve(&mut self, random: &mut dyn Random) -> Option<IkeSaId> {
-        let index = if self.free.len() > MIN_FREE || self.entries.len() >= MAX_INDEX {
-            self.free.pop_front()?
-        } else {
-            self.entries.push(Entry { id: None, sa: None });
-            self.entries.len() - 1
-        };
+        let index = self.free_index()?;
         let [_, a, b, c] = u32::try_from(index).ok()?.to_be_bytes();
         let [d, e, f, g] = random.array::<4>();
         let id = IkeSaId(u64::from_be_bytes([self.slot, a, b, c, d, e, f, g]));
-        self.entries.get_mut(index)?.id = Some(id);
+        *self.entries.get_mut(index)? = Entry {
+            id,
+            content: Content::Reserved,
+        };
         Some(id)
     }
+
+    fn free_index(&mut self) -> Option<usize> {
+        while self.free.len() > MIN_FREE || self.entries.len() >= MAX_INDEX {
+            let index = self.free.pop_front()?;
+            // One that was taken for an earlier life stays in the list until then.
+            if matches!(self.entries.get(index)?.content, Content::Free) {
+                return Some(index);
+            }
+        }
+        self.entries.push(Entry::FREE);
+        Some(self.entries.len() - 1)
+    }
+}
+
+impl Entry {
+    const FREE: Self = Self {
+        id: IkeSaId(0),
+        content: Content::Free,
+    };
 }
 
 #[cfg(test)]

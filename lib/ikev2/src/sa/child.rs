@@ -12,7 +12,9 @@ use crate::env::Env;
 use crate::event::{Count, Event, RemoveReason};
 use crate::negotiate::EspAlgorithms;
 use crate::output::{ChildKeys, ChildSa, Output};
-use crate::profile::{ChildLifetime, ChildProfile};
+use crate::profile::{ChildLifetime, ChildProfile, SelectorPolicy};
+use crate::record::{stored, stored_enum};
+use crate::recovery::RestoredChild;
 use crate::sad::Usage;
 use crate::selectors::TrafficSelector;
 
@@ -20,6 +22,8 @@ use crate::selectors::TrafficSelector;
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// With a kilobyte lifetime more often: at 10 Gbit/s this is 1.25 GB.
 const KILOBYTE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// What should have happened to child SAs while nobody was there is spread over this long.
+const RESUME_SPREAD: Duration = Duration::from_secs(5);
 /// Without ESN a child SA is rekeyed when this many packets went out (RFC 4303 3.3.3), well before 2^32.
 const SOFT_PACKETS: u64 = 3 << 30;
 
@@ -34,6 +38,8 @@ pub(crate) struct Child {
     pub phase: Phase,
     /// Our SPI of the one that replaces it.
     pub replaced_by: Option<u32>,
+    /// The data plane sends with it.
+    pub sends: bool,
     pub created: Instant,
     pub rekey: Option<Instant>,
     pub expire: Option<Instant>,
@@ -45,6 +51,28 @@ pub(crate) struct Child {
     /// What it had carried in one direction when it was looked at last.
     checked_bytes: u64,
 }
+
+stored!(Child {
+    profile,
+    inbound_spi,
+    outbound_spi,
+    algorithms,
+    local,
+    remote,
+    phase,
+    replaced_by,
+    sends,
+    created,
+    rekey,
+    expire,
+    learned,
+    soft_reached,
+} without {
+    check: None,
+    checked_bytes: 0,
+});
+
+stored_enum!(Phase { 1 => Active, 2 => Pending(old), 3 => Deleting(reason), 4 => Draining });
 
 /// How far a child SA is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +102,43 @@ pub(super) struct NewChild {
 impl Child {
     pub fn next_deadline(&self) -> Option<Instant> {
         [self.rekey, self.expire, self.check].into_iter().flatten().min()
+    }
+
+    /// What a later life must know of it.
+    pub fn restored(&self) -> RestoredChild {
+        RestoredChild {
+            inbound_spi: self.inbound_spi,
+            outbound_spi: self.outbound_spi,
+            outbound_active: self.sends,
+            replaces: match self.phase {
+                Phase::Pending(old) => Some(old),
+                _ => None,
+            },
+        }
+    }
+
+    /// Goes on in a later life: what is overdue is spread over some time.
+    pub fn resume(&mut self, env: &mut Env<'_>) {
+        let now = env.now;
+        for deadline in [&mut self.rekey, &mut self.expire] {
+            if deadline.is_some_and(|at| at <= now) {
+                *deadline = Some(now + env.jitter(RESUME_SPREAD, 0, 1000));
+            }
+        }
+        if self.is_live() {
+            self.check = Some(now + env.jitter(check_interval(&self.profile.lifetime), 0, 1000));
+        }
+        let usage = env.sad.usage(self.inbound_spi);
+        self.checked_bytes = usage.inbound_bytes.max(usage.outbound_bytes);
+        if self.profile.proposals.is_empty() {
+            // Its profile has gone from the configuration: it goes on as it is.
+            self.profile = Arc::new(ChildProfile::new(
+                &self.profile.name,
+                vec![self.algorithms.into()],
+                SelectorPolicy::Ranges(self.local.to_vec()),
+                SelectorPolicy::Ranges(self.remote.to_vec()),
+            ));
+        }
     }
 
     /// In use or about to be.
@@ -150,6 +215,7 @@ impl IkeSa {
             remote,
             phase: new.replaces.map_or(Phase::Active, Phase::Pending),
             replaced_by: None,
+            sends: new.replaces.is_none(),
             created: env.now,
             rekey,
             expire: lifetime.time.map(|time| env.now + time),
@@ -177,6 +243,10 @@ impl IkeSa {
             return;
         };
         child.phase = Phase::Active;
+        child.sends = true;
+        if let Some(old) = self.child_mut(replaces) {
+            old.sends = false;
+        }
         env.core.outputs.push_back(Output::Activate {
             inbound_spi,
             replaces,

@@ -17,6 +17,7 @@ use crate::message::{Builder, Exchange, HEADER_LEN, Header, NotifyKind, Payloads
 use crate::negotiate::{choose_ike, is_answer, offer_ike};
 use crate::output::{IkeSaId, Path};
 use crate::profile::Profile;
+use crate::record::stored;
 
 /// How often the peer may send us back for a cookie or another group.
 const MAX_RETRIES: u8 = 5;
@@ -30,6 +31,14 @@ pub(crate) struct InitSent {
     cookie: Option<Vec<u8>>,
     retries: u8,
 }
+
+stored!(InitSent {
+    nonce,
+    key,
+    message,
+    cookie,
+    retries,
+});
 
 /// Begins an IKE SA.
 pub(crate) fn initiate(env: &mut Env<'_>, profile: Arc<Profile>, path: Path) -> Result<IkeSaId, Error> {
@@ -137,7 +146,7 @@ impl IkeSa {
         let Some(kind) = cookie.map(|notify| notify.kind).or(payloads.error()) else {
             return env.drop(path.remote, DropCause::UnexpectedResponse);
         };
-        sent.retries += 1;
+        sent.retries = sent.retries.saturating_add(1);
         if sent.retries > MAX_RETRIES {
             return self.fail(env, SetupFailure::Refused(kind), false);
         }

@@ -6,6 +6,7 @@ use super::tasks::Task;
 use super::{IkeSa, State};
 use crate::env::Env;
 use crate::event::{Count, RemoveReason, SetupFailure};
+use crate::record::stored;
 
 /// A dead IKE SA answers retransmissions of the last request this long.
 const LINGER: Duration = Duration::from_secs(10);
@@ -24,6 +25,12 @@ pub(super) struct Deadlines {
     /// Tasks wait until then, after a TEMPORARY_FAILURE.
     pub retry: Option<Instant>,
 }
+
+// Those for the signs of life begin anew.
+stored!(Deadlines { phase, rekey, expire, retry } without {
+    liveness: None,
+    keepalive: None,
+});
 
 impl IkeSa {
     /// Sees to it that the engine wakes it for its earliest deadline.
@@ -54,7 +61,10 @@ impl IkeSa {
             retry,
         } = self.deadlines;
         let children = self.children.iter().filter_map(|child| child.next_deadline());
-        let request = self.outstanding.as_ref().map(|outstanding| outstanding.deadline);
+        let request = self
+            .outstanding
+            .as_ref()
+            .map(|outstanding| outstanding.deadline());
         [phase, rekey, expire, liveness, keepalive, retry, request]
             .into_iter()
             .flatten()
@@ -72,7 +82,7 @@ impl IkeSa {
         if self
             .outstanding
             .as_ref()
-            .is_some_and(|outstanding| outstanding.deadline <= now)
+            .is_some_and(|outstanding| outstanding.deadline() <= now)
         {
             self.retransmit(env);
         }
