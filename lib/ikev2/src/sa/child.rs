@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::accept::Accepted;
 use super::tasks::Task;
-use super::timers::{SOFT_HIGH, SOFT_LOW};
+use super::timers::{SOFT_HIGH, SOFT_LOW, spread_overdue};
 use super::{IkeSa, State};
 use crate::env::Env;
 use crate::event::{Count, Event, RemoveReason};
@@ -22,8 +22,6 @@ use crate::selectors::TrafficSelector;
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// With a kilobyte lifetime more often: at 10 Gbit/s this is 1.25 GB.
 const KILOBYTE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// What should have happened to child SAs while nobody was there is spread over this long.
-const RESUME_SPREAD: Duration = Duration::from_secs(5);
 /// Without ESN a child SA is rekeyed when this many packets went out (RFC 4303 3.3.3), well before 2^32.
 const SOFT_PACKETS: u64 = 3 << 30;
 
@@ -120,11 +118,8 @@ impl Child {
     /// Goes on in a later life: what is overdue is spread over some time.
     pub fn resume(&mut self, env: &mut Env<'_>) {
         let now = env.now;
-        for deadline in [&mut self.rekey, &mut self.expire] {
-            if deadline.is_some_and(|at| at <= now) {
-                *deadline = Some(now + env.jitter(RESUME_SPREAD, 0, 1000));
-            }
-        }
+        spread_overdue(env, &mut self.expire, None);
+        spread_overdue(env, &mut self.rekey, self.expire);
         if self.is_live() {
             self.check = Some(now + env.jitter(check_interval(&self.profile.lifetime), 0, 1000));
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::child::Child;
 use super::request::{Outstanding, Pending};
+use super::timers::spread_overdue;
 use super::{Class, IkeSa, State, bump};
 use crate::env::Env;
 use crate::output::IkeSaId;
@@ -22,10 +23,8 @@ const MAX_IV: u64 = u64::MAX / 2;
 const RESPONSE_LIFE: Duration = Duration::from_secs(240);
 /// What should have ended while nobody was there gets this long.
 const GRACE: Duration = Duration::from_secs(2);
-/// Other things that should have happened meanwhile are spread over this long.
-const SPREAD: Duration = Duration::from_secs(5);
-/// Requests that should have been sent again, too.
-const SPREAD_REQUESTS: Duration = Duration::from_millis(500);
+/// Requests that should have been sent again meanwhile are spread over this long.
+const SPREAD: Duration = Duration::from_millis(500);
 
 /// The front of a record: what can be read of it without the profile.
 pub(crate) struct Head {
@@ -306,23 +305,16 @@ impl IkeSa {
         self.responded = now;
         self.repeats = (now, 0);
         self.last_heard = now;
-        let overdue = |deadline: &Option<Instant>| deadline.is_some_and(|at| at <= now);
-        if overdue(&self.deadlines.phase) {
+        if self.deadlines.phase.is_some_and(|at| at <= now) {
             self.deadlines.phase = Some(now + GRACE);
         }
-        for deadline in [
-            &mut self.deadlines.rekey,
-            &mut self.deadlines.expire,
-            &mut self.deadlines.retry,
-        ] {
-            if overdue(deadline) {
-                *deadline = Some(now + env.jitter(SPREAD, 0, 1000));
-            }
-        }
+        spread_overdue(env, &mut self.deadlines.expire, None);
+        spread_overdue(env, &mut self.deadlines.rekey, self.deadlines.expire);
+        spread_overdue(env, &mut self.deadlines.retry, None);
         if let Some(outstanding) = &mut self.outstanding
             && outstanding.deadline() <= now
         {
-            outstanding.give_another_chance(now + env.jitter(SPREAD_REQUESTS, 0, 1000));
+            outstanding.give_another_chance(now + env.jitter(SPREAD, 0, 1000));
         }
         if !matches!(self.state, State::Established) {
             return;

@@ -181,6 +181,17 @@ impl IkeSa {
     }
 }
 
+/// What should have happened while nobody was there happens soon, but not all at once, and well before `end`.
+pub(super) fn spread_overdue(env: &mut Env<'_>, deadline: &mut Option<Instant>, end: Option<Instant>) {
+    if deadline.is_some_and(|at| at <= env.now) {
+        let room = end.map_or(SPREAD, |end| end.saturating_duration_since(env.now) / 4);
+        *deadline = Some(env.now + env.jitter(room.min(SPREAD), 0, 1000));
+    }
+}
+
+/// See [`spread_overdue`].
+const SPREAD: Duration = Duration::from_secs(5);
+
 /// Rekeying begins between these parts of the lifetime, in thousandths. Spreading it makes collisions, and a storm after a
 /// storm of set-ups, unlikely.
 pub(super) const SOFT_LOW: u32 = 850;

@@ -90,11 +90,10 @@ fn certificates_both_ways() {
 fn without_hash_algorithms_the_legacy_methods_are_used() {
     let mut world = World::new();
     let config = EngineConfig {
-        slots: vec![0x22],
         signature_hashes: Vec::new(),
         ..EngineConfig::default()
     };
-    world.b.engine = ikev2::Engine::new(config, Box::new(crypto::TestRandom::new(9)));
+    world.b.configure(9, config);
     world.serve(with_certificates(B, 100));
     world.initiate(with_certificates(A, 100));
     world.settle();

@@ -14,5 +14,6 @@ mod informational;
 mod loss;
 mod nat;
 mod rekey;
+mod restarts;
 mod setup;
 mod world;

@@ -10,6 +10,8 @@ use ikev2::{
     IkeSaView, Question, Refusal, RemoveReason, Sad, SetupFailure, Ticket, Usage,
 };
 
+use super::restart::Memory;
+
 /// A table of SPIs, and of what the test says was carried.
 #[derive(Debug)]
 pub struct TestSad {
@@ -70,16 +72,19 @@ pub struct Host {
     pub held: Vec<(Ticket, Question)>,
     pub asked: Vec<String>,
     pub address: SocketAddr,
+    pub(super) memory: Memory,
 }
 
 impl Host {
-    pub(super) fn new(seed: u64, slot: u8, address: &str) -> Self {
+    pub(super) fn new(now: Instant, seed: u64, slot: u8, address: &str) -> Self {
         let config = EngineConfig {
             slots: vec![slot],
+            epoch: Some(now),
             ..EngineConfig::default()
         };
         Self {
-            engine: Engine::new(config, Box::new(TestRandom::new(seed))),
+            engine: Engine::new(config.clone(), Box::new(TestRandom::new(seed))),
+            memory: Memory::new(seed, config),
             sad: TestSad {
                 next: 0,
                 allocated: BTreeSet::new(),
@@ -104,6 +109,24 @@ impl Host {
             asked: Vec::new(),
             address: address.parse().unwrap(),
         }
+    }
+
+    /// Begins anew with other limits.
+    pub fn configure(&mut self, seed: u64, config: EngineConfig) {
+        let before = &self.memory.config;
+        let config = EngineConfig {
+            slots: before.slots.clone(),
+            epoch: before.epoch,
+            ..config
+        };
+        self.engine = Engine::new(config.clone(), Box::new(TestRandom::new(seed)));
+        self.memory = Memory::new(seed, config);
+    }
+
+    /// Writes a child SA into the data plane's tables.
+    pub(super) fn install(&mut self, child: ChildSa) {
+        assert!(self.sad.allocated.contains(&child.inbound_spi));
+        assert!(self.installed.insert(child.inbound_spi, child).is_none());
     }
 
     pub fn established(&self) -> usize {
