@@ -291,8 +291,9 @@ fn play(scenario: &Scenario) -> World {
     world.run(90 * SECOND, step);
     // What was replaced just now still receives for a while.
     let (ike_sas, child_sas) = scenario.ends_with;
-    let is_quiet =
-        |host: &Host| host.installed.len() == child_sas && host.engine.totals().ike_sas as usize == ike_sas;
+    let is_quiet = |host: &Host| {
+        host.sad.allocated.len() == child_sas && host.engine.totals().ike_sas as usize == ike_sas
+    };
     for _ in 0..60 {
         if !is_quiet(&world.a) || !is_quiet(&world.b) {
             world.run(SECOND, step);

@@ -17,6 +17,8 @@ use super::restart::Memory;
 pub struct TestSad {
     next: u32,
     pub allocated: BTreeSet<u32>,
+    /// Given back, but a record that is saved may list them still.
+    pub(super) freed: BTreeSet<u32>,
     pub usage: BTreeMap<u32, Usage>,
     pub capacity: usize,
 }
@@ -34,7 +36,7 @@ impl Sad for TestSad {
 
     fn free_spi(&mut self, spi: u32) {
         assert!(
-            self.allocated.remove(&spi),
+            self.allocated.contains(&spi) && self.freed.insert(spi),
             "SPI {spi:08x} was given back but not taken"
         );
     }
@@ -88,6 +90,7 @@ impl Host {
             sad: TestSad {
                 next: 0,
                 allocated: BTreeSet::new(),
+                freed: BTreeSet::new(),
                 usage: BTreeMap::new(),
                 capacity: 1000,
             },

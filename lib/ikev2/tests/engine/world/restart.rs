@@ -142,6 +142,9 @@ impl Host {
         if let Some(state) = self.engine.cookie_state() {
             self.memory.cookies = Some(state);
         }
+        for spi in std::mem::take(&mut self.sad.freed) {
+            self.sad.allocated.remove(&spi);
+        }
     }
 
     /// Goes no further than this with what the engine wants.
@@ -169,6 +172,7 @@ impl Host {
             lives,
         } = &mut self.memory;
         *lives += 1;
+        self.sad.freed.clear();
         let random = TestRandom::new(*lives << 32 | *seed);
         self.engine = Engine::new(config.clone(), Box::new(random));
         self.held.clear();
