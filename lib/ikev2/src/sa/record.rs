@@ -251,6 +251,37 @@ impl IkeSa {
         fits.then_some(sa)
     }
 
+    /// Its state and what it is doing, as a name.
+    #[cfg(test)]
+    pub fn kind(&self) -> String {
+        let state = match self.state {
+            State::InitSent(_) => "init-sent",
+            State::AuthSent(_) => "auth-sent",
+            State::InitReplied(_) => "init-replied",
+            State::AuthReceived(_) => "auth-received",
+            State::Established => "established",
+            State::Replaced { .. } => "replaced",
+            State::Closing(_) => "closing",
+            State::Lingering => "lingering",
+            State::Dead => "dead",
+        };
+        let established = matches!(self.state, State::Established);
+        let doing = match self.outstanding.as_ref().map(|outstanding| &outstanding.pending) {
+            _ if !established => "",
+            Some(Pending::CreateChild(offer)) if offer.collision.is_some() => "-creating-child-collision",
+            Some(Pending::CreateChild(offer)) if offer.rekeying.is_some() => "-rekeying-child",
+            Some(Pending::CreateChild(_)) => "-creating-child",
+            Some(Pending::RekeyIke(_)) if self.rival().is_some() => "-rekeying-ike-collision",
+            Some(Pending::RekeyIke(_)) => "-rekeying-ike",
+            Some(Pending::DeleteChildren(_)) => "-deleting-child",
+            Some(Pending::Liveness) => "-liveness",
+            Some(_) => "-busy",
+            None if !self.tasks.is_empty() => "-waiting",
+            None => "",
+        };
+        format!("{state}{doing}")
+    }
+
     /// The SPI that is reserved for an IKE SA in place of this one.
     fn offered(&self) -> Option<IkeSaId> {
         match self.outstanding.as_ref().map(|outstanding| &outstanding.pending) {
