@@ -287,7 +287,7 @@ pub struct Peer {
     pub children: HashMap<u32, ikev2::ChildSa>,
     secret: Vec<u8>,
     sockets: [DatagramSocket; 2],
-    sad: PeerSad,
+    pub sad: PeerSad,
 }
 
 #[derive(Default)]

@@ -15,6 +15,7 @@ use crate::profile::Profile;
 use crate::sa::{initiate, respond_init};
 use crate::sad::Sad;
 use crate::show::{Cursor, IkeSaView, Totals};
+use crate::table::Found;
 use crate::unprotected::{on_bad_header, on_unknown_ike_sa};
 
 /// What the engine is told once.
@@ -49,6 +50,8 @@ pub struct EngineConfig {
     pub rekeyed_child_linger: Duration,
     /// From when records of IKE SAs count time: the same moment in each life of the process. `None`: no records are made.
     pub epoch: Option<Instant>,
+    /// Established IKE SAs where nothing is going on are dropped when their records are saved, and read again when something comes up.
+    pub rests: bool,
 }
 
 /// A secret from which cookies are made (RFC 7296 2.6).
@@ -102,6 +105,7 @@ impl Default for EngineConfig {
             max_unknown_answers: 100,
             rekeyed_child_linger: Duration::from_secs(5),
             epoch: None,
+            rests: false,
         }
     }
 }
@@ -149,7 +153,7 @@ impl Engine {
             false => (header.initiator_spi, header.responder_spi),
         };
         let id = IkeSaId(ours);
-        let Some(mut sa) = env.core.table.take(id) else {
+        let Some(mut sa) = env.take(id) else {
             let cause = match (env.core.table.is_ours(id), header.response) {
                 (false, _) => DropCause::ForeignSlot,
                 _ if env.core.table.is_parked(id) => DropCause::Parked,
@@ -242,24 +246,38 @@ impl Engine {
     }
 
     /// Up to `limit` IKE SAs from `cursor` on, and where the next page begins; `None`: that was the last.
-    pub fn ike_sas(&self, now: Instant, cursor: Cursor, limit: usize) -> (Vec<IkeSaView>, Option<Cursor>) {
+    pub fn ike_sas(
+        &self,
+        now: Instant,
+        cursor: Cursor,
+        limit: usize,
+        sad: &dyn Sad,
+    ) -> (Vec<IkeSaView>, Option<Cursor>) {
         let Cursor { mut slot, mut index } = cursor;
         let mut views = Vec::new();
         while views.len() < limit {
-            let Some((sa, next_slot, next_index)) = self.core.table.next_from(slot, index) else {
+            let Some((id, found, next_slot, next_index)) = self.core.table.next_from(slot, index) else {
                 return (views, None);
             };
-            if !sa.is_gone() {
-                views.push(sa.view(now));
-            }
+            views.extend(self.view(now, id, found, sad));
             (slot, index) = (next_slot, next_index);
         }
         (views, Some(Cursor { slot, index }))
     }
 
     /// One IKE SA.
-    pub fn ike_sa(&self, now: Instant, ike: IkeSaId) -> Option<IkeSaView> {
-        self.core.table.get(ike).map(|sa| sa.view(now))
+    pub fn ike_sa(&self, now: Instant, ike: IkeSaId, sad: &dyn Sad) -> Option<IkeSaView> {
+        self.view(now, ike, self.core.table.find(ike)?, sad)
+    }
+
+    fn view(&self, now: Instant, id: IkeSaId, found: Found<'_>, sad: &dyn Sad) -> Option<IkeSaView> {
+        match found {
+            Found::Awake(sa) => (!sa.is_gone()).then(|| sa.view(now)),
+            Found::Resting(rest) => {
+                let epoch = self.core.config.epoch?;
+                Some(rest.read(id, epoch, sad)?.view(now))
+            }
+        }
     }
 
     /// What the peer of an IKE SA would send: for fuzzing.
@@ -280,6 +298,7 @@ impl Engine {
     /// How many there are.
     pub fn totals(&self) -> Totals {
         Totals {
+            resting: self.core.table.resting(),
             cookies_active: self.core.cookies.is_active(),
             ..self.core.totals
         }

@@ -15,12 +15,12 @@ use crate::identity::Identity;
 use crate::message::{DecodeError, HEADER_LEN};
 use crate::output::{IkeSaId, Output, Path, Question, Ticket};
 use crate::profile::Profile;
-use crate::record::Sink;
+use crate::record::{ROOM, Sink};
 use crate::sa::{IkeSa, Proved};
 use crate::sad::Sad;
 use crate::show::Totals;
 use crate::source::Sources;
-use crate::table::Table;
+use crate::table::{Table, Taken};
 use crate::timer::Timers;
 use crate::unprotected::Limit;
 
@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub contested: Vec<IkeSaId>,
     /// Child SAs that were restored, until all are.
     pub claimed: HashSet<u32>,
+    /// Where records are read from; kept for its room.
+    pub loaded: Vec<u8>,
     /// No new IKE SAs are accepted.
     pub congested: bool,
 }
@@ -94,6 +96,7 @@ impl Core {
             sink: config.epoch.map(Sink::new),
             contested: Vec::new(),
             claimed: HashSet::new(),
+            loaded: Vec::with_capacity(if config.rests { ROOM } else { 0 }),
             congested: false,
             config,
         }
@@ -173,9 +176,17 @@ impl Env<'_> {
         whole.saturating_mul(mille) / 1000
     }
 
+    /// Takes an IKE SA out of the table, to work on it; one that rests wakes up.
+    pub fn take(&mut self, id: IkeSaId) -> Option<Box<IkeSa>> {
+        match self.core.table.take(id)? {
+            Taken::Awake(sa) => Some(sa),
+            Taken::Resting(rest) => rest.wake(self, id),
+        }
+    }
+
     /// Works on another IKE SA than the one in hand, and cleans up after it.
     pub fn with(&mut self, id: IkeSaId, work: impl FnOnce(&mut IkeSa, &mut Env<'_>)) -> bool {
-        let Some(mut sa) = self.core.table.take(id) else {
+        let Some(mut sa) = self.take(id) else {
             return false;
         };
         let reply_path = self.reply_path.take();

@@ -125,6 +125,11 @@ pub enum Event {
         /// From now on.
         to: Path,
     },
+    /// The record of an established IKE SA cannot be read any more, so it is gone, without a word to its peer. Its child SAs are to be removed.
+    RecordLost {
+        /// The IKE SA.
+        ike: IkeSaId,
+    },
     /// Something to count, nothing to tell.
     Count(Count),
 }

@@ -260,7 +260,7 @@ impl Run {
         let Some((&first, plaintext)) = rest.split_first() else {
             return;
         };
-        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16);
+        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16, &self.sad);
         let Some(view) = views.get(usize::from(choice >> 4) % views.len().max(1)) else {
             return;
         };
@@ -278,7 +278,7 @@ impl Run {
         let Some(theirs) = self.peers.get_mut(1) else {
             return;
         };
-        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16);
+        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16, &self.sad);
         for view in views {
             let child = view.children.first().map_or(0, |child| child.inbound_spi);
             let action = match octets.first().copied().unwrap_or(0) % 7 {
@@ -298,7 +298,7 @@ impl Run {
     fn end(&mut self) {
         for _ in 0..2 {
             for engine in &mut self.peers {
-                let (views, _) = engine.ike_sas(self.now, crate::show::Cursor::default(), 64);
+                let (views, _) = engine.ike_sas(self.now, crate::show::Cursor::default(), 64, &self.sad);
                 for view in views {
                     let _ = engine.action(self.now, view.id, Action::Forget, &mut self.sad);
                 }

@@ -123,27 +123,23 @@ impl Engine {
             return;
         }
         sa.forget_response(now);
-        out.clear();
         let digest = sa.store(out);
-        if sa.saved == Some(digest) {
-            return;
+        if sa.saved != Some(digest) {
+            changed.half_open = sa.is_half_open();
+            changed.record = (!out.has_failed()).then(|| out.bytes());
+            let kept = save(changed) && !out.has_failed();
+            sa.saved = kept.then_some(digest);
+            sa.resumed &= !kept;
         }
-        changed.half_open = sa.is_half_open();
-        changed.record = (!out.has_failed()).then(|| out.bytes());
-        let kept = save(changed) && !out.has_failed();
-        sa.saved = kept.then_some(digest);
         out.clear();
+        if sa.saved.is_some() {
+            self.core.rest(now, ike);
+        }
     }
 
     /// What the shell keeps beside the record of this IKE SA changed: the next checkpoint gives it in any case.
-    pub fn mark_changed(&mut self, ike: IkeSaId) {
-        let core = &mut self.core;
-        if let (Some(_), Some(sa)) = (&core.sink, core.table.get_mut(ike)) {
-            sa.saved = None;
-            if !std::mem::replace(&mut sa.touched, true) {
-                core.changed.push(ike);
-            }
-        }
+    pub fn mark_changed(&mut self, now: Instant, ike: IkeSaId, sad: &mut dyn Sad) {
+        env(&mut self.core, now, sad).with(ike, |sa, _| sa.saved = None);
     }
 
     /// No new peers are accepted for now: there is no room for their records.

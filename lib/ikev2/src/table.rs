@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use crypto::Random;
 
 use crate::output::IkeSaId;
-use crate::sa::IkeSa;
+use crate::sa::{IkeSa, Rest};
 
 /// Indexes of one slot: 24 bits of the SPI.
 const MAX_INDEX: usize = 1 << 24;
@@ -24,6 +24,7 @@ pub(crate) struct Table {
     next: usize,
     count: u32,
     max: u32,
+    resting: u32,
 }
 
 struct SlotTable {
@@ -46,8 +47,33 @@ enum Content {
     /// Its IKE SA is being worked on.
     InHand,
     Here(Box<IkeSa>),
+    /// Its record is all there is of it.
+    Resting(Box<Rest>),
     /// The IKE SA of an earlier life, not restored yet, and the SPI that is reserved for one in its place.
     Parked(Option<NonZeroU64>),
+}
+
+/// An IKE SA that was taken out.
+pub(crate) enum Taken {
+    Awake(Box<IkeSa>),
+    Resting(Box<Rest>),
+}
+
+/// An IKE SA that is there.
+#[derive(Clone, Copy)]
+pub(crate) enum Found<'a> {
+    Awake(&'a IkeSa),
+    Resting(&'a Rest),
+}
+
+impl Content {
+    fn found(&self) -> Option<Found<'_>> {
+        match self {
+            Content::Here(sa) => Some(Found::Awake(sa)),
+            Content::Resting(rest) => Some(Found::Resting(rest)),
+            _ => None,
+        }
+    }
 }
 
 impl Table {
@@ -59,6 +85,7 @@ impl Table {
             next: 0,
             count: 0,
             max,
+            resting: 0,
         };
         for &slot in slots {
             let position = u8::try_from(table.slots.len()).ok();
@@ -109,6 +136,11 @@ impl Table {
         Some(id)
     }
 
+    /// How many IKE SAs rest.
+    pub fn resting(&self) -> u32 {
+        self.resting
+    }
+
     /// Gives an SPI back.
     pub fn release(&mut self, id: IkeSaId) {
         let Some(entry) = self.entry_mut(id) else { return };
@@ -120,10 +152,14 @@ impl Table {
     }
 
     /// Takes an IKE SA out, to work on it. Bring it back with [`Table::put`], or release its SPI.
-    pub fn take(&mut self, id: IkeSaId) -> Option<Box<IkeSa>> {
+    pub fn take(&mut self, id: IkeSaId) -> Option<Taken> {
         let content = &mut self.entry_mut(id)?.content;
         match std::mem::replace(content, Content::InHand) {
-            Content::Here(sa) => Some(sa),
+            Content::Here(sa) => Some(Taken::Awake(sa)),
+            Content::Resting(rest) => {
+                self.resting = self.resting.saturating_sub(1);
+                Some(Taken::Resting(rest))
+            }
             other => {
                 *content = other;
                 None
@@ -135,6 +171,14 @@ impl Table {
     pub fn put(&mut self, sa: Box<IkeSa>) {
         if let Some(entry) = self.entry_mut(sa.id) {
             entry.content = Content::Here(sa);
+        }
+    }
+
+    /// From now on its record is all there is of an IKE SA.
+    pub fn rest(&mut self, id: IkeSaId, rest: Rest) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.content = Content::Resting(Box::new(rest));
+            self.resting += 1;
         }
     }
 
@@ -202,7 +246,12 @@ impl Table {
         true
     }
 
-    /// Looks at an IKE SA.
+    /// What there is of an IKE SA.
+    pub fn find(&self, id: IkeSaId) -> Option<Found<'_>> {
+        self.content(id)?.found()
+    }
+
+    /// Looks at an IKE SA that does not rest.
     pub fn get(&self, id: IkeSaId) -> Option<&IkeSa> {
         match self.content(id)? {
             Content::Here(sa) => Some(sa),
@@ -219,12 +268,12 @@ impl Table {
     }
 
     /// The first IKE SA from this place on, and the place after it.
-    pub fn next_from(&self, mut slot: usize, mut index: usize) -> Option<(&IkeSa, usize, usize)> {
+    pub fn next_from(&self, mut slot: usize, mut index: usize) -> Option<(IkeSaId, Found<'_>, usize, usize)> {
         while let Some(table) = self.slots.get(slot) {
             while let Some(entry) = table.entries.get(index) {
                 index += 1;
-                if let Content::Here(sa) = &entry.content {
-                    return Some((sa, slot, index));
+                if let Some(found) = entry.content.found() {
+                    return Some((entry.id, found, slot, index));
                 }
             }
             slot += 1;

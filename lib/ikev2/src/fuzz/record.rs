@@ -79,7 +79,7 @@ fn live_with(octets: &[u8], epoch: Instant) {
             Exchange::Informational,
         ] {
             for response in [true, false] {
-                let path = engine.ike_sa(now, IKE).map(|view| view.path);
+                let path = engine.ike_sa(now, IKE, &sad).map(|view| view.path);
                 let message = engine.forge(IKE, exchange, response, 0, &[]);
                 if let (Some(path), Some(message)) = (path, message) {
                     engine.receive(now, path, &message, &mut sad);

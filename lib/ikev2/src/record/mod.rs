@@ -22,7 +22,7 @@ pub(crate) const VERSION: u8 = 1;
 /// Octets of a time.
 const TIME_LEN: usize = 6;
 /// Room for a record to begin with: all but those with long chains of certificates fit.
-const ROOM: usize = 16 * 1024;
+pub(crate) const ROOM: usize = 16 * 1024;
 
 /// What can stand in a record. What was read and is written again gives the same octets.
 pub(crate) trait Stored: Sized {

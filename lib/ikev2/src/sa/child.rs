@@ -15,11 +15,15 @@ use crate::output::{ChildKeys, ChildSa, Output};
 use crate::profile::{ChildLifetime, ChildProfile, SelectorPolicy};
 use crate::record::{stored, stored_enum};
 use crate::recovery::RestoredChild;
-use crate::sad::Usage;
+use crate::sad::{Sad, Usage};
 use crate::selectors::TrafficSelector;
 
-/// Kilobyte lifetimes and sequence numbers are looked at this often.
+/// Sequence numbers are looked at this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// The same until this many packets went out: at 10 million packets in a second the rest lasts for longer.
+const EARLY_PACKETS: u64 = SOFT_PACKETS / 3;
+/// See [`EARLY_PACKETS`].
+const EARLY_CHECK_INTERVAL: Duration = Duration::from_secs(180);
 /// With a kilobyte lifetime more often: at 10 Gbit/s this is 1.25 GB.
 const KILOBYTE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Without ESN a child SA is rekeyed when this many packets went out (RFC 4303 3.3.3), well before 2^32.
@@ -41,7 +45,7 @@ pub(crate) struct Child {
     pub created: Instant,
     pub rekey: Option<Instant>,
     pub expire: Option<Instant>,
-    check: Option<Instant>,
+    pub(super) check: Option<Instant>,
     /// Where ESP last said that the peer is.
     pub learned: Option<SocketAddr>,
     /// The soft limit has been reported.
@@ -120,13 +124,17 @@ impl Child {
         let now = env.now;
         spread_overdue(env, &mut self.expire, None);
         spread_overdue(env, &mut self.rekey, self.expire);
-        if self.is_live() {
-            self.check = Some(now + env.jitter(check_interval(&self.profile.lifetime), 0, 1000));
-        }
         let usage = env.sad.usage(self.inbound_spi);
-        self.checked_bytes = usage.inbound_bytes.max(usage.outbound_bytes);
+        if self.is_live() {
+            let interval = check_interval(&self.profile.lifetime, &self.algorithms, usage.outbound_packets);
+            self.check = interval.map(|interval| now + env.jitter(interval, 0, 1000));
+        }
+        self.look(env.sad);
+    }
+
+    /// If its profile has gone from the configuration, it goes on as it is.
+    pub fn complete_profile(&mut self) {
         if self.profile.proposals.is_empty() {
-            // Its profile has gone from the configuration: it goes on as it is.
             self.profile = Arc::new(ChildProfile::new(
                 &self.profile.name,
                 vec![self.algorithms.into()],
@@ -134,6 +142,12 @@ impl Child {
                 SelectorPolicy::Ranges(self.remote.to_vec()),
             ));
         }
+    }
+
+    /// Takes what it carries now for what it had carried when it was looked at last.
+    pub fn look(&mut self, sad: &dyn Sad) {
+        let usage = sad.usage(self.inbound_spi);
+        self.checked_bytes = usage.inbound_bytes.max(usage.outbound_bytes);
     }
 
     /// In use or about to be.
@@ -214,7 +228,7 @@ impl IkeSa {
             created: env.now,
             rekey,
             expire: lifetime.time.map(|time| env.now + time),
-            check: Some(env.now + check_interval(&lifetime)),
+            check: check_interval(&lifetime, &algorithms, 0).map(|interval| env.now + interval),
             learned: None,
             soft_reached: false,
             checked_bytes: 0,
@@ -332,7 +346,8 @@ impl IkeSa {
             soft = true;
         }
         if child.check.is_some_and(|at| at <= now) {
-            child.check = Some(now + check_interval(&child.profile.lifetime));
+            let interval = check_interval(&child.profile.lifetime, &child.algorithms, usage.outbound_packets);
+            child.check = interval.map(|interval| now + interval);
             let reached = volume(child, &usage);
             hard = reached == Volume::Hard;
             soft |= reached == Volume::Soft && !child.soft_reached;
@@ -393,9 +408,12 @@ fn volume(child: &mut Child, usage: &Usage) -> Volume {
     Volume::Below
 }
 
-fn check_interval(lifetime: &ChildLifetime) -> Duration {
+/// How often to look at what a child SA carries that has sent so many packets; `None`: it may carry as much as it likes.
+fn check_interval(lifetime: &ChildLifetime, algorithms: &EspAlgorithms, packets: u64) -> Option<Duration> {
     match lifetime.kilobytes {
-        Some(_) => KILOBYTE_CHECK_INTERVAL,
-        None => CHECK_INTERVAL,
+        Some(_) => Some(KILOBYTE_CHECK_INTERVAL),
+        None if algorithms.esn => None,
+        None if packets < EARLY_PACKETS => Some(EARLY_CHECK_INTERVAL),
+        None => Some(CHECK_INTERVAL),
     }
 }

@@ -31,6 +31,7 @@ mod receive;
 mod record;
 mod rekey_ike;
 mod request;
+mod rest;
 mod tasks;
 mod timers;
 mod view;
@@ -62,6 +63,7 @@ use timers::Deadlines;
 pub(crate) use init_initiator::initiate;
 pub(crate) use init_responder::respond_init;
 pub(crate) use record::Head;
+pub(crate) use rest::Rest;
 
 /// An IKE SA.
 pub(crate) struct IkeSa {
@@ -118,6 +120,8 @@ pub(crate) struct IkeSa {
     pub touched: bool,
     /// Digest of its record as it was saved last; `None`: never, or it could not be.
     pub saved: Option<u64>,
+    /// It came from an earlier life, and its IVs go on with a gap that is not saved yet.
+    pub resumed: bool,
 }
 
 /// Who is behind a NAT.
@@ -252,6 +256,7 @@ impl IkeSa {
             predecessor: None,
             touched: false,
             saved: None,
+            resumed: false,
         };
         bump(&mut env.core.totals, sa.state.class(), initiator, 1);
         sa.note_source(env);

@@ -16,7 +16,7 @@ use crate::recovery::Restored;
 
 /// Messages that a life may have encrypted after its last record of the IKE SA, at most. None should be, but an IV that comes twice gives
 /// the key away.
-const IV_GAP: u64 = 1 << 16;
+pub(super) const IV_GAP: u64 = 1 << 16;
 /// IVs of a record are below this, so that they never run out.
 const MAX_IV: u64 = u64::MAX / 2;
 /// RFC 7296 2.1: a responder may forget its response after some minutes.
@@ -232,6 +232,7 @@ impl IkeSa {
             repeats: (epoch, 0),
             touched: false,
             saved: None,
+            resumed: false,
         });
         if bool::load(from)? {
             sa.outstanding = Some(Box::new(Outstanding::load(from, epoch)?));
@@ -241,6 +242,7 @@ impl IkeSa {
         if let Some(outstanding) = &mut sa.outstanding {
             outstanding.load_timing(from)?;
         }
+        sa.children.iter_mut().for_each(Child::complete_profile);
         let children = sa.children.iter().map(|child| child.inbound_spi);
         let fits = from.is_empty()
             && sa.next_iv < MAX_IV
@@ -303,6 +305,7 @@ impl IkeSa {
     /// Comes into the engine of a later life: it is counted and found there, and what is overdue gets its time. Nothing is sent.
     pub fn resume(mut self: Box<Self>, env: &mut Env<'_>) -> Restored {
         self.next_iv += IV_GAP;
+        self.resumed = true;
         self.resume_deadlines(env);
         self.resume_children(env);
         bump(&mut env.core.totals, self.state.class(), self.initiator, 1);
@@ -316,6 +319,7 @@ impl IkeSa {
         env.core.failed += u32::from(self.failed);
         self.note_memory(env);
         self.arm(env);
+        let id = self.id;
         let restored = Restored {
             ike: self.id,
             children: self.children.iter().map(Child::restored).collect(),
@@ -326,6 +330,7 @@ impl IkeSa {
             env.core.contested.push(self.id);
         }
         env.core.table.put(self);
+        env.core.rest(env.now, id);
         restored
     }
 

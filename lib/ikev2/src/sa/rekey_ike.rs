@@ -137,9 +137,9 @@ impl IkeSa {
     /// Is a rekey of this IKE SA, or are those that led to it, not over yet?
     fn is_rekey_unfinished(&self, env: &Env<'_>) -> bool {
         let table = &env.core.table;
-        let contested = self.contested_by.is_some_and(|by| table.get(by).is_some());
+        let contested = self.contested_by.is_some_and(|by| table.exists(by));
         let before = |id: &IkeSaId| table.get(*id).and_then(|sa| sa.predecessor);
-        let chain = std::iter::successors(self.predecessor, before).filter(|id| table.get(*id).is_some());
+        let chain = std::iter::successors(self.predecessor, before).filter(|id| table.exists(*id));
         self.successor().is_some() || contested || chain.take(MAX_PREDECESSORS).count() == MAX_PREDECESSORS
     }
 

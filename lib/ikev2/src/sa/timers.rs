@@ -51,7 +51,7 @@ impl IkeSa {
         current
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let Deadlines {
             phase,
             rekey,

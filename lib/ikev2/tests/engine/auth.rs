@@ -257,7 +257,7 @@ fn eap_with_a_key() {
     assert_eq!(peer_auth(&world.b.events), AuthMethod::Eap);
     assert_eq!(peer_auth(&world.a.events), AuthMethod::Signature(14));
     let id = world.ike(B);
-    let view = world.b.engine.ike_sa(world.now, id).unwrap();
+    let view = world.b.engine.ike_sa(world.now, id, &world.b.sad).unwrap();
     assert_eq!(view.eap_identity, ikev2::UserName::new(b"user@aaa"));
     let admit = world.b.asked.last().unwrap();
     assert!(admit.contains("eap_identity: Some(\"user@aaa\")"), "{admit}");

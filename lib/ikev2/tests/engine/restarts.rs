@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crypto::{Cipher, DhGroup};
 use ikev2::{
-    Action, ConfigurationRequest, CookieThresholds, Event, FragmentMtu, IkeLifetime, Liveness, LocalAuth,
-    Profile, RemoteAuth,
+    Action, ConfigurationRequest, CookieThresholds, Count, Event, FragmentMtu, IkeLifetime, Liveness,
+    LocalAuth, Profile, RemoteAuth,
 };
 
 use crate::world::Side::{A, B};
@@ -330,6 +330,51 @@ fn check(world: &World, scenario: &Scenario) {
     if ike_sas > 0 {
         assert!(!world.a.events.iter().any(ended), "{what}");
     }
+}
+
+#[test]
+fn who_has_nothing_to_do_rests_and_is_there_at_once() {
+    let mut world = World::connected();
+    let resting = |world: &World| [&world.a, &world.b].map(|host| host.engine.totals().resting);
+    assert_eq!(resting(&world), [1, 1]);
+    let (ike, child) = (world.ike(B), world.child(B));
+    world.action(A, Action::CheckLiveness);
+    assert_eq!(resting(&world), [0, 1]);
+    world.settle();
+    assert_eq!(resting(&world), [1, 1]);
+    assert_eq!(world.b.count(Count::LivenessReplied), 1);
+    // A timer wakes it up as well, as often as it would otherwise, and no older timer is in the way.
+    world.run(Duration::from_secs(200), SECOND);
+    assert_eq!(resting(&world), [1, 1]);
+    world.action(B, Action::RekeyChild(child));
+    world.settle();
+    assert_eq!(resting(&world), [0, 0], "what is replaced receives for a while");
+    world.run(Duration::from_secs(10), SECOND);
+    assert_eq!(resting(&world), [1, 1]);
+    assert_eq!(world.ike(B), ike);
+    world.check_pairs(1);
+    // Other parts of its record are the shell's.
+    let now = world.now;
+    world.b.engine.mark_changed(now, ike, &mut world.b.sad);
+    assert_eq!(resting(&world), [1, 0]);
+    world.collect(B);
+    assert_eq!(resting(&world), [1, 1]);
+    world.action(B, Action::Delete);
+    world.settle();
+    world.check_ended();
+}
+
+#[test]
+fn who_cannot_be_read_any_more_is_gone_and_said_so() {
+    let mut world = World::connected();
+    let ike = world.ike(B);
+    world.b.lose_record(ike);
+    world.action(A, Action::CheckLiveness);
+    world.deliver_next(B);
+    let lost = |event: &Event| matches!(event, Event::RecordLost { ike: lost } if *lost == ike);
+    assert!(world.b.events.iter().any(lost));
+    let totals = world.b.engine.totals();
+    assert_eq!((totals.ike_sas, totals.children, totals.resting), (0, 0, 0));
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn collection() -> BTreeMap<String, Vec<u8>> {
         for action in [Action::CheckLiveness, Action::CreateChild(0), Action::RekeyIke] {
             for both in [false, true] {
                 for engine in run.peers.iter_mut().take(1 + usize::from(both)) {
-                    let (views, _) = engine.ike_sas(run.now, crate::show::Cursor::default(), 16);
+                    let (views, _) = engine.ike_sas(run.now, crate::show::Cursor::default(), 16, &run.sad);
                     for view in views {
                         let _ = engine.action(run.now, view.id, action.clone(), &mut run.sad);
                     }
@@ -74,7 +74,7 @@ fn collection() -> BTreeMap<String, Vec<u8>> {
         }
         for both in [false, true] {
             for engine in run.peers.iter_mut().take(1 + usize::from(both)) {
-                let (views, _) = engine.ike_sas(run.now, crate::show::Cursor::default(), 16);
+                let (views, _) = engine.ike_sas(run.now, crate::show::Cursor::default(), 16, &run.sad);
                 for view in views {
                     let child = view.children.last().map_or(0, |child| child.inbound_spi);
                     let _ = engine.action(run.now, view.id, Action::RekeyChild(child), &mut run.sad);
@@ -82,7 +82,7 @@ fn collection() -> BTreeMap<String, Vec<u8>> {
             }
             collection.follow(&mut run);
         }
-        let (views, _) = run.peers[0].ike_sas(run.now, crate::show::Cursor::default(), 16);
+        let (views, _) = run.peers[0].ike_sas(run.now, crate::show::Cursor::default(), 16, &run.sad);
         for view in views {
             let child = view.children.last().map_or(0, |child| child.inbound_spi);
             let _ = run.peers[0].action(run.now, view.id, Action::DeleteChild(child), &mut run.sad);

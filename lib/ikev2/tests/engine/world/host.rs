@@ -7,7 +7,7 @@ use std::time::Instant;
 use crypto::{Secret, TestRandom};
 use ikev2::{
     Answer, ChildFailure, ChildSa, Configuration, Count, DropCause, EapStep, Engine, EngineConfig, Event,
-    IkeSaView, Question, Refusal, RemoveReason, Sad, SetupFailure, Ticket, Usage,
+    IkeSaId, IkeSaView, Question, Refusal, RemoveReason, Sad, SetupFailure, Ticket, Usage,
 };
 
 use super::restart::Memory;
@@ -20,6 +20,7 @@ pub struct TestSad {
     /// Given back, but a record that is saved may list them still.
     pub(super) freed: BTreeSet<u32>,
     pub usage: BTreeMap<u32, Usage>,
+    pub(super) records: BTreeMap<IkeSaId, Vec<u8>>,
     pub capacity: usize,
 }
 
@@ -43,6 +44,12 @@ impl Sad for TestSad {
 
     fn usage(&self, spi: u32) -> Usage {
         self.usage.get(&spi).copied().unwrap_or_default()
+    }
+
+    fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        let record = self.records.get(&ike);
+        into.extend(record.into_iter().flatten());
+        record.is_some()
     }
 }
 
@@ -82,6 +89,7 @@ impl Host {
         let config = EngineConfig {
             slots: vec![slot],
             epoch: Some(now),
+            rests: true,
             ..EngineConfig::default()
         };
         Self {
@@ -92,6 +100,7 @@ impl Host {
                 allocated: BTreeSet::new(),
                 freed: BTreeSet::new(),
                 usage: BTreeMap::new(),
+                records: BTreeMap::new(),
                 capacity: 1000,
             },
             events: Vec::new(),
@@ -120,6 +129,7 @@ impl Host {
         let config = EngineConfig {
             slots: before.slots.clone(),
             epoch: before.epoch,
+            rests: before.rests,
             ..config
         };
         self.engine = Engine::new(config.clone(), Box::new(TestRandom::new(seed)));
@@ -137,7 +147,9 @@ impl Host {
     }
 
     pub fn views(&self, now: Instant) -> Vec<IkeSaView> {
-        let (views, more) = self.engine.ike_sas(now, ikev2::Cursor::default(), 1000);
+        let (views, more) = self
+            .engine
+            .ike_sas(now, ikev2::Cursor::default(), 1000, &self.sad);
         assert!(more.is_none());
         views
     }

@@ -88,7 +88,6 @@ impl Plan {
 /// What outlives the engine of a side.
 pub(super) struct Memory {
     pub config: EngineConfig,
-    records: BTreeMap<IkeSaId, Vec<u8>>,
     cookies: Option<Secret>,
     profiles: Vec<Arc<Profile>>,
     served: BTreeMap<IpAddr, Arc<Profile>>,
@@ -100,7 +99,6 @@ impl Memory {
     pub fn new(seed: u64, config: EngineConfig) -> Self {
         Self {
             config,
-            records: BTreeMap::new(),
             cookies: None,
             profiles: Vec::new(),
             served: BTreeMap::new(),
@@ -131,7 +129,7 @@ impl Host {
 
     /// Saves what changed.
     pub(super) fn checkpoint(&mut self, now: Instant) {
-        let records = &mut self.memory.records;
+        let records = &mut self.sad.records;
         self.engine.checkpoint(now, &mut |Changed { ike, record, .. }| {
             match record {
                 Some(record) => records.insert(ike, record.to_vec()),
@@ -145,6 +143,11 @@ impl Host {
         for spi in std::mem::take(&mut self.sad.freed) {
             self.sad.allocated.remove(&spi);
         }
+    }
+
+    /// The shell has lost a record.
+    pub fn lose_record(&mut self, ike: IkeSaId) {
+        self.sad.records.remove(&ike);
     }
 
     /// Goes no further than this with what the engine wants.
@@ -164,7 +167,6 @@ impl Host {
     fn revive(&mut self, now: Instant) {
         let Memory {
             config,
-            records,
             cookies,
             profiles,
             served,
@@ -182,7 +184,8 @@ impl Host {
         if let Some(state) = cookies {
             assert!(self.engine.restore_cookies(state.as_bytes()));
         }
-        for (ike, record) in &*records {
+        let records = self.sad.records.clone();
+        for (ike, record) in &records {
             let claim = self.engine.reserve_restored(*ike, record).unwrap();
             assert!(profiles.iter().any(|profile| profile.service == claim.service));
             assert!(claim.spis.iter().all(|spi| self.sad.allocated.contains(spi)));
@@ -195,7 +198,7 @@ impl Host {
                 .find(|profile| profile.service == service)
                 .cloned()
         };
-        for (ike, record) in &*records {
+        for (ike, record) in &records {
             let restored = self
                 .engine
                 .restore(now, *ike, record, &find, &mut self.sad)
