@@ -291,7 +291,7 @@ pub struct Peer {
 }
 
 #[derive(Default)]
-struct PeerSad {
+pub struct PeerSad {
     next: u32,
 }
 
