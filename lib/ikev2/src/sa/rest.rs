@@ -120,7 +120,7 @@ impl Rest {
     }
 
     /// The IKE SA goes on. `None`: its record is lost, and it with it.
-    pub fn wake(self: Box<Self>, env: &mut Env<'_>, id: IkeSaId) -> Option<Box<IkeSa>> {
+    pub fn wake(&self, env: &mut Env<'_>, id: IkeSaId) -> Option<Box<IkeSa>> {
         let mut record = std::mem::take(&mut env.core.loaded);
         let epoch = env.core.config.epoch;
         let sa = epoch.and_then(|epoch| self.read_into(id, epoch, env.sad, &mut record));

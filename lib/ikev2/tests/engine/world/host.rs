@@ -20,7 +20,7 @@ pub struct TestSad {
     /// Given back, but a record that is saved may list them still.
     pub(super) freed: BTreeSet<u32>,
     pub usage: BTreeMap<u32, Usage>,
-    pub(super) records: BTreeMap<IkeSaId, Vec<u8>>,
+    pub records: BTreeMap<IkeSaId, Vec<u8>>,
     pub capacity: usize,
 }
 
@@ -81,7 +81,7 @@ pub struct Host {
     pub held: Vec<(Ticket, Question)>,
     pub asked: Vec<String>,
     pub address: SocketAddr,
-    pub(super) memory: Memory,
+    pub memory: Memory,
 }
 
 impl Host {

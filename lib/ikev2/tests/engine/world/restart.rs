@@ -86,11 +86,15 @@ impl Plan {
 }
 
 /// What outlives the engine of a side.
-pub(super) struct Memory {
+pub struct Memory {
     pub config: EngineConfig,
     cookies: Option<Secret>,
-    profiles: Vec<Arc<Profile>>,
+    pub profiles: Vec<Arc<Profile>>,
     served: BTreeMap<IpAddr, Arc<Profile>>,
+    /// What checkpoints gave so far: of whom, and whether the next belongs to it.
+    pub saved: Vec<(IkeSaId, bool)>,
+    /// Nothing can be saved.
+    pub full: bool,
     seed: u64,
     lives: u64,
 }
@@ -102,6 +106,8 @@ impl Memory {
             cookies: None,
             profiles: Vec::new(),
             served: BTreeMap::new(),
+            saved: Vec::new(),
+            full: false,
             seed,
             lives: 1,
         }
@@ -130,12 +136,15 @@ impl Host {
     /// Saves what changed.
     pub(super) fn checkpoint(&mut self, now: Instant) {
         let records = &mut self.sad.records;
-        self.engine.checkpoint(now, &mut |Changed { ike, record, .. }| {
+        let Memory { saved, full, .. } = &mut self.memory;
+        self.engine.checkpoint(now, &mut |changed: Changed<'_>| {
+            saved.push((changed.ike, changed.with_next));
+            let record = changed.record.filter(|_| !*full);
             match record {
-                Some(record) => records.insert(ike, record.to_vec()),
-                None => records.remove(&ike),
+                Some(record) => records.insert(changed.ike, record.to_vec()),
+                None => records.remove(&changed.ike),
             };
-            true
+            record.is_some() || changed.record.is_none()
         });
         if let Some(state) = self.engine.cookie_state() {
             self.memory.cookies = Some(state);
@@ -172,6 +181,7 @@ impl Host {
             served,
             seed,
             lives,
+            ..
         } = &mut self.memory;
         *lives += 1;
         self.sad.freed.clear();
