@@ -237,6 +237,11 @@ impl Engine {
     pub fn expire(&mut self, now: Instant, sad: &mut dyn Sad) {
         let mut env = env(&mut self.core, now, sad);
         while let Some((at, id)) = env.core.timers.pop(now) {
+            if let Some(Found::Resting(rest)) = env.core.table.find(id)
+                && !rest.is_armed_for(at)
+            {
+                continue;
+            }
             env.with(id, |sa, env| {
                 if sa.disarm(at) {
                     sa.on_timer(env);

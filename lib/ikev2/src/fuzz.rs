@@ -91,14 +91,14 @@ struct Run {
     sad: FuzzSad,
     /// When it began.
     epoch: Instant,
-    /// What the responder saved.
-    records: BTreeMap<IkeSaId, Vec<u8>>,
 }
 
 #[derive(Default)]
 struct FuzzSad {
     next: u32,
     taken: BTreeSet<u32>,
+    /// What both engines saved.
+    records: BTreeMap<IkeSaId, Vec<u8>>,
 }
 
 impl Sad for FuzzSad {
@@ -119,6 +119,12 @@ impl Sad for FuzzSad {
             ..Usage::default()
         }
     }
+
+    fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        let record = self.records.get(&ike);
+        into.extend(record.into_iter().flatten());
+        record.is_some()
+    }
 }
 
 impl Run {
@@ -129,7 +135,6 @@ impl Run {
             peers: [engine_of(1, 1, epoch), engine_of(2, 2, epoch)],
             sad: FuzzSad::default(),
             epoch,
-            records: BTreeMap::new(),
         };
         let [ours, theirs] = &mut run.peers;
         let profile = Arc::new(profile());
@@ -168,6 +173,20 @@ impl Run {
                 Output::Remove { inbound_spi, .. } => self.sad.free_spi(inbound_spi),
                 _ => {}
             }
+        }
+        self.checkpoint(from);
+    }
+
+    fn checkpoint(&mut self, of: usize) {
+        let records = &mut self.sad.records;
+        if let Some(engine) = self.peers.get_mut(of) {
+            engine.checkpoint(self.now, &mut |changed| {
+                match changed.record {
+                    Some(record) => records.insert(changed.ike, record.to_vec()),
+                    None => records.remove(&changed.ike),
+                };
+                true
+            });
         }
     }
 
@@ -223,19 +242,13 @@ impl Run {
         self.collect(1, &mut Vec::new());
         let seed = u64::from(self.sad.next) << 8 | 2;
         let [_, theirs] = &mut self.peers;
-        let records = &mut self.records;
-        theirs.checkpoint(self.now, &mut |changed| {
-            match changed.record {
-                Some(record) => records.insert(changed.ike, record.to_vec()),
-                None => records.remove(&changed.ike),
-            };
-            true
-        });
+        let mut records = self.sad.records.clone();
+        records.retain(|ike, _| ike.slot() == 2);
         *theirs = engine_of(2, seed, self.epoch);
         let profile = Arc::new(profile());
         theirs.set_profile(ADDRESSES[1], Arc::clone(&profile));
         let mut claimed = BTreeSet::new();
-        for (ike, record) in &*records {
+        for (ike, record) in &records {
             match theirs.reserve_restored(*ike, record) {
                 Ok(claim) => claimed.extend(claim.spis),
                 Err(error) => unreachable!("{error}"),
@@ -244,7 +257,7 @@ impl Run {
         self.sad
             .taken
             .retain(|spi| spi >> 24 == 1 || claimed.contains(spi));
-        for (ike, record) in &*records {
+        for (ike, record) in &records {
             let find = |_: &str| Some(Arc::clone(&profile));
             let restored = theirs.restore(self.now, *ike, record, &find, &mut self.sad);
             assert!(restored.is_ok(), "what was saved does not come back");
@@ -254,7 +267,7 @@ impl Run {
 
     /// Wraps octets as the true peer would: they pass every check before the decoder.
     fn sealed(&mut self, octets: &[u8], response: bool) {
-        let (Some((&choice, rest)), Some(theirs)) = (octets.split_first(), self.peers.get(1)) else {
+        let (Some((&choice, rest)), Some(theirs)) = (octets.split_first(), self.peers.get_mut(1)) else {
             return;
         };
         let Some((&first, plaintext)) = rest.split_first() else {
@@ -269,6 +282,8 @@ impl Run {
             1 => Exchange::CreateChildSa,
             _ => Exchange::Informational,
         };
+        // Whoever rests cannot forge.
+        theirs.mark_changed(self.now, view.id, &mut self.sad);
         if let Some(datagram) = theirs.forge(view.id, exchange, response, first, plaintext) {
             self.receive(1, path(0), &datagram);
         }
@@ -317,6 +332,7 @@ fn engine_of(slot: u8, seed: u64, epoch: Instant) -> Engine {
         slots: vec![slot],
         max_ike_sas: 16,
         epoch: Some(epoch),
+        rests: true,
         ..EngineConfig::default()
     };
     Engine::new(config, Box::new(TestRandom::new(seed)))

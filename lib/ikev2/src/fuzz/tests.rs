@@ -112,6 +112,7 @@ fn request(run: &mut Run, ike: IkeSaId, exchange: Exchange, builder: Builder) ->
 fn message(run: &mut Run, ike: IkeSaId, exchange: Exchange, response: bool, builder: Builder) -> Vec<Count> {
     let (first, _, written) = builder.into_parts();
     let plaintext = &written[HEADER_LEN..];
+    run.peers[1].mark_changed(run.now, ike, &mut run.sad);
     let datagram = run.peers[1]
         .forge(ike, exchange, response, first, plaintext)
         .unwrap();

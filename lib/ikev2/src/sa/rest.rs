@@ -100,6 +100,11 @@ impl Rest {
         }
     }
 
+    /// False if a timer entry for `at` is stale.
+    pub fn is_armed_for(&self, at: Instant) -> bool {
+        self.armed == Some(at)
+    }
+
     /// The IKE SA as it was saved, to be looked at.
     pub fn read(&self, id: IkeSaId, epoch: Instant, sad: &dyn Sad) -> Option<Box<IkeSa>> {
         self.read_into(id, epoch, sad, &mut Vec::new())

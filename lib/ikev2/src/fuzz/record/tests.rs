@@ -17,17 +17,11 @@ const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/ik
 struct Collection(BTreeMap<String, Vec<u8>>);
 
 impl Collection {
-    /// Adds what a peer would save now.
-    fn add(&mut self, run: &mut Run, peer: usize) {
-        let engine = &mut run.peers[peer];
-        let mut records = Vec::new();
-        engine.checkpoint(run.now, &mut |changed| {
-            records.extend(changed.record.map(|record| (changed.ike, record.to_vec())));
-            true
-        });
-        for (ike, record) in records {
-            let name = engine.core.table.get(ike).unwrap().kind();
-            self.0.entry(name).or_insert(record);
+    /// Adds what is saved now.
+    fn add(&mut self, run: &Run) {
+        for record in run.sad.records.values() {
+            let name = same_again(record, run.epoch).unwrap().kind();
+            self.0.entry(name).or_insert_with(|| record.clone());
         }
     }
 
@@ -37,7 +31,7 @@ impl Collection {
         for _ in 0..40 {
             for peer in 0..2 {
                 run.collect(peer, &mut wire);
-                self.add(run, peer);
+                self.add(run);
             }
             if wire.is_empty() {
                 return;
