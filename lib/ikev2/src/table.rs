@@ -13,6 +13,9 @@ const MAX_INDEX: usize = 1 << 24;
 /// A free index waits until this many others are free, so that an SPI does not come back at once.
 const MIN_FREE: usize = 64;
 
+/// An earlier life may have had indexes up to this one, whatever the limit is now.
+const MIN_INDEXES: usize = 1 << 17;
+
 /// For so many peers there may be one more IKE SA, while they are rekeyed.
 const REKEY_SHARE: u32 = 16;
 
@@ -229,6 +232,10 @@ impl Table {
             return false;
         };
         let index = id.index();
+        let most = self.max.saturating_add(self.max / REKEY_SHARE) as usize + MIN_FREE;
+        if index > most.max(MIN_INDEXES) {
+            return false;
+        }
         while table.entries.len() <= index {
             table.free.push_back(table.entries.len());
             table.entries.push(Entry::FREE);
@@ -350,6 +357,28 @@ mod tests {
         assert!(!table.is_ours(IkeSaId(0)));
         assert!(table.entry_mut(IkeSaId(first.0 ^ 1)).is_none());
         assert!(table.reserve_for_rekey(8, &mut random).is_none());
+    }
+
+    #[test]
+    fn an_spi_of_an_earlier_life_is_taken_once_and_within_reason() {
+        let mut random = TestRandom::new(1);
+        let mut table = Table::new(&[1], 10);
+        let id = |index: u64| IkeSaId(1 << 56 | index << 32 | 7);
+        assert!(table.park(id(3), Some(id(1))));
+        assert!(!table.park(id(3), None), "taken");
+        assert!(!table.park(id(4), Some(id(1))), "taken too");
+        assert!(!table.exists(id(4)), "nothing is left of that");
+        assert!(!table.park(id(1 << 23), None), "nobody had so many");
+        assert!(!table.park(IkeSaId(2 << 56 | 7), None), "another slot");
+        assert_eq!((table.count, table.offered_of(id(3))), (2, Some(id(1))));
+        // The places between are given out, those that are taken are not.
+        let mut given: Vec<usize> = (0..8)
+            .map(|_| table.reserve_for_rekey(1, &mut random).unwrap().index())
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 8);
+        assert!(!given.contains(&3) && !given.contains(&1));
     }
 
     #[test]
