@@ -25,6 +25,7 @@ mod keys;
 mod message;
 mod negotiate;
 mod output;
+mod prepared;
 mod profile;
 mod record;
 mod recovery;

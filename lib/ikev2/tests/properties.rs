@@ -1,5 +1,7 @@
 //! The functions that are fuzzed, as properties: with noise, and with true messages that are damaged here and there.
 
+#![expect(clippy::expect_used, reason = "tests fail by panic")]
+
 use std::fs;
 
 use ikev2::fuzz;
