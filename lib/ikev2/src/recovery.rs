@@ -88,7 +88,13 @@ impl Engine {
     /// answer does not come: its record from before the peer's message stands.
     pub fn checkpoint(&mut self, now: Instant, save: &mut dyn FnMut(Changed<'_>) -> bool) {
         let mut changed = std::mem::take(&mut self.core.changed);
-        for family in families(&self.core, &changed) {
+        let links = links(&self.core, &changed);
+        if links.is_empty() {
+            for id in &changed {
+                self.save_one(now, *id, false, save);
+            }
+        }
+        for family in families(&links, &changed) {
             for (place, member) in family.iter().enumerate() {
                 let with_next = place + 1 < family.len();
                 self.save_one(now, *member, with_next, save);
@@ -251,20 +257,25 @@ impl Engine {
     }
 }
 
-/// Puts those whose records must fit together one after the other. Families come in the order of their first members.
-fn families(core: &Core, changed: &[IkeSaId]) -> Vec<Vec<IkeSaId>> {
-    let mut links: Vec<(IkeSaId, IkeSaId)> = Vec::new();
+/// Who is whose relative, both ways, sorted. Most have none.
+fn links(core: &Core, changed: &[IkeSaId]) -> Vec<(IkeSaId, IkeSaId)> {
+    let mut links = Vec::new();
     for id in changed {
         for relative in core.table.get(*id).into_iter().flat_map(IkeSa::relatives) {
             links.extend([(*id, relative), (relative, *id)]);
         }
     }
-    if links.is_empty() {
-        return changed.iter().map(|id| vec![*id]).collect();
-    }
     links.sort_unstable();
-    let mut waiting: HashSet<IkeSaId> = changed.iter().copied().collect();
+    links
+}
+
+/// Puts those whose records must fit together one after the other, in the order of the first of each family; nothing where nobody has relatives.
+fn families(links: &[(IkeSaId, IkeSaId)], changed: &[IkeSaId]) -> Vec<Vec<IkeSaId>> {
     let mut families = Vec::new();
+    if links.is_empty() {
+        return families;
+    }
+    let mut waiting: HashSet<IkeSaId> = changed.iter().copied().collect();
     for id in changed {
         let mut family = Vec::new();
         let mut found = vec![*id];
