@@ -120,7 +120,7 @@ fn dropped(counters: &Counters, cause: DropCause) {
         DropCause::UnexpectedExchange => ike::DROP_UNEXPECTED_PAYLOAD,
         DropCause::SetupMemory => ike::DROP_QUEUE_SIZE,
         DropCause::Retransmission => ike::DROP_RETRANSMISSION,
-        DropCause::NoProfile | DropCause::ForeignSlot => ike::DROP_SA_ERROR,
+        DropCause::NoProfile | DropCause::ForeignSlot | DropCause::Parked => ike::DROP_SA_ERROR,
         DropCause::Congestion => ike::CONGESTION_DROP,
         DropCause::Version1 => ike::DROP_MAJOR_VERSION,
         DropCause::Fragment => ike::FRAGMENTS_DROPPED,

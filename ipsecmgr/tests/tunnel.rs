@@ -232,7 +232,7 @@ fn a_site_comes_rekeys_and_goes() {
         house.worker.counters(worker).unwrap().received(3, 300);
         let ike = peer
             .engine
-            .ike_sas(std::time::Instant::now(), ikev2::Cursor::default(), 9)
+            .ike_sas(std::time::Instant::now(), ikev2::Cursor::default(), 9, &peer.sad)
             .0
             .pop()
             .unwrap()

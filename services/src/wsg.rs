@@ -127,7 +127,7 @@ impl Wsg {
             .get(&binding.template)
             .ok_or_else(|| problem(format!("crypto template {} does not exist", binding.template)))?;
         let mut warnings = Vec::new();
-        let profile = profile::build(
+        let built = profile::build(
             context,
             service,
             &binding.template,
@@ -135,8 +135,11 @@ impl Wsg {
             certificates,
             tag,
             &mut warnings,
-        )
-        .map_err(problem)?;
+        );
+        let profile = ikev2::Profile {
+            service: format!("{context_name}/{service_name}"),
+            ..built.map_err(problem)?
+        };
         let methods = context.authentication_of(template);
         let eap_profile = methods.iter().find_map(|method| match &method.remote {
             Some(RemoteAuthentication::EapProfile(name)) => Some(name.clone()),

@@ -287,11 +287,11 @@ pub struct Peer {
     pub children: HashMap<u32, ikev2::ChildSa>,
     secret: Vec<u8>,
     sockets: [DatagramSocket; 2],
-    sad: PeerSad,
+    pub sad: PeerSad,
 }
 
 #[derive(Default)]
-struct PeerSad {
+pub struct PeerSad {
     next: u32,
 }
 
