@@ -160,12 +160,12 @@ impl IkeStore {
         let mut old = Vec::with_capacity(changes.len());
         for (index, head) in &changes {
             old.push(self.head(*index)?);
-            self.account(*head, true)?;
+            self.account(*index, *head, true)?;
         }
         self.write_journal(&changes)?;
         self.apply(&changes)?;
-        for head in old {
-            self.account(head, false)?;
+        for ((index, _), head) in changes.iter().zip(old) {
+            self.account(*index, head, false)?;
             self.release(head)?;
         }
         self.trim()
@@ -309,9 +309,9 @@ impl IkeStore {
         }
     }
 
-    /// Adds a chain to what is used, or takes it away.
-    fn account(&mut self, head: u32, add: bool) -> Result<(), Error> {
-        if head == 0 {
+    /// Adds the chain of an IKE SA to what is used, or takes it away.
+    fn account(&mut self, index: u32, head: u32, add: bool) -> Result<(), Error> {
+        if head == 0 || index as usize >= self.capacity() {
             return Ok(());
         }
         let link = self.link(head)?;

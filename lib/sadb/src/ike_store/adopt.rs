@@ -58,7 +58,7 @@ impl IkeStore {
             }
         }
         for index in 0..self.heads_used() {
-            self.account(self.head(index)?, true)?;
+            self.account(index, self.head(index)?, true)?;
         }
         Ok(())
     }
