@@ -4,7 +4,10 @@ use ikev2::{
     AuthMethod, ChildExchange, ChildFailure, Count, DecodeError, DropCause, Event, RemoveReason,
     SetupFailure, Totals,
 };
-use telemetry::counters::{ikev2 as ike, ikev2_auth as auth, ikev2_decode as decode, ikev2_notify as notify};
+use sadb::IkeStoreUsage;
+use telemetry::counters::{
+    ikev2 as ike, ikev2_auth as auth, ikev2_decode as decode, ikev2_notify as notify, recovery,
+};
 use telemetry::{Counter, Counters};
 
 use crate::notify::{received, sent};
@@ -53,6 +56,12 @@ pub(crate) fn event(counters: &Counters, event: &Event) {
         Event::Count(count) => counted(counters, *count),
         _ => {}
     }
+}
+
+/// Sets the gauges of what a later life would find.
+pub(crate) fn records(counters: &Counters, usage: &IkeStoreUsage) {
+    counters.set(recovery::RECORDS, usage.records as u64);
+    counters.set(recovery::RECORD_BYTES, usage.bytes as u64);
 }
 
 /// Sets the gauges.

@@ -10,7 +10,6 @@ use crypto::SystemRandom;
 use ikev2::{Engine, EngineConfig};
 use sadb::Slot;
 use task::Task;
-use telemetry::events::{TunnelsLost, emit};
 use tokio::sync::mpsc::{channel, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
@@ -20,11 +19,12 @@ use crate::bus_api::Desk;
 use crate::configurator::Configurator;
 use crate::held::Held;
 use crate::questions::Asker;
+use crate::recovery::Recovery;
 use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
 use crate::service_states::ServiceStates;
-use crate::session_desk::{News, SessionDesk};
+use crate::session_desk::SessionDesk;
 use crate::sessions::Sessions;
 use crate::slots::Slots;
 use crate::sockets::{IKE_PORT, NAT_PORT, Sockets};
@@ -43,18 +43,11 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     if slots.is_empty() {
         return Err(Error::NoSlots { worker });
     }
-    let mut segments = Slots::map(task.sit.open_slots(&slots).await?)?;
-    let lost = segments.clear();
+    let begun = Instant::now();
+    let segments = Slots::map(task.sit.open_slots(&slots).await?)?;
     let (found, mut answers) = unbounded_channel();
     let sessmgr = Address::new(Facility::Sessmgr, worker);
     let desk = SessionDesk::start(&task.bus, sessmgr, task.lives, found.clone());
-    if task.lives > 0 || lost > 0 {
-        emit(&TunnelsLost {
-            worker,
-            count: lost as u64,
-        });
-        desk.tell(News::Restarted);
-    }
     let mut sockets = Sockets::new(task.counters.clone())?;
     for rings in task.sit.open_rings().await? {
         sockets.join_data_plane(&slots, rings)?;
@@ -64,6 +57,8 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         ike_port: IKE_PORT,
         nat_port: NAT_PORT,
         max_selectors: sadb::MAX_SELECTORS,
+        epoch: segments.epoch(),
+        rests: true,
         ..EngineConfig::default()
     };
     let mut state = State {
@@ -86,7 +81,11 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         draining: false,
         cookies: false,
         refusals: Refusals::new(Instant::now()),
+        later: Vec::new(),
+        recovery: Recovery::new(begun, task.lives > 0),
+        failure: None,
     };
+    state.reserve_recorded()?;
     let (updates, mut configured) = channel(1);
     let (open, states) = watch::channel(Vec::new());
     tokio::spawn(ServiceStates::new(&task.bus, &task.counters).run(states));
@@ -124,6 +123,9 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
                     tracing::info!("told to stop, {count} IKE SAs are being deleted");
                 }
             }
+        }
+        if let Some(error) = state.failure.take() {
+            return Err(error.into());
         }
         desk.settle(&state);
         if end.is_some_and(|end| state.engine.totals().ike_sas == 0 || end <= Instant::now()) {

@@ -147,7 +147,7 @@ impl Context {
     }
 
     async fn grant(&mut self, batch: &mut Vec<Wish>) {
-        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        let (mut added, mut removed, mut clear) = (Vec::new(), Vec::new(), false);
         for wish in batch.drain(..) {
             match wish {
                 Wish::Add(routes) => {
@@ -157,18 +157,7 @@ impl Context {
                     added.extend(routes);
                 }
                 Wish::Remove { spi } => removed.extend(self.wanted.remove(&spi).unwrap_or_default()),
-                Wish::Clear => {
-                    insist(
-                        &self.bus,
-                        self.vpnmgr,
-                        &RemoveRoutes {
-                            worker: self.worker,
-                            routes: Vec::new(),
-                            life: self.life,
-                        },
-                    )
-                    .await
-                }
+                Wish::Clear => clear = true,
             }
         }
         // New before old: in a rekeying the prefix is wanted all the time. SPIs do not come back soon, so nothing is taken away by mistake.
@@ -177,6 +166,15 @@ impl Context {
         if !spis.is_empty() {
             // The loop ends only with the process.
             let _ = self.found.send(Found::Routed(spis));
+        }
+        // After those that outlived the last life with their child SAs were asked for: they stand all the time.
+        if clear {
+            let others = RemoveRoutes {
+                worker: self.worker,
+                routes: Vec::new(),
+                life: self.life,
+            };
+            insist(&self.bus, self.vpnmgr, &others).await;
         }
         for routes in removed.chunks(BATCH) {
             insist(
@@ -282,8 +280,8 @@ mod tests {
         desk.clear(7);
         assert!(desk.add(7, 100, &site));
         assert!(!desk.add(7, 100, &[]), "nothing to route");
-        assert_eq!(next().await, ("remove", 2, vec![]));
         assert_eq!(next().await, ("add", 2, vec![(100, 16)]));
+        assert_eq!(next().await, ("remove", 2, vec![]), "all others");
         assert!(matches!(told.recv().await, Some(Found::Routed(spis)) if spis == [100]));
         desk.remove(100);
         desk.add(7, 101, &site);

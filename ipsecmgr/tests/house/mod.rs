@@ -152,7 +152,7 @@ async fn play_sit(channel: Channel, segments: SlotSegments, heard: Arc<Mutex<Hea
         match packet.header.message {
             OpenSlots::TYPE => {
                 let fds = segments.owner_fds().unwrap();
-                let names = ["keys", "hot", "counters"]
+                let names = ["keys", "hot", "counters", "ike"]
                     .map(|kind| format!("slot-1-{kind}"))
                     .to_vec();
                 answer(
@@ -162,7 +162,7 @@ async fn play_sit(channel: Channel, segments: SlotSegments, heard: Arc<Mutex<Hea
                         names,
                         ..Opened::default()
                     },
-                    vec![fds.keys, fds.hot, fds.counters],
+                    vec![fds.keys, fds.hot, fds.counters, fds.ike.unwrap()],
                 )
                 .await;
             }

@@ -7,6 +7,7 @@ use crate::{Config, Port, PortBinding, PortDevice, PortId, System, TaskCount};
 
 pub(super) fn declare(tree: &mut Tree<Config>) {
     let initial = System::default();
+    let initial_recovery = Config::default().session_recovery;
     tree.root()
         .explain("system", "Who and where this node is")
         .explain("task", "Tasks")
@@ -30,6 +31,14 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
             initial.location,
         ))
         .add(task_count())
+        .explain("require", "What this node must be able to do")
+        .explain("session", "Sessions")
+        .add(Command::flag(
+            "require session recovery",
+            "Keeps tunnels over the death of the process that manages them",
+            lens!(session_recovery),
+            initial_recovery,
+        ))
         .unsupported_modes(UNSUPPORTED_MODES)
         .unsupported(UNSUPPORTED);
 }
@@ -277,7 +286,12 @@ const UNSUPPORTED: &[&str] = &[
     "pac-standby",
     "profile-id-qci-mapping",
     "qos",
-    "require",
+    "require active-charging",
+    "require crypto",
+    "require demux",
+    "require diameter-proxy",
+    "require ecs",
+    "require ipsec-large",
     "reveal",
     "session",
     "slm",

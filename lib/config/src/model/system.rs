@@ -37,6 +37,8 @@ pub struct Config {
     pub bulkstats: Bulkstats,
     /// `task facility ...`.
     pub tasks: Tasks,
+    /// `require session recovery`: a process that dies costs no tunnel.
+    pub session_recovery: bool,
 }
 
 /// `system ...`: who and where this node is.
@@ -105,6 +107,7 @@ impl Default for Config {
             snmp: Snmp::default(),
             bulkstats: Bulkstats::default(),
             tasks: Tasks::default(),
+            session_recovery: true,
         }
     }
 }
