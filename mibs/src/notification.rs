@@ -54,6 +54,7 @@ fn instance<'a>(object: &Object, field: &impl Fn(&str) -> Option<&'a str>) -> Ve
     let number = |name: &str| field(name).and_then(|text| text.parse().ok()).unwrap_or(0);
     match object.index {
         Index::Scalar => vec![0],
+        Index::Cpu => vec![1, 0],
         Index::Task => vec![number("facility_number"), number("instance")],
         Index::Service => vec![number("context_number"), number("service_number")],
         Index::Cli => vec![number("session")],

@@ -59,6 +59,8 @@ pub enum Syntax {
 pub enum Index {
     /// A scalar: `.0`.
     Scalar,
+    /// CPU table: slot and number. There is one.
+    Cpu,
     /// Task table: facility number and instance.
     Task,
     /// Service table: context and service number.
@@ -182,6 +184,21 @@ pub const OBJECTS: &[Object] = &[
         &[1, 12],
         Syntax::Text,
         Index::Scalar,
+    ),
+    // CPUs.
+    object(
+        "starCPUSlot",
+        STARENT,
+        &[10, 1, 1, 1],
+        Syntax::Integer,
+        Index::Cpu,
+    ),
+    object(
+        "starCPUNumber",
+        STARENT,
+        &[10, 1, 1, 2],
+        Syntax::Integer,
+        Index::Cpu,
     ),
     // Sessions in progress.
     object(
@@ -443,6 +460,48 @@ pub const OBJECTS: &[Object] = &[
         Index::Task,
     ),
     // Variables of notifications.
+    object(
+        "starFecthedFromAAAMgr",
+        STARENT,
+        &[31, 17],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starPriorToAudit",
+        STARENT,
+        &[31, 18],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starPassedAudits",
+        STARENT,
+        &[31, 19],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starCallsRecovered",
+        STARENT,
+        &[31, 20],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starAllCallLines",
+        STARENT,
+        &[31, 21],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starElapsedMs",
+        STARENT,
+        &[31, 22],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
     object(
         "starStatFilesizeLimit",
         STARENT,

@@ -19,6 +19,7 @@ pub fn reference() -> String {
         });
         let index = match object.index {
             Index::Scalar => "",
+            Index::Cpu => "slot, CPU",
             Index::Task => "facility, instance",
             Index::Service => "context, service",
             Index::Cli => "session",

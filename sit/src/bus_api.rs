@@ -20,6 +20,7 @@ impl Manager {
         match Exec::from_id(&command.command) {
             Some(Exec::ShowTaskTable) => Ok(show::task_table(self, command.value("facility"))),
             Some(Exec::ShowCrashList) => Ok(show::crash_list(&self.crashes).into()),
+            Some(Exec::ShowSessionRecovery) => Ok(show::recovery_status(self, command.has("verbose")).into()),
             Some(Exec::ClearCrashList) => match self.crashes.clear() {
                 Ok(()) => Ok(Output::default()),
                 Err(error) => Err(format!("the crash list cannot be saved: {error}")),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Options;
-use crate::configuration::{bound_devices, contexts_of};
+use crate::configuration::{bound_devices, contexts_of, wants_recovery};
 use crate::contexts::{Contexts, LOCAL};
 use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
@@ -70,6 +70,8 @@ pub(crate) struct Manager {
     wanted: BTreeMap<String, u32>,
     /// The context of each device that a port is bound with.
     bound: BTreeMap<String, String>,
+    /// `require session recovery`.
+    pub(crate) recovery: bool,
     pub(crate) descriptors: Descriptors,
     pub(crate) crashes: CrashList,
     pub(crate) since: Instant,
@@ -107,6 +109,7 @@ impl Manager {
             contexts: Contexts::new(options.run_dir.join("netns"))?,
             wanted: BTreeMap::new(),
             bound: BTreeMap::new(),
+            recovery: true,
             descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
             crashes: CrashList::load(&options.state_dir),
             options,
@@ -235,6 +238,7 @@ impl Manager {
     fn configure(&mut self, text: &str) {
         self.wanted = contexts_of(text);
         self.bound = bound_devices(text);
+        self.recovery = wants_recovery(text);
         let (replaced, gone): (Vec<_>, Vec<_>) = self
             .unwanted()
             .into_iter()

@@ -74,6 +74,8 @@ exec! {
         "[facility'Only one facility' <facility:name(20)'Name of a facility'> [all'Every instance' | instance'One instance' <instance:1-65535>]]":
         One("rmctrl"), Inspector, "Shows processor time, memory, files and sessions of every task";
     ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
+    ShowSessionRecovery, "show session recovery status", "[verbose'With the tasks and what is kept']":
+        One("sit"), Inspector, "Shows whether sessions outlive the death of a process";
     ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
         One("sct"), Inspector, "Shows the contexts";
     ShowServiceAll, "show service all": Every("sessmgr"), Inspector, "Shows every service with its sessions";
@@ -246,7 +248,13 @@ const UNSUPPORTED: &[&str] = &[
     "show power",
     "show rct",
     "show resources",
-    "show session",
+    "show session counters",
+    "show session disconnect-reasons",
+    "show session duration",
+    "show session progress",
+    "show session setuptime",
+    "show session subsystem",
+    "show session trail",
     "show srp",
     "show ssh",
     "show support",
@@ -282,6 +290,8 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("counters", "Counters"),
     ("security-association", "SAs"),
     ("service", "Services"),
+    ("session", "Sessions"),
+    ("recovery", "What outlives the death of a process"),
     ("snmp", "Simple network management protocol"),
     ("system", "The node"),
     ("task", "Tasks"),
