@@ -6,6 +6,7 @@ mod common;
 mod liveness;
 mod net_to_net;
 mod own_traffic;
+mod recovery;
 mod refusals;
 mod rekeying;
 mod remote_access;
