@@ -6,6 +6,7 @@
 //! | networks | [`Namespace`], [`interface`] |
 //! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
+//! | protection | [`Identity`], [`seccomp`], [`landlock`] |
 //!
 //! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
 //! Nothing here knows what the packets mean.
@@ -13,11 +14,14 @@
 mod batch;
 mod control;
 mod error;
+mod identity;
 pub mod interface;
+pub mod landlock;
 mod lock;
 mod namespace;
 mod poller;
 mod process;
+pub mod seccomp;
 pub mod steering;
 mod sys;
 pub mod task;
@@ -32,6 +36,7 @@ pub use batch::{
 };
 pub use control::{ControlMessageIn, ControlSocket};
 pub use error::Error;
+pub use identity::Identity;
 pub use lock::LockFile;
 pub use namespace::{Namespace, enter_user_namespace};
 pub use nix::sys::signal::Signal;
