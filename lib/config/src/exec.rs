@@ -73,6 +73,8 @@ exec! {
     ShowTaskResources, "show task resources",
         "[facility'Only one facility' <facility:name(20)'Name of a facility'> [all'Every instance' | instance'One instance' <instance:1-65535>]]":
         One("rmctrl"), Inspector, "Shows processor time, memory, files and sessions of every task";
+    ShowProcessSecurity, "show process security", "[facility'Only one facility' <facility:name(20)'Name of a facility'>]":
+        One("sit"), Operator, "Shows which protections are in force for every process";
     ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
     ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
         One("sct"), Inspector, "Shows the contexts";
@@ -278,6 +280,7 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("ipv6", "Internet protocol version 6"),
     ("ipsec", "IPsec"),
     ("port", "Ports"),
+    ("process", "Processes"),
     ("radius", "RADIUS"),
     ("counters", "Counters"),
     ("security-association", "SAs"),
