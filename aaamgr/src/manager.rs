@@ -34,7 +34,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
         state_dir,
         ..
     } = task;
-    let mut state = State::new(counters, Spool::open(&state_dir)?);
+    let mut state = State::new(counters, Spool::open(&state_dir.join("aaamgr"))?);
     let mut configuration = ConfigFollower::new(&bus);
     let (receive, mut received) = mpsc::channel(DATAGRAMS);
     let mut sockets = Sockets::new(sit.clone(), receive);

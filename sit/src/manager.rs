@@ -17,6 +17,7 @@ use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::files::files_of;
 use crate::requests::Deferred;
 use crate::state::{Entry, Phase, TaskTable, static_tasks};
 use crate::stop::StopSignals;
@@ -70,6 +71,8 @@ pub(crate) struct Manager {
     wanted: BTreeMap<String, u32>,
     /// The context of each device that a port is bound with.
     bound: BTreeMap<String, String>,
+    /// The files that the configuration names.
+    pub(crate) files: BTreeSet<String>,
     pub(crate) descriptors: Descriptors,
     pub(crate) crashes: CrashList,
     pub(crate) since: Instant,
@@ -107,6 +110,7 @@ impl Manager {
             contexts: Contexts::new(options.run_dir.join("netns"))?,
             wanted: BTreeMap::new(),
             bound: BTreeMap::new(),
+            files: BTreeSet::new(),
             descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
             crashes: CrashList::load(&options.state_dir),
             options,
@@ -235,6 +239,7 @@ impl Manager {
     fn configure(&mut self, text: &str) {
         self.wanted = contexts_of(text);
         self.bound = bound_devices(text);
+        self.files = files_of(text);
         let (replaced, gone): (Vec<_>, Vec<_>) = self
             .unwanted()
             .into_iter()
@@ -328,6 +333,11 @@ impl Manager {
                 self.unprotected.insert(protection);
             }
         }
+    }
+
+    /// The protections that are missing here, in words.
+    pub(crate) fn unprotected(&self) -> impl Iterator<Item = &str> {
+        self.unprotected.iter().map(String::as_str)
     }
 
     /// Gives up everything that outlives the process.

@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use bus::{Address, Position};
 
-const FILE: &str = "snmp-heard";
+const FILE: &str = "snmp/heard";
 
 /// The file.
 pub struct Journal {
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_was_saved_is_loaded() {
         let directory = std::env::temp_dir().join(format!("snmp-journal-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(directory.join("snmp")).unwrap();
         let mut journal = Journal::new(&directory);
         assert!(journal.load().is_empty());
         let mut positions = BTreeMap::new();

@@ -50,6 +50,9 @@ struct Run {
     /// Number of workers [default: one for each processor]
     #[arg(long, value_name = "N")]
     workers: Option<u32>,
+    /// First of the numbers of the processes' users and groups, where there are no accounts 'starward-...' for them
+    #[arg(long, value_name = "ID", default_value_t = sit::FIRST_USER, value_parser = clap::value_parser!(u32).range(1..=4_000_000_000))]
+    first_user_id: u32,
 }
 
 fn main() -> ExitCode {
@@ -72,10 +75,12 @@ fn run(arguments: Run) -> ExitCode {
         state_dir,
         run_dir,
         workers,
+        first_user_id,
     } = arguments;
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let options = sit::Options {
         workers,
+        first_user: first_user_id,
         ..sit::Options::new(absolute(config), absolute(state_dir), absolute(run_dir))
     };
     match sit::run(options) {

@@ -55,7 +55,8 @@ impl Bus {
     /// As [`open`](Self::open), on sockets that were bound before.
     pub async fn open_on(run_dir: &Path, me: Address, sockets: Sockets) -> Result<(Self, Server), BusError> {
         let (tasks, counts) = (Arc::<Tasks>::default(), Arc::<Counts>::default());
-        let (transport, arrived, arrivals) = IpcTransport::serve(run_dir, me, sockets, &tasks, &counts).await?;
+        let (transport, arrived, arrivals) =
+            IpcTransport::serve(run_dir, me, sockets, &tasks, &counts).await?;
         Ok(Self::serving(
             me,
             Arc::new(transport),

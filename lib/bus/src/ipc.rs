@@ -85,6 +85,18 @@ impl Sockets {
             events: listener(&events_path(&directory, me), me, group)?,
         })
     }
+
+    /// Takes away the names of those of `address`, which is gone for good.
+    pub fn remove(run_dir: &Path, address: Address) {
+        let directory = run_dir.join("bus");
+        for path in [
+            directory.join(address.to_string()),
+            events_path(&directory, address),
+        ] {
+            // Whoever served there may have done it.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// The sockets of one process.
@@ -324,7 +336,11 @@ async fn probe(path: &Path) -> io::Result<()> {
     let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
     let owner = fs::metadata(path.parent().unwrap_or(path))?.uid();
     if peer.uid() != owner {
-        let text = format!("{} was made by user {}, not by {owner}", path.display(), peer.uid());
+        let text = format!(
+            "{} was made by user {}, not by {owner}",
+            path.display(),
+            peer.uid()
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     Ok(())
