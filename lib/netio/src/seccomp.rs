@@ -107,7 +107,7 @@ impl Filter {
     }
 
     /// Puts it in force for every thread of this process, for good and for all that it starts. The process must have forbidden itself new
-    /// privileges ([`crate::task::forbid_new_privileges`]). What is refused from then on, the kernel's audit log tells.
+    /// privileges ([`crate::task::forbid_new_privileges`]). Whom it kills, the kernel's audit log tells.
     pub fn install(&self) -> Result<(), Error> {
         let action = "restrict the system calls";
         let program = sock_fprog {
@@ -117,13 +117,12 @@ impl Filter {
             })?,
             filter: self.instructions.as_ptr().cast_mut(),
         };
-        let flags = libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_LOG;
         // SAFETY: `program` describes our instructions, which live through the call; the kernel copies them and writes nothing.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_seccomp,
                 libc::SECCOMP_SET_MODE_FILTER,
-                flags,
+                libc::SECCOMP_FILTER_FLAG_TSYNC,
                 std::ptr::from_ref(&program),
             )
         };
