@@ -89,11 +89,11 @@ fn names(capabilities: u64) -> String {
 /// Asks the kernel. `None` when there is no such process any more.
 fn facts(pid: u32) -> Option<Facts> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
-    let owner = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+    let owner = fs::metadata(format!("/proc/{pid}/status")).ok()?.uid();
     parse(&read("status")?, &read("limits")?, owner)
 }
 
-/// The facts in the texts of `status` and `limits`, and in who owns the folder of the process: root, unless the process may be dumped.
+/// The facts in the texts of `status` and `limits`, and in who owns those files: root, unless the process may be dumped (proc_pid(5)).
 fn parse(status: &str, limits: &str, owner: u32) -> Option<Facts> {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -144,7 +144,7 @@ mod tests {
             undumpable: true,
         };
         assert_eq!(facts, expected);
-        // Whoever may be dumped owns his folder; a limit that can be raised is none.
+        // Whoever may be dumped owns his files; a limit that can be raised is none.
         assert!(!parse(STATUS, LIMITS, 60_704).unwrap().undumpable);
         let raised = LIMITS.replace("0                    bytes", "unlimited            bytes");
         assert!(!parse(STATUS, &raised, 0).unwrap().undumpable);

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use netio::{Pid, Signal};
 
 use common::{STARWARD, eventually};
-use running::{EXAMPLE, Node};
+use running::{EXAMPLE, Line, Node, own_network};
 
 #[test]
 fn every_process_starts_and_comes_back_when_it_is_killed() {

@@ -93,9 +93,9 @@ fn the_kernel_confirms_what_is_shown() {
                 "{facility} is {other:?}"
             );
             assert_eq!(field(pid, "Groups").split(' ').count(), 1, "{facility}");
-            // Not dumpable, or it would own its folder.
+            // Not dumpable, or it would own its files there.
             assert_eq!(
-                std::fs::metadata(format!("/proc/{pid}")).unwrap().uid(),
+                std::fs::metadata(format!("/proc/{pid}/status")).unwrap().uid(),
                 0,
                 "{facility}"
             );

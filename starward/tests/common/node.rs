@@ -110,7 +110,7 @@ impl Drop for Node {
 }
 
 /// As root in a network of its own; otherwise the node makes one itself.
-fn own_network() {
+pub fn own_network() {
     if let Ok(namespace) = Namespace::create() {
         namespace.enter().unwrap();
     }
