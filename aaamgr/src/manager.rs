@@ -12,7 +12,6 @@ use radius::Secret;
 use task::{ConfigFollower, Task};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep_until};
-use zeroize::Zeroizing;
 
 use crate::bus_api;
 use crate::error::Error;
@@ -111,11 +110,11 @@ fn ask_secrets(links: &Links, settings: &Settings, known: &Secrets, reveal: &mps
                 sealed: sealed.sealed().to_owned(),
             };
             match links.request(SCT, &question, DEADLINE).await {
-                Ok(answer) if answer.failure.is_empty() => {
-                    drop(revealed.insert(sealed, Secret::new(answer.secret)));
+                Ok(mut answer) if answer.failure.is_empty() => {
+                    let secret = Secret::new(std::mem::take(&mut answer.secret));
+                    drop(revealed.insert(sealed, secret));
                 }
                 Ok(answer) => {
-                    drop(Zeroizing::new(answer.secret));
                     tracing::error!("the secret of a RADIUS server cannot be used: {}", answer.failure);
                 }
                 Err(error) => tracing::warn!("the secret of a RADIUS server is not known yet: {error}"),

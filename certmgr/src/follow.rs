@@ -1,5 +1,6 @@
 //! Following the configuration: reads it at the start and at each change, and loads what it names.
 
+use std::mem::take;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,14 +122,8 @@ impl Follower {
             sealed: sealed.sealed().to_owned(),
         };
         match self.links.request(SCT, &question, DEADLINE).await {
-            Ok(answer) => {
-                let secret = Zeroizing::new(answer.secret);
-                if answer.failure.is_empty() {
-                    Ok(secret)
-                } else {
-                    Err(answer.failure)
-                }
-            }
+            Ok(mut answer) if answer.failure.is_empty() => Ok(Zeroizing::new(take(&mut answer.secret))),
+            Ok(answer) => Err(answer.failure.clone()),
             Err(error) => Err(error.to_string()),
         }
     }

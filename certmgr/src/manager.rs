@@ -76,7 +76,6 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
-    use bus::frame::{Header, Kind};
     use bus::link::{self, Links};
     use bus::messages::certmgr::{GetCertificate, GetTrust, Sign};
     use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig, RevealSecret, Revealed};

@@ -162,12 +162,12 @@ impl Puppet {
                 let query = RevealSecret {
                     sealed: argument.to_owned(),
                 };
-                let secret = task
+                let mut secret = task
                     .links
                     .request(SCT, &query, Duration::from_secs(60))
                     .await
                     .map_err(text)?;
-                String::from_utf8(secret.secret).map_err(text)
+                String::from_utf8(std::mem::take(&mut secret.secret)).map_err(text)
             }
             "slots" => slots(task, argument).await,
             "tun" => {
