@@ -113,7 +113,7 @@ const EVERYBODY: &[c_long] = &[
     libc::SYS_mkdirat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,
-    libc::SYS_renameat,
+    RENAMEAT,
     libc::SYS_renameat2,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_rename,
@@ -191,6 +191,12 @@ const EVERYBODY: &[c_long] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+#[cfg(target_arch = "x86_64")]
+const RENAMEAT: c_long = libc::SYS_renameat;
+/// asm-generic/unistd.h; the crate has it not for this architecture.
+#[cfg(target_arch = "aarch64")]
+const RENAMEAT: c_long = 38;
 
 /// What every process does with these arguments only.
 const CONDITIONAL: &[Call] = &[
