@@ -12,13 +12,18 @@
 //!
 //! `enodebs` and `tunnel` work against any IKEv2 gateway, so peers are measured with them under the same rules. Nothing here is part of the node.
 
+mod authority;
+mod credentials;
 mod demo;
 mod device;
 mod enodebs;
+mod fleet;
 mod host;
 mod initiator;
+mod lane;
 mod offer;
 mod packets;
+mod peers;
 mod plane;
 mod processors;
 mod progress;
@@ -41,6 +46,8 @@ pub enum Simulate {
     Tunnel(device::Device),
     /// A host behind the gateway: counts the packets it gets and sends them back
     Host(host::Host),
+    /// An authority and certificates for measurements
+    Pki(authority::Pki),
 }
 
 impl Simulate {
@@ -50,6 +57,7 @@ impl Simulate {
             Simulate::Enodebs(enodebs) => enodebs.run(),
             Simulate::Tunnel(device) => device.run(),
             Simulate::Host(host) => host.run(),
+            Simulate::Pki(pki) => pki.run(),
         };
         match result {
             Ok(true) => ExitCode::SUCCESS,
