@@ -18,9 +18,11 @@ mod demo;
 mod device;
 mod enodebs;
 mod fleet;
+mod histogram;
 mod host;
 mod initiator;
 mod lane;
+mod load;
 mod offer;
 mod packets;
 mod peers;
@@ -46,6 +48,8 @@ pub enum Simulate {
     Tunnel(device::Device),
     /// A host behind the gateway: counts the packets it gets and sends them back
     Host(host::Host),
+    /// Set-ups, rekeyings and deletes at a rate, with their times
+    Load(load::Load),
     /// An authority and certificates for measurements
     Pki(authority::Pki),
 }
@@ -57,6 +61,7 @@ impl Simulate {
             Simulate::Enodebs(enodebs) => enodebs.run(),
             Simulate::Tunnel(device) => device.run(),
             Simulate::Host(host) => host.run(),
+            Simulate::Load(load) => load.run(),
             Simulate::Pki(pki) => pki.run(),
         };
         match result {
