@@ -32,6 +32,7 @@ mod progress;
 mod rates;
 mod screen;
 mod sockets;
+mod traffic;
 mod tunnel;
 mod world;
 
@@ -50,6 +51,12 @@ pub enum Simulate {
     Host(host::Host),
     /// Set-ups, rekeyings and deletes at a rate, with their times
     Load(load::Load),
+    /// Numbered packets through simulated tunnels, counted and timed at both ends
+    Traffic(traffic::Traffic),
+    /// The same on ordinary sockets, through whatever tunnel the system routes them to
+    Stream(traffic::Plain),
+    /// The far end of both, behind the gateway
+    Far(traffic::Far),
     /// An authority and certificates for measurements
     Pki(authority::Pki),
 }
@@ -62,6 +69,9 @@ impl Simulate {
             Simulate::Tunnel(device) => device.run(),
             Simulate::Host(host) => host.run(),
             Simulate::Load(load) => load.run(),
+            Simulate::Traffic(traffic) => traffic.run(),
+            Simulate::Stream(plain) => plain.run(),
+            Simulate::Far(far) => far.run(),
             Simulate::Pki(pki) => pki.run(),
         };
         match result {
