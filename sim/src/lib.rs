@@ -18,6 +18,7 @@ mod demo;
 mod device;
 mod enodebs;
 mod fleet;
+mod flood;
 mod histogram;
 mod host;
 mod initiator;
@@ -51,6 +52,8 @@ pub enum Simulate {
     Host(host::Host),
     /// Set-ups, rekeyings and deletes at a rate, with their times
     Load(load::Load),
+    /// Set-ups beside a flood of requests from spoofed addresses
+    Flood(flood::Flood),
     /// Numbered packets through simulated tunnels, counted and timed at both ends
     Traffic(traffic::Traffic),
     /// The same on ordinary sockets, through whatever tunnel the system routes them to
@@ -69,6 +72,7 @@ impl Simulate {
             Simulate::Tunnel(device) => device.run(),
             Simulate::Host(host) => host.run(),
             Simulate::Load(load) => load.run(),
+            Simulate::Flood(flood) => flood.run(),
             Simulate::Traffic(traffic) => traffic.run(),
             Simulate::Stream(plain) => plain.run(),
             Simulate::Far(far) => far.run(),
