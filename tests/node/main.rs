@@ -8,3 +8,4 @@ mod hostile;
 mod processes;
 mod protocol_50;
 mod shell;
+mod tools;

@@ -11,3 +11,4 @@ mod rekeying;
 mod remote_access;
 mod responder;
 mod scale;
+mod tools;
