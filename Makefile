@@ -25,7 +25,7 @@ unit: ## Unit, property and in-memory protocol tests
 system: build ## The release binary against real peers
 	./tests/run
 
-bench: build ## Side by side with strongSwan; writes target/bench/summary.json
+bench: build ## Side by side with its peers; writes target/bench/summary.json
 	$(CARGO) run --release --locked -p starward-bench
 
 fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (60) a target
