@@ -10,7 +10,9 @@
 //!     └─ namespace "core"   starward sim host       an ordinary kernel socket: counts what arrives, echoes it
 //! ```
 //!
-//! `enodebs` and `tunnel` work against any IKEv2 gateway, so peers are measured with them under the same rules. Nothing here is part of the node.
+//! Beside it stand the tools that measurements are made with: `load` (set-ups, rekeyings), `traffic`, `stream` and `far` (packets, counted and timed at both ends),
+//! `flood` (spoofed requests), `pki`. All of them, `enodebs` and `tunnel` work against any IKEv2 gateway, so peers are measured under the same rules.
+//! Nothing here is part of the node.
 
 mod authority;
 mod credentials;

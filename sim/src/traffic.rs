@@ -221,9 +221,15 @@ impl Near for Ports {
 }
 
 /// A direction for people.
-fn describe(direction: &str, one: &Value) -> [String; 2] {
+fn describe(direction: &str, one: &Value) -> Vec<String> {
     let number = |name: &str| one[name].as_f64().unwrap_or_default();
-    [
+    if one["received"].is_null() {
+        return vec![format!(
+            "{direction}: {} sent; the other end could not be asked",
+            one["sent"]
+        )];
+    }
+    vec![
         format!(
             "{direction}: {:.0} packets/s, {:.1} Mbit/s, {} of {} lost ({:.3} %), {} late, {} double, longest gap {:.1} ms",
             number("packets_per_s"),

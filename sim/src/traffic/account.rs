@@ -79,15 +79,18 @@ impl Received {
 
     /// For the other end, or for machines.
     pub(crate) fn to_json(&self) -> Value {
-        let seconds = self
-            .span
-            .map_or(0.0, |(first, last)| last.saturating_sub(first) as f64 / 1e9);
+        let (first, last) = self.span.unwrap_or_default();
+        let seconds = last.saturating_sub(first) as f64 / 1e9;
+        // A flow of which nothing more came, while others went on, has its gap at the end.
+        let begun = self.flows.iter().filter(|flow| flow.latest != 0);
+        let ends = begun.map(|flow| last.saturating_sub(flow.latest)).max();
+        let gap = self.longest_gap.max(ends.unwrap_or_default());
         json!({
             "received": self.packets,
             "bytes": self.bytes,
             "duplicates": self.duplicates,
             "reordered": self.reordered,
-            "longest_gap_us": self.longest_gap / 1000,
+            "longest_gap_us": gap / 1000,
             "seconds": seconds,
             "latency_us": self.latency.to_json(),
         })

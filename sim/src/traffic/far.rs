@@ -1,7 +1,7 @@
 //! `starward sim far`: the far end of `starward sim traffic`, a host behind the gateway on ordinary sockets.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::value_parser;
 use serde_json::{Value, json};
@@ -11,9 +11,11 @@ use super::ports::Ports;
 use super::sender::{Sender, Stream};
 use super::wire::{LONGEST_WORD, Message, read, word};
 use super::{MOST_FLOWS, PORT};
-use crate::progress::tell;
+use crate::progress::{print, tell};
 
 const TICK: Duration = Duration::from_millis(200);
+/// A run is over when nothing came for so long.
+const QUIET: Duration = Duration::from_secs(1);
 /// The longest stream that it sends for somebody.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -34,6 +36,9 @@ pub struct Far {
 /// A run, as the far end sees it.
 struct Run {
     received: Received,
+    /// Packets when they were last looked at, and since when there are no more; told when it is quiet.
+    quiet: (u64, Instant),
+    told: bool,
     stream: Stream,
     sender: Option<Sender>,
     /// What was sent when it was over.
@@ -70,6 +75,9 @@ impl Far {
                     }
                 }
             }
+            if let Some(run) = &mut run {
+                run.tell_when_quiet();
+            }
             idle = match run.as_mut().and_then(|run| Some((run.sender.take()?, run))) {
                 None => TICK,
                 Some((mut sender, run)) => match sender.round(&mut ports)? {
@@ -89,6 +97,19 @@ impl Far {
                     }
                 },
             };
+        }
+    }
+}
+
+impl Run {
+    /// Prints what was received when nothing more comes, for whoever cannot ask any more because the tunnels are gone.
+    fn tell_when_quiet(&mut self) {
+        if self.received.packets != self.quiet.0 {
+            self.quiet = (self.received.packets, Instant::now());
+            self.told = false;
+        } else if !self.told && self.quiet.1.elapsed() > QUIET {
+            self.told = true;
+            print(&json!({ "run": self.stream.run, "received": self.received.to_json() }));
         }
     }
 }
@@ -123,6 +144,8 @@ fn answer(run: &mut Option<Run>, ports: &mut Ports, value: &Value, source: Socke
     if run.as_ref().is_none_or(|run| run.stream.run != stream.run) {
         *run = Some(Run {
             received: Received::new(flows),
+            quiet: (0, Instant::now()),
+            told: true,
             stream,
             sender: sends.then(|| Sender::new(stream)),
             sent: json!({ "sent": 0 }),

@@ -1,7 +1,7 @@
 //! What both ends of a measurement send each other, as the payload of UDP: numbered packets, and words about them.
 //!
 //! A numbered packet is `magic (4) | run (4) | flow (4) | number (8) | time of sending (8) | zeros`, a word is `magic (4) | JSON object`. Words go
-//! through the tunnel of flow 0, so that nothing but what is measured need connect the ends; they are repeated until they are answered.
+//! through the tunnels too, so that nothing but what is measured need connect the ends; they are repeated until they are answered.
 
 use serde_json::Value;
 
