@@ -18,7 +18,7 @@ use crate::world::{Ground, INITIATORS};
 const PREFIX: &str = "10.99.0.0/16";
 const HONEST: [&str; 4] = ["10.99.1.1", "10.99.77.1", "10.99.130.1", "10.99.254.1"];
 const ROUTE: &str = "    ip route 10.99.0.0 255.255.0.0 10.10.0.101 ran\n";
-const RATE: &str = "100000";
+const RATE: f64 = 100_000.0;
 const SECONDS: &str = "20";
 /// Honest set-ups, and how many a second.
 const SETUPS: &str = "300";
@@ -44,6 +44,10 @@ pub fn measure(ground: &Ground, runs: usize, measured: &mut Measured) {
                 measured.add(Kind::Ours, Row::FloodMemory, memory_mib);
                 let again = count(honest, "retransmissions");
                 measured.disturbed(Kind::Ours, Row::FloodHonest, "retransmissions", again);
+                // On a machine that could not send so many the row says less.
+                let missing = (RATE - report["flood"]["rate_per_s"].as_f64().unwrap_or_default()).max(0.0);
+                let what = "spoofed requests a second fewer than wanted";
+                measured.disturbed(Kind::Ours, Row::FloodHonest, what, missing as u64);
             }
             Err(error) => return measured.fail(Kind::Ours, &[Row::FloodHonest, Row::FloodMemory], &error),
         }
@@ -77,7 +81,7 @@ fn once(ground: &Ground) -> Result<(Value, f64), String> {
         "--from",
         PREFIX,
         "--flood-rate",
-        RATE,
+        &RATE.to_string(),
         "--flood-seconds",
         SECONDS,
         "--count",

@@ -88,7 +88,7 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
     let setting = Setting::default();
     let gateway = Gateway::start(ground, Kind::Ours, &setting)?;
     let world = &gateway.world;
-    let _far = far(&gateway)?;
+    let far = far(&gateway)?;
     let start = |command: &str, more: &[&str], others: &[&str], locals: &str| -> Result<Running, String> {
         let mut arguments = peers(&setting);
         // Several simulators share no port: each has an address of its own.
@@ -128,19 +128,25 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
     let visited = visitors.result(LIMIT)?;
     let traffic = traffic.result(LIMIT)?;
     let crowd = crowd.result(LIMIT)?;
-    let lost = sum(&crowd["lost"]);
-    let up = &traffic["up"];
+    // The far end says by itself what it received: if every tunnel was lost nobody could ask it.
+    let heard = far.log();
+    let heard = heard
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .rfind(|line| line["run"] == traffic["run"])
+        .ok_or("the far end received nothing")?;
+    let sent = count(&traffic["up"], "sent");
     let outcome = Outcome {
-        tunnels: lost + count(&traffic, "tunnels_lost"),
-        packets: count(up, "lost"),
-        gap: up["longest_gap_us"].as_f64().unwrap_or_default() / 1000.0,
+        tunnels: sum(&crowd["lost"]) + count(&traffic, "tunnels_lost"),
+        packets: sent.saturating_sub(count(&heard["received"], "received")),
+        gap: heard["received"]["longest_gap_us"].as_f64().unwrap_or_default() / 1000.0,
         setup: visited["setup_us"]["max"].as_f64().unwrap_or_default() / 1000.0,
     };
     eprintln!(
         "  {} tunnels and {} of {} packets lost, longest gap {:.1} ms, longest set-up {:.1} ms, {} set-ups failed",
         outcome.tunnels,
         outcome.packets,
-        count(up, "sent"),
+        sent,
         outcome.gap,
         outcome.setup,
         sum(&visited["failed"]),

@@ -1,12 +1,13 @@
 //! Our gateway, and our programs at the other end.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::gateway::{SECRET, Setting};
-use crate::process::{Running, last_object, output, output_in, pinned};
+use crate::process::{Running, last_object, output_in, pinned};
 use crate::world::{FIRST_INNER, GATEWAY, INITIATORS, PROTECTED, World};
 
 /// The gateway's configuration, with group 31 and pre-shared key.
@@ -117,12 +118,16 @@ pub fn load(world: &World, setting: &Setting, tunnels: u32) -> Result<Value, Str
     simulate(world, &world.ran(), None, "load", &arguments)?.result(LIMIT)
 }
 
-/// Runs a command of the simulator outside of all namespaces of a world; its result.
+/// Runs a command of the simulator outside of all namespaces of a world; its result, also when something in it failed.
 pub fn simulate_outside(arguments: &[String]) -> Result<Value, String> {
-    let program = program();
-    let arguments = arguments.iter().map(String::as_str);
-    let words: Vec<&str> = [program.as_str(), "sim"].into_iter().chain(arguments).collect();
-    last_object(&output(&words)?)
+    let output = Command::new(program())
+        .arg("sim")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("run the simulator: {error}"))?;
+    last_object(&String::from_utf8_lossy(&output.stdout))
+        .map_err(|_| String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 /// An authority with one peer key and `peers` certificates, in a folder of that name.

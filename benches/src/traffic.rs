@@ -19,7 +19,7 @@ use crate::summary::Measured;
 use crate::world::{FIRST_INNER, Ground, HOST, World};
 use crate::{starward, strongswan, wireguard};
 
-const SECONDS: &str = "3";
+const SECONDS: &str = "2";
 /// More than a fast machine needs to set up one tunnel.
 const PING_LIMIT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
