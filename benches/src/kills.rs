@@ -4,7 +4,7 @@
 //! every 20 ms, so that the longest of them is as long as nobody answered.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,7 +24,9 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Of even load before the kill.
 const BEFORE: Duration = Duration::from_secs(1);
 /// Seconds after the last set-up of the crowd at which its tunnels are asked for.
-const STAY: &str = "9";
+const STAY: Duration = Duration::from_secs(10);
+/// What a gateway has to notice a kill, at least, before that.
+const AFTER: Duration = Duration::from_secs(4);
 /// Tunnels that carry packets, one flow each, and packets a second of all of them: one in a millisecond in each.
 const FLOWS: &str = "16";
 const RATE: &str = "16000";
@@ -32,6 +34,8 @@ const TRAFFIC_MS: &str = "7000";
 /// Inner addresses of those.
 const CARRIERS: [&str; 4] = ["--inner", "10.126.0.1", "--identity-prefix", "carrier"];
 const IMPATIENT: [&str; 5] = ["--retransmit-ms", "20", "--retransmissions", "250", "--steady"];
+/// When those give up, in milliseconds: a set-up that failed took so long at least.
+const GIVEN_UP: f64 = 5020.0;
 
 /// Kills each process `runs` times, each time on a fresh gateway.
 pub fn measure(ground: &Ground, tunnels: u32, runs: usize, measured: &mut Measured) {
@@ -53,6 +57,8 @@ pub fn measure(ground: &Ground, tunnels: u32, runs: usize, measured: &mut Measur
                     for row in rows {
                         measured.add(Kind::Ours, *row, outcome.value(*row));
                     }
+                    let first = rows.first().copied().unwrap_or(Row::IpsecmgrTunnels);
+                    measured.disturbed(Kind::Ours, first, "set-ups failed", outcome.failed);
                 }
                 Err(error) => {
                     measured.fail(Kind::Ours, rows, &error);
@@ -71,6 +77,8 @@ struct Outcome {
     gap: f64,
     /// Of a set-up, in milliseconds.
     setup: f64,
+    /// Set-ups that failed.
+    failed: u64,
 }
 
 impl Outcome {
@@ -101,9 +109,16 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
         simulate(world, &world.ran(), None, command, &arguments)
     };
     let [first, second, third, fourth] = crate::world::INITIATORS;
-    let crowd = ["--count", &tunnels.to_string(), "--stay", STAY, "--keep"];
+    let crowd = [
+        "--count",
+        &tunnels.to_string(),
+        "--stay",
+        &STAY.as_secs().to_string(),
+        "--keep",
+    ];
     let mut crowd = start("load", &crowd, &[], &format!("{first},{second}"))?;
     crowd.wait_until("set up", LIMIT, |crowd| crowd.log().contains("set-ups are over"))?;
+    let begun = Instant::now();
     let carry = [
         "--tunnels",
         FLOWS,
@@ -125,6 +140,12 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
     let victim = victim.ok_or_else(|| format!("there is no {facility}"))?;
     kill(Pid::from_raw(victim.cast_signed()), Signal::SIGKILL)
         .map_err(|error| format!("kill {facility}: {error}"))?;
+    if begun.elapsed() + AFTER > STAY {
+        return Err(
+            "this machine is too busy: the tunnels would have been asked for before the kill was felt"
+                .to_owned(),
+        );
+    }
     let visited = visitors.result(LIMIT)?;
     let traffic = traffic.result(LIMIT)?;
     let crowd = crowd.result(LIMIT)?;
@@ -136,20 +157,22 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
         .rfind(|line| line["run"] == traffic["run"])
         .ok_or("the far end received nothing")?;
     let sent = count(&traffic["up"], "sent");
+    let failed = sum(&visited["failed"]);
+    let longest = visited["setup_us"]["max"].as_f64().unwrap_or_default() / 1000.0;
     let outcome = Outcome {
         tunnels: sum(&crowd["lost"]) + count(&traffic, "tunnels_lost"),
         packets: sent.saturating_sub(count(&heard["received"], "received")),
         gap: heard["received"]["longest_gap_us"].as_f64().unwrap_or_default() / 1000.0,
-        setup: visited["setup_us"]["max"].as_f64().unwrap_or_default() / 1000.0,
+        setup: if failed > 0 {
+            GIVEN_UP.max(longest)
+        } else {
+            longest
+        },
+        failed,
     };
     eprintln!(
         "  {} tunnels and {} of {} packets lost, longest gap {:.1} ms, longest set-up {:.1} ms, {} set-ups failed",
-        outcome.tunnels,
-        outcome.packets,
-        sent,
-        outcome.gap,
-        outcome.setup,
-        sum(&visited["failed"]),
+        outcome.tunnels, outcome.packets, sent, outcome.gap, outcome.setup, outcome.failed,
     );
     Ok(outcome)
 }

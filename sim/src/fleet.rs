@@ -1,11 +1,11 @@
 //! Many simulated peers in one engine: what every command that has several of them does.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crypto::SystemRandom;
 use ikev2::{Action, ChildSa, Engine, EngineConfig, Event, IkeSaId, Output, Path, Profile, RemoveReason};
-use std::sync::Arc;
 
 use crate::initiator::{Common, Memory};
 use crate::sockets::{Arrived, Sockets};
