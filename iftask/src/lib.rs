@@ -16,6 +16,7 @@ mod bus_api;
 mod counters;
 mod error;
 mod manager;
+pub mod pipeline;
 mod plan;
 mod plane;
 mod show;

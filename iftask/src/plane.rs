@@ -42,8 +42,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::counters::{Statistics, Tally};
 use crate::error::Error;
-use engine::Engine;
-use io::{KernelIo, Socket};
+pub(crate) use engine::Engine;
+use io::KernelIo;
+pub(crate) use io::{Io, Socket};
 pub(crate) use keepalive::Keepalive;
 
 /// Packets read from a TUN queue in one round.
