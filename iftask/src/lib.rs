@@ -13,6 +13,7 @@
 //! restarted `iftask` goes on where the last one stopped.
 
 mod bus_api;
+mod busy;
 mod counters;
 mod error;
 mod manager;
