@@ -4,8 +4,9 @@
 //! |---|---|
 //! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
-//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`steering`] |
+//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
+//! | arithmetic | [`sum_words`] |
 //!
 //! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
 //! Nothing here knows what the packets mean.
@@ -19,6 +20,7 @@ mod namespace;
 mod poller;
 mod process;
 pub mod steering;
+mod sum;
 mod sys;
 pub mod task;
 #[cfg(test)]
@@ -38,5 +40,6 @@ pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use poller::{Event, Poller};
 pub use process::{Child, Spawn, open_pidfd, spawn_inside};
-pub use tun::{Offloads, Tun, TunQueue, check_tun};
+pub use sum::sum_words;
+pub use tun::{Offloads, Tun, TunBatch, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};
