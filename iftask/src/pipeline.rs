@@ -54,9 +54,7 @@ impl Pipeline {
 
     /// Packets behind their virtio-net headers, as reads of the clear side give them: sealed and sent.
     pub fn seal<'p>(&mut self, reads: impl Iterator<Item = &'p mut [u8]>) {
-        for read in reads {
-            self.engine.outbound(self.context, read);
-        }
+        self.engine.outbound(self.context, reads);
         self.engine.flush();
     }
 

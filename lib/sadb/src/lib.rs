@@ -40,6 +40,7 @@ pub use counters::{CounterCells, SaCounter, SaCounters};
 pub use error::Error;
 pub use hot::{Activity, Hot, ReplayVerdict, SequenceExhausted};
 pub use key::SecretBytes;
+pub use map::{prefetch, prefetch_front};
 pub use owner::SlotOwner;
 pub use page::{CounterPage, CounterPageReader};
 pub use ring::{StrayConsumer, StrayHeader, StrayProducer, StrayRing};

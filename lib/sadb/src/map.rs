@@ -137,14 +137,26 @@ impl Drop for Mapping {
     }
 }
 
-/// Asks the processor to fetch the cache line of `value`.
-pub(crate) fn prefetch<T>(value: &T) {
+/// Bytes that the processor fetches at once.
+const CACHE_LINE: usize = 64;
+
+/// Asks the processor to fetch all of `value`, which will be needed a few packets from now. Nothing of it is read.
+pub fn prefetch<T>(value: &T) {
+    prefetch_front(value, size_of::<T>());
+}
+
+/// Likewise, only the first `bytes` of it.
+pub fn prefetch_front<T>(value: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect but on the cache, for any address.
-    unsafe {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        let first = std::ptr::from_ref(value).cast::<i8>();
+        let before = first.addr() % CACHE_LINE;
+        for offset in (0..bytes + before).step_by(CACHE_LINE) {
+            // SAFETY: a prefetch has no effect but on the cache, for any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_sub(before).wrapping_add(offset)) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = (value, bytes);
 }
