@@ -49,7 +49,7 @@ impl Path {
 /// Carries so many packets that way; the rounds, and nothing else, in [`counted`].
 pub fn count(path: Path, packets: u64) -> Result<(), String> {
     let (way, sizes) = path.parts();
-    let mut tunnels = Tunnels::new(TUNNELS, 1)?;
+    let mut tunnels = Tunnels::new(TUNNELS, 1..=4)?;
     tunnels.warm_up()?;
     let mut chance = Chance::new(12345);
     let before = tunnels.pipeline.carried();
@@ -80,14 +80,13 @@ pub fn run(update: bool) -> Result<(), String> {
         let name = path.name();
         // Writing to a string cannot fail.
         let _ = writeln!(table, "{name} {count:.0}");
-        let written = TABLE.lines().find_map(|line| {
-            let (found, count) = line.split_once(' ')?;
-            (found == name).then(|| count.parse::<f64>().ok())?
-        });
-        let change = written.map(|written| (count / written - 1.0) * 100.0);
-        let shown = change.map_or_else(|| "not written down".to_owned(), |change| format!("{change:+.1} %"));
+        let change = change(TABLE, &name, count);
+        let shown = change.map_or_else(
+            || "not written down".to_owned(),
+            |change| format!("{change:+.1} %"),
+        );
         println!("{name:12} {count:>7.0} instructions a packet, {shown}");
-        if change.is_none_or(|change| change.abs() > TOLERANCE) {
+        if is_off(change) {
             trouble.push(name);
         }
     }
@@ -104,12 +103,30 @@ pub fn run(update: bool) -> Result<(), String> {
     ))
 }
 
+/// Per cent by which a count lies above what a table says of a path; `None` when it says nothing.
+fn change(table: &str, path: &str, count: f64) -> Option<f64> {
+    let written: f64 = table.lines().find_map(|line| {
+        let (found, count) = line.split_once(' ')?;
+        (found == path).then(|| count.parse().ok())?
+    })?;
+    Some((count / written - 1.0) * 100.0)
+}
+
+/// A path that nothing is written of is off too.
+fn is_off(change: Option<f64>) -> bool {
+    change.is_none_or(|change| change.abs() > TOLERANCE)
+}
+
 /// Instructions per packet.
 fn instructions(path: Path) -> Result<f64, String> {
     let packets = BATCHES * BATCH as u64;
     let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .args([
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            "--collect-atstart=no",
+        ])
         .arg(format!("--toggle-collect={COUNTED}"))
         .arg(program)
         .args(["count", &path.name(), &packets.to_string()])
@@ -123,5 +140,34 @@ fn instructions(path: Path) -> Result<f64, String> {
     match collected {
         Some(count) if output.status.success() && count > 0.0 => Ok(count / packets as f64),
         _ => Err(format!("valgrind ended with {}: {text}", output.status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_written_down_once() {
+        let mut names: Vec<&str> = TABLE.lines().filter_map(|line| line.split(' ').next()).collect();
+        names.sort_unstable();
+        let mut expected: Vec<String> = Path::value_variants().iter().map(|path| path.name()).collect();
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn more_and_fewer_instructions_are_noticed() {
+        let table = "open 1000\nseal 2000\n";
+        for (path, count, off) in [
+            ("open", 1000.0, false),
+            ("open", 1049.0, false),
+            ("open", 951.0, false),
+            ("seal", 2101.0, true),
+            ("seal", 1899.0, true),
+            ("other", 1.0, true),
+        ] {
+            assert_eq!(is_off(change(table, path, count)), off, "{path} {count}");
+        }
     }
 }

@@ -13,8 +13,8 @@ use crate::tunnels::{BATCH, Tunnels, Way};
 const TUNNELS: [usize; 3] = [1, 100, 100_000];
 /// Tunnels of the measurement with two.
 const SHARED: usize = 100_000;
-/// Slots of a worker, at most.
-const SLOTS: u8 = 8;
+/// Slots of all workers together.
+const SLOTS: usize = 255;
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,9 @@ fn run(tunnels: usize, cpus: &[usize], wanted: &[Sizes], batches: usize) -> Resu
     let barrier = Barrier::new(cpus.len());
     let work = |worker: usize, cpu: usize| -> Result<Vec<(f64, f64)>, String> {
         pin_to_cpu(cpu).map_err(|error| error.to_string())?;
-        let built = Tunnels::new(tunnels / cpus.len(), 1 + worker as u8 * SLOTS);
+        let slots = SLOTS / cpus.len();
+        let first = worker * slots;
+        let built = Tunnels::new(tunnels / cpus.len(), first as u8 + 1..=(first + slots) as u8);
         // Who fails must not keep the others waiting.
         let ready = built.and_then(|mut built| built.warm_up().map(|()| built));
         barrier.wait();

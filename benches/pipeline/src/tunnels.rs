@@ -1,14 +1,15 @@
 //! A worker with many tunnels, and their peers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use crypto::Cipher;
 use esp::{OutboundSa, Transform, VnetHeader};
 use iftask::pipeline::Pipeline;
 use netio::Received;
 use sadb::{
-    ChildSa, DEFAULT_CAPACITY, DfPolicy, DscpPolicy, Encapsulation, IkeSpi, Lifetimes, Mode, SaKeys,
-    SecretBytes, Selector, Selectors, Slot, SlotOwner, SlotSegments, SlotWorker, Spi,
+    ChildSa, DfPolicy, DscpPolicy, Encapsulation, IkeSpi, Lifetimes, Mode, SaKeys, SecretBytes, Selector,
+    Selectors, Slot, SlotOwner, SlotSegments, SlotWorker, Spi,
 };
 
 use crate::packets::{Chance, Sizes, write_udp};
@@ -49,27 +50,32 @@ struct Buffer {
 }
 
 impl Tunnels {
-    /// As many tunnels as asked for, AES-GCM with 128 bits, in as few slots as hold them from `first_slot` on.
-    pub fn new(count: usize, first_slot: u8) -> Result<Self, String> {
+    /// As many tunnels as asked for, AES-GCM with 128 bits, spread over the slots as a node spreads them.
+    pub fn new(count: usize, slots: RangeInclusive<u8>) -> Result<Self, String> {
         let mut pipeline = Pipeline::new(GATEWAY, CONTEXT);
         let transform = Transform::new(Cipher::AesGcm128Icv16, None).map_err(text)?;
         let mut peers = Vec::with_capacity(count);
-        for slot in (first_slot..).take(count.div_ceil(DEFAULT_CAPACITY)) {
-            let slot = Slot::new(slot).ok_or("more tunnels than slots hold")?;
+        let mut owned = Vec::new();
+        for slot in slots {
+            let slot = Slot::new(slot).ok_or("there is no slot 0")?;
             let segments = SlotSegments::create(slot).map_err(text)?;
-            let mut owner = SlotOwner::map(&segments.owner_fds().map_err(text)?).map_err(text)?;
-            for _ in 0..DEFAULT_CAPACITY.min(count - peers.len()) {
-                let peer = peers.len() as u32;
-                let sa = child_sa(owner.allocate().map_err(text)?, transform, peer)?;
-                owner.install(&sa).map_err(text)?;
-                peers.push(Peer {
-                    outbound: OutboundSa::new(transform, sa.inbound_spi.to_u32(), &sa.inbound_keys, sa.esn)
-                        .map_err(text)?,
-                    sequence: 0,
-                    address: sa.peer,
-                    inner: inner(peer),
-                });
-            }
+            let owner = SlotOwner::map(&segments.owner_fds().map_err(text)?).map_err(text)?;
+            owned.push((segments, owner));
+        }
+        let slots = owned.len().max(1);
+        for peer in 0..count {
+            let (_, owner) = owned.get_mut(peer % slots).ok_or("no slots")?;
+            let sa = child_sa(owner.allocate().map_err(text)?, transform, peer as u32)?;
+            owner.install(&sa).map_err(text)?;
+            peers.push(Peer {
+                outbound: OutboundSa::new(transform, sa.inbound_spi.to_u32(), &sa.inbound_keys, sa.esn)
+                    .map_err(text)?,
+                sequence: 0,
+                address: sa.peer,
+                inner: inner(peer as u32),
+            });
+        }
+        for (segments, _) in &owned {
             pipeline.add_slot(SlotWorker::map(&segments.worker_fds().map_err(text)?).map_err(text)?);
         }
         let buffer = || Buffer {
