@@ -73,6 +73,12 @@ exec! {
     ShowTaskResources, "show task resources",
         "[facility'Only one facility' <facility:name(20)'Name of a facility'> [all'Every instance' | instance'One instance' <instance:1-65535>]]":
         One("rmctrl"), Inspector, "Shows processor time, memory, files and sessions of every task";
+    ShowCpuTable, "show cpu table": One("rmctrl"), Inspector, "Shows load, processor time and memory of the node";
+    ShowCpuInfo, "show cpu info", "[card'The node is one card' <card:1-1> [cpu'With one processor' <cpu:0-0>]] [crypto-cores'Only the processors of the data plane']":
+        One("rmctrl"), Inspector, "Shows the use of every processor";
+    ShowCongestionControl, "show congestion-control", "{configuration'Thresholds and policy' | statistics'State, measured values and counters'}":
+        One("rmctrl"), Operator, "Shows congestion control";
+    ShowThreshold, "show threshold": One("rmctrl"), Operator, "Shows the thresholds of alarms";
     ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
     ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
         One("sct"), Inspector, "Shows the contexts";
@@ -97,7 +103,7 @@ exec! {
         Every("ipsecmgr"), Operator, "Shows IKE SAs";
     ShowIpsecSas, "show crypto ipsec security-associations", "[summary'Counts only'] [peer'One peer' <peer:ip'Address of the peer'>]":
         Every("ipsecmgr"), Operator, "Shows child SAs";
-    ShowCryptoManagers, "show crypto managers", "[instance'One manager' <instance:1-255>]":
+    ShowCryptoManagers, "show crypto managers", "[summary'The sum of all' | [~instance] <instance:1-255'One manager'>]":
         One("rmctrl"), Operator, "Shows the IPsec managers and their slots";
     ShowCryptoStatistics, "show crypto statistics", "[ikev2'IKEv2 in detail']":
         Shell, Operator, "Shows counters of IKE and IPsec";
@@ -212,7 +218,6 @@ const UNSUPPORTED: &[&str] = &[
     "show cli",
     "show cmp",
     "show configuration verbose",
-    "show cpu",
     "show crypto blacklist",
     "show crypto group",
     "show crypto ikev1",
@@ -251,7 +256,6 @@ const UNSUPPORTED: &[&str] = &[
     "show ssh",
     "show support",
     "show temperature",
-    "show threshold",
     "show users",
     "show wsg-lookup",
     "srp",
