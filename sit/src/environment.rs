@@ -18,6 +18,8 @@ pub(crate) struct Environment {
     pub _locks: [LockFile; 2],
     /// Processors this node may use.
     pub processors: Vec<usize>,
+    /// What the boot configuration says of the number of tasks.
+    pub tasks: config::Tasks,
     /// What is missing here, in words; nothing a node could not do without.
     pub missing: Vec<String>,
 }
@@ -40,7 +42,7 @@ impl Environment {
 /// Takes the run directory and checks the rest. Must be called before the process has a second thread, because it may enter a user namespace.
 pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     let mut missing = Vec::new();
-    config::read(&options.config).map_err(|source| Error::Configuration {
+    let text = config::read(&options.config).map_err(|source| Error::Configuration {
         path: options.config.clone(),
         source,
     })?;
@@ -80,6 +82,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     Ok(Environment {
         _locks: locks,
         processors: netio::task::usable_cpus()?,
+        tasks: config::boot_tasks(&text),
         missing,
     })
 }

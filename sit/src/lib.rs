@@ -47,7 +47,7 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What lives as long as the node: lock, bus, counters, names of namespaces.
     pub run_dir: PathBuf,
-    /// Number of workers; `None`: one for each processor the node may use.
+    /// Number of workers; `None`: as the boot configuration says, which without a word on it is one for each processor the node may use.
     pub workers: Option<u32>,
     /// How the process of a task is started.
     pub spawn: Arc<dyn Fn(Address) -> Spawn>,

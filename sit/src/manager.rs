@@ -57,6 +57,25 @@ pub(crate) enum Happening {
     },
 }
 
+/// How many workers the node has while it runs: as the option says, or as the boot configuration does.
+fn workers(options: &Options, environment: &Environment) -> Result<u32, Error> {
+    let processors = u32::try_from(environment.processors.len()).unwrap_or(u32::MAX);
+    let configured = environment.tasks.workers(processors);
+    match options.workers {
+        Some(asked) if !(1..=MOST_WORKERS).contains(&asked) => Err(Error::Workers {
+            asked,
+            most: MOST_WORKERS,
+        }),
+        Some(asked) => Ok(asked),
+        None => {
+            if configured > MOST_WORKERS {
+                tracing::warn!("{configured} workers are asked for, {MOST_WORKERS} are possible");
+            }
+            Ok(configured.min(MOST_WORKERS))
+        }
+    }
+}
+
 /// The state of the node.
 pub(crate) struct Manager {
     pub(crate) options: Options,
@@ -90,16 +109,7 @@ pub(crate) struct Manager {
 impl Manager {
     /// Opens the bus and starts the static tasks.
     pub async fn start(options: Options, environment: Environment) -> Result<Self, Error> {
-        let processors = u32::try_from(environment.processors.len())
-            .unwrap_or(1)
-            .clamp(1, MOST_WORKERS);
-        let workers = options.workers.unwrap_or(processors);
-        if !(1..=MOST_WORKERS).contains(&workers) {
-            return Err(Error::Workers {
-                asked: workers,
-                most: MOST_WORKERS,
-            });
-        }
+        let workers = workers(&options, &environment)?;
         let (bus, server) = Bus::open(&options.run_dir, SIT).await.map_err(Error::Bus)?;
         task::publish_events(&bus);
         let (happenings, queue) = mpsc::channel(QUEUE);

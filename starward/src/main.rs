@@ -47,7 +47,7 @@ struct Run {
     /// Directory for what lives as long as the node
     #[arg(long, value_name = "DIR", default_value_os_t = directories::run())]
     run_dir: PathBuf,
-    /// Number of workers [default: one for each processor]
+    /// Number of workers [default: what the configuration says, otherwise one for each processor]
     #[arg(long, value_name = "N")]
     workers: Option<u32>,
 }

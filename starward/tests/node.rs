@@ -35,11 +35,18 @@ struct Line {
 
 impl Node {
     fn start(name: &str) -> Self {
+        Self::start_with(name, &["--workers", "2", "--config", EXAMPLE])
+    }
+
+    /// With these options of `starward run`.
+    fn start_with(name: &str, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("starward-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         own_network();
         let process = Command::new(STARWARD)
-            .args(["run", "--workers", "2", "--config", EXAMPLE, "--run-dir"])
+            .arg("run")
+            .args(options)
+            .arg("--run-dir")
             .arg(folder.join("run"))
             .arg("--state-dir")
             .arg(folder.join("state"))
@@ -209,6 +216,27 @@ fn what_was_changed_is_shown_at_once() {
     node.process.wait().unwrap();
     let said = shell("show version\n");
     assert!(said.starts_with("Failure: no node runs on "), "{said}");
+}
+
+#[test]
+fn the_boot_configuration_says_how_many_workers_there_are() {
+    let example = std::fs::read_to_string(EXAMPLE).unwrap();
+    let path = std::env::temp_dir().join(format!("starward-workers-{}.cfg", std::process::id()));
+    let line = "config\n  task facility ipsecmgr task-count 3\n";
+    let config = example.replacen("config\n", line, 1);
+    assert_ne!(config, example);
+    std::fs::write(&path, config).unwrap();
+    let node = Node::start_with("workers", &["--config", text(&path)]);
+    eventually("the node to be ready", || node.log().contains("node is ready"));
+    for facility in ["ipsecmgr", "iftask", "sessmgr"] {
+        let tasks = node.tasks().into_iter();
+        let instances: Vec<_> = tasks
+            .filter(|line| line.facility == facility)
+            .map(|line| line.instance)
+            .collect();
+        assert_eq!(instances, ["1", "2", "3"], "{facility}");
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
