@@ -2,8 +2,8 @@
 
 use bus::messages::common::Execute;
 use bus::messages::vpnmgr::{
-    AddRoutes, Addresses, Block, GetAddresses, LeaseAddress, LeaseBlock, Leased, RemoveRoutes, ReturnBlock,
-    Returned, Route, RoutesChanged,
+    AddRoutes, Addresses, Block, GetAddresses, GetPortTraffic, LeaseAddress, LeaseBlock, Leased,
+    RemoveRoutes, ReturnBlock, Returned, Route, RoutesChanged,
 };
 use bus::{Incoming, RefusalCode, dispatch};
 use ipnet::IpNet;
@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::routes::TunnelRoute;
 use crate::show;
 use crate::state::{State, address, octets};
+use crate::traffic::port_traffic;
 
 /// Answers one request.
 pub fn answer(state: &mut State, incoming: Incoming) {
@@ -46,6 +47,7 @@ pub fn answer(state: &mut State, incoming: Incoming) {
             }),
             Err(error) => responder.refuse(RefusalCode::Busy, &error.to_string()),
         },
+        GetPortTraffic => |_, responder| responder.reply(port_traffic(&state.config, &state.context)),
         Execute => |request, responder| responder.reply(show::execute(state, &request)),
     });
 }
