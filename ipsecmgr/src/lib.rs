@@ -8,6 +8,7 @@
 //!                                                      │  Engine  │
 //!   answers <── questions (a task each) <── Ask ───────┘          └──> counters, events, log
 //!      │  keys: sct (link)   signatures, chains: certmgr   EAP: aaamgr (link)
+//!      │                                    rmctrl ── congestion, which new peers are told ──> Manager
 //!      └─ admission: SessionDesk (task) ── sessmgr          routes: RouteDesk (task) ── vpnmgr of the clear context
 //! ```
 //!
@@ -20,6 +21,7 @@ mod answers;
 mod bus_api;
 mod child;
 mod configurator;
+mod congestion;
 mod counters;
 mod error;
 mod happenings;

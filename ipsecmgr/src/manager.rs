@@ -4,20 +4,22 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use bus::messages::rmctrl::GetSlotMap;
+use bus::messages::rmctrl::{CongestionChanged, GetCongestion, GetSlotMap};
 use bus::{Address, Bus, Facility};
 use crypto::SystemRandom;
 use ikev2::{Engine, EngineConfig};
 use sadb::Slot;
 use task::Task;
+use telemetry::counters::congestion as counter;
 use telemetry::events::{TunnelsLost, emit};
 use tokio::sync::mpsc::{channel, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{interval, sleep, sleep_until};
 
 use crate::Error;
 use crate::bus_api::Desk;
 use crate::configurator::Configurator;
+use crate::congestion::Congestion;
 use crate::held::Held;
 use crate::questions::Asker;
 use crate::refusals::Refusals;
@@ -33,6 +35,8 @@ use crate::state::State;
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often it is looked at how much waits in the sockets.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
 const RESERVE: Duration = Duration::from_millis(200);
 
@@ -86,11 +90,15 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         draining: false,
         cookies: false,
         refusals: Refusals::new(Instant::now()),
+        congestion: Congestion::default(),
     };
     let (updates, mut configured) = channel(1);
     let (open, states) = watch::channel(Vec::new());
     tokio::spawn(ServiceStates::new(&task.bus, &task.counters).run(states));
     tokio::spawn(Configurator::new(&task.bus, &task.sit, task.lives > 0, open).run(updates));
+    let mut congestion =
+        task::follow::<GetCongestion, CongestionChanged>(&task.bus, RMCTRL, GetCongestion {});
+    let mut backlog = interval(BACKLOG_INTERVAL);
     let mut desk = Desk::default();
     let mut ready = false;
     let mut end: Option<Instant> = None;
@@ -103,6 +111,8 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             () = state.sockets.readable() => state.receive(),
             Some(found) = answers.recv() => state.found(found),
             () = until(timeout) => state.expire(),
+            congestion = congestion.next() => state.congestion.set(congestion),
+            _ = backlog.tick() => state.counters.set(counter::QUEUE, state.sockets.backlog().into()),
             Some(incoming) = task.server.next() => desk.serve(&mut state, incoming),
             Some(update) = configured.recv() => {
                 state.configure(update);

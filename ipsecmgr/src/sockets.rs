@@ -182,6 +182,15 @@ impl Sockets {
         }
     }
 
+    /// How much of the room of the fullest socket is in use, in percent.
+    pub(crate) fn backlog(&self) -> u32 {
+        let sockets = self.sockets.values();
+        sockets
+            .filter_map(|socket| socket.backlog().ok())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Sends a UDP payload with the next [`flush`](Self::flush).
     pub(crate) fn transmit(&mut self, path: Path, bytes: Vec<u8>) {
         self.outbox.push((path, bytes));

@@ -12,6 +12,7 @@ use telemetry::Counters;
 use telemetry::counters::ikev2 as counter;
 
 use crate::configurator::Update;
+use crate::congestion::Congestion;
 use crate::held::Held;
 use crate::questions::Asker;
 use crate::refusals::Refusals;
@@ -24,7 +25,7 @@ use crate::sockets::Sockets;
 use crate::{counters, report};
 
 /// Exchange type of IKE_SA_INIT and the flag of responses (RFC 7296 3.1), for the one look we take before the engine.
-const IKE_SA_INIT: u8 = 34;
+pub(crate) const IKE_SA_INIT: u8 = 34;
 const FLAG_RESPONSE: u8 = 0x20;
 
 /// What one `ipsecmgr` is.
@@ -47,6 +48,7 @@ pub(crate) struct State {
     /// Cookies are being asked for.
     pub(crate) cookies: bool,
     pub(crate) refusals: Refusals,
+    pub(crate) congestion: Congestion,
 }
 
 impl State {
@@ -60,11 +62,15 @@ impl State {
             services,
             counters,
             refusals,
+            congestion,
             ..
         } = self;
         sockets.receive(|path, datagram| {
             if is_new(datagram) {
                 let wsg = services.values().find(|wsg| wsg.address == path.local.ip());
+                if wsg.is_some_and(|wsg| congestion.refuses(wsg, path, datagram, engine, counters)) {
+                    return;
+                }
                 if let Some(wsg) = wsg.filter(|wsg| !wsg.admits_from(path.remote.ip())) {
                     counters.inc(counter::INIT_FAIL);
                     counters.inc(counter::INIT_FAIL_RESP);
@@ -76,6 +82,9 @@ impl State {
             }
             engine.receive(now, path, datagram, slots);
         });
+        for (path, refusal) in congestion.take_refusals() {
+            sockets.transmit(path, refusal);
+        }
         self.pump(now);
     }
 

@@ -39,6 +39,8 @@ pub struct Wsg {
     pub secrets: Secrets,
     /// Peers may come from these networks only; empty: from anywhere.
     pub peer_networks: Vec<IpNet>,
+    /// What refuses new peers in congestion.
+    pub congestion_notify: ikev2::NotifyKind,
     /// Certificate whose key signs for us, if we prove ourselves by one.
     pub certificate: Option<String>,
     /// Authorities that peers' chains may end at.
@@ -164,6 +166,10 @@ impl Wsg {
             profile: Arc::new(profile),
             secrets: Secrets::new(config, template, &methods),
             peer_networks: template.peer_networks.iter().map(|peer| peer.network).collect(),
+            congestion_notify: template
+                .ikesa
+                .congestion_notify
+                .map_or(ikev2::NotifyKind::TEMPORARY_FAILURE, ikev2::NotifyKind),
             certificate: names.own,
             authorities: names.authorities,
             eap_profile,

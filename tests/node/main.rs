@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "tests")]
 
+mod congestion;
 mod contexts;
 mod gro;
 mod hostile;

@@ -176,6 +176,11 @@ impl Engine {
         env.put_back(sa);
     }
 
+    /// Whether a peer's IKE_SA_INIT request with this SPI by this path was answered, and its set-up is still under way.
+    pub fn is_setting_up(&self, initiator_spi: u64, path: Path) -> bool {
+        self.core.half_open.contains_key(&(initiator_spi, path))
+    }
+
     /// Takes in an answer. One that comes too late is counted and has no other effect.
     pub fn answer(&mut self, now: Instant, ticket: Ticket, answer: Answer, sad: &mut dyn Sad) {
         let mut env = env(&mut self.core, now, sad);
