@@ -16,7 +16,7 @@ fn printed(lines: &str) -> String {
     };
     text.lines()
         .map(str::trim)
-        .filter(|line| is_ours(&line))
+        .filter(is_ours)
         .collect::<Vec<_>>()
         .join("\n")
 }

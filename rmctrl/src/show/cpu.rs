@@ -54,17 +54,14 @@ pub(crate) fn info(processors: &Processors, only: Option<&BTreeSet<u32>>) -> Str
         minutes / 60 % 24,
         minutes % 60,
     );
-    let sections: [(&str, &dyn Fn(Place) -> Option<Share>); 3] = [
-        ("Last Reading", &|place| processors.last(place)),
-        ("5-Minute Average", &|place| processors.average(place)),
-        ("Maximum/Minimum", &|place| processors.extreme(place)),
-    ];
-    for (step, (title, share)) in sections.into_iter().enumerate() {
-        // As the reference prints it, each is a step further in.
-        let indent = "  ".repeat(step + 1);
+    let mut step = |indent, title, share: &dyn Fn(Place) -> Option<Share>| {
         let _ = writeln!(text, "{indent}{title}:");
-        section(&mut text, &indent, &processors.groups, only, share);
-    }
+        section(&mut text, indent, &processors.groups, only, share);
+    };
+    // As the reference prints it, each is a step further in.
+    step("  ", "Last Reading", &|place| processors.last(place));
+    step("    ", "5-Minute Average", &|place| processors.average(place));
+    step("      ", "Maximum/Minimum", &|place| processors.extreme(place));
     text
 }
 

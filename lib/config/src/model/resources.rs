@@ -62,16 +62,12 @@ impl Default for Tolerance {
 
 command::keywords! {
     /// What new peers of a kind of service get in congestion; who is connected goes on in any case.
+    #[derive(Default)]
     pub enum CongestionAction {
         Drop = "drop", "New peers get no answer";
+        #[default]
         Nothing = "none", "New peers are served as ever";
         Reject = "reject", "New peers are refused with a notification";
-    }
-}
-
-impl Default for CongestionAction {
-    fn default() -> Self {
-        Self::Nothing
     }
 }
 
