@@ -15,7 +15,7 @@ pub(crate) fn table(processors: &Processors) -> String {
     };
     let memory = |readings| format!("{}M", processors.memory_used(readings));
     format!(
-        "{TABLE_HEADING} 1/0  Actve{one_load:>8.2}{five_load:>7.2}{fifteen_load:>7.2}{:>8}{:>7}{:>7}{:>7}{:>6}{:>6}{:>6}\n",
+        "{TABLE_HEADING} 1/0  Actve {one_load:>7.2} {five_load:>6.2} {fifteen_load:>6.2} {:>7} {:>6} {:>6} {:>6} {:>5} {:>5} {:>5}\n",
         busy(1),
         busy(five),
         busy(fifteen),
