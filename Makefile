@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo build test lint unit system bench fuzz docs deps
+.PHONY: demo build test lint unit system instructions bench pipeline fuzz docs deps
 
 demo: build ## Ten simulated eNodeBs, real traffic, the gateway's own show output
 	./target/release/starward demo
@@ -10,7 +10,7 @@ demo: build ## Ten simulated eNodeBs, real traffic, the gateway's own show outpu
 build: ## The release binary
 	$(CARGO) build --release --locked -p starward
 
-test: deps lint unit system ## Everything CI runs
+test: deps lint unit system instructions ## Everything CI runs
 
 deps: ## The peers the system tests need (installed when root, otherwise named)
 	./tests/dependencies
@@ -25,7 +25,7 @@ unit: ## Unit, property and in-memory protocol tests
 system: build ## The release binary against real peers
 	./tests/run
 
-bench: build ## Side by side with strongSwan; writes target/bench/summary.json
+bench: build ## Side by side with its peers; writes target/bench/summary.json
 	$(CARGO) run --release --locked -p starward-bench
 
 fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (60) a target

@@ -10,6 +10,7 @@ use radius::{Code, Reply, Ticket};
 use zeroize::Zeroize;
 
 use crate::attributes::authorization;
+use crate::repeats::{Asked, LastWords};
 use crate::settings::GroupKey;
 
 /// Our side of a conversation: which `ipsecmgr`, and the IKE SPI of its peer.
@@ -21,6 +22,13 @@ pub type Answer = Box<dyn FnOnce(Wiped) + Send>;
 /// An answer whose keys are overwritten when it is dropped.
 #[derive(Debug, Default)]
 pub struct Wiped(pub EapAnswer);
+
+impl Wiped {
+    /// The same once more.
+    pub fn again(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl Drop for Wiped {
     fn drop(&mut self) {
@@ -38,6 +46,10 @@ pub struct Conversation {
     pub last: Option<Reply>,
     /// The request under way, and who waits for what comes of it.
     pub pending: Option<(Ticket, Answer)>,
+    /// What the peer's last round asked.
+    pub asked: Asked,
+    /// What it was answered, unless that is pending.
+    said: Option<Wiped>,
     authenticator: Authenticator,
     touched: Instant,
 }
@@ -56,6 +68,8 @@ pub enum Next {
 #[derive(Default)]
 pub struct Conversations {
     all: HashMap<ConversationKey, Conversation>,
+    /// Of those that are over.
+    pub last_words: LastWords,
     by_ticket: HashMap<(GroupKey, Ticket), ConversationKey>,
 }
 
@@ -63,6 +77,28 @@ impl Conversations {
     /// The conversation of a peer.
     pub fn get_mut(&mut self, key: &ConversationKey) -> Option<&mut Conversation> {
         self.all.get_mut(key)
+    }
+
+    /// A round that is the same as the last one of its peer is answered like that one, now or when that one is. Gives `answer` back if it
+    /// is another round.
+    pub fn repeat(&mut self, key: &ConversationKey, asked: &Asked, answer: Answer) -> Option<Answer> {
+        let Some(conversation) = self.all.get_mut(key) else {
+            match self.last_words.answer(key, asked) {
+                Some(said) => answer(said),
+                None => return Some(answer),
+            }
+            return None;
+        };
+        if conversation.asked != *asked {
+            return Some(answer);
+        }
+        match (&mut conversation.pending, &conversation.said) {
+            // Who asked first is gone.
+            (Some((_, waiting)), _) => *waiting = answer,
+            (None, Some(said)) => answer(said.again()),
+            (None, None) => return Some(answer),
+        }
+        None
     }
 
     /// Adds a conversation. False when there are too many.
@@ -89,7 +125,15 @@ impl Conversations {
         Some((key, answer))
     }
 
-    /// Ends a conversation. Returns its group and the ticket of the request under way.
+    /// A conversation ends with this answer.
+    pub fn conclude(&mut self, key: &ConversationKey, answer: &Wiped, now: Instant) {
+        if let Some(conversation) = self.all.remove(key) {
+            self.last_words
+                .remember(*key, conversation.asked, answer.again(), now);
+        }
+    }
+
+    /// Gives a conversation up. Returns its group and the ticket of the request under way.
     pub fn end(&mut self, key: &ConversationKey) -> Option<(GroupKey, Option<Ticket>)> {
         let conversation = self.all.remove(key)?;
         let ticket = conversation.pending.map(|(ticket, _)| ticket);
@@ -119,10 +163,12 @@ impl Conversations {
 
 impl Conversation {
     /// A conversation that has not begun.
-    pub fn new(group: GroupKey, calling_station: String, now: Instant) -> Self {
+    pub fn new(group: GroupKey, round: &EapRound, now: Instant) -> Self {
         Self {
             group,
-            calling_station,
+            calling_station: round.calling_station.clone(),
+            asked: Asked::of(round),
+            said: None,
             last: None,
             pending: None,
             authenticator: Authenticator::new(),
@@ -141,10 +187,17 @@ impl Conversation {
     }
 
     /// The peer answered.
-    pub fn peer_answered(&mut self, eap: &[u8], now: Instant) -> Next {
+    pub fn peer_answered(&mut self, asked: Asked, now: Instant) -> Next {
         self.touched = now;
-        let action = self.authenticator.from_peer(eap);
+        let action = self.authenticator.from_peer(&asked.eap);
+        self.asked = asked;
+        self.said = None;
         self.after(action, None)
+    }
+
+    /// The peer's last round is answered, and another one follows.
+    pub fn said(&mut self, answer: &Wiped) {
+        self.said = Some(answer.again());
     }
 
     /// A server answered.

@@ -16,6 +16,7 @@ mod channel;
 mod conversations;
 mod error;
 mod manager;
+mod repeats;
 mod settings;
 mod show;
 mod sockets;

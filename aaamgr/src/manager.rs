@@ -12,7 +12,6 @@ use radius::Secret;
 use task::{ConfigFollower, Task};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep_until};
-use zeroize::Zeroizing;
 
 use crate::bus_api;
 use crate::error::Error;
@@ -34,7 +33,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
         state_dir,
         ..
     } = task;
-    let mut state = State::new(counters, Spool::open(&state_dir)?);
+    let mut state = State::new(counters, Spool::open(&state_dir.join("aaamgr"))?);
     let mut configuration = ConfigFollower::new(&bus);
     let (receive, mut received) = mpsc::channel(DATAGRAMS);
     let mut sockets = Sockets::new(sit.clone(), receive);
@@ -111,11 +110,11 @@ fn ask_secrets(links: &Links, settings: &Settings, known: &Secrets, reveal: &mps
                 sealed: sealed.sealed().to_owned(),
             };
             match links.request(SCT, &question, DEADLINE).await {
-                Ok(answer) if answer.failure.is_empty() => {
-                    drop(revealed.insert(sealed, Secret::new(answer.secret)));
+                Ok(mut answer) if answer.failure.is_empty() => {
+                    let secret = Secret::new(std::mem::take(&mut answer.secret));
+                    drop(revealed.insert(sealed, secret));
                 }
                 Ok(answer) => {
-                    drop(Zeroizing::new(answer.secret));
                     tracing::error!("the secret of a RADIUS server cannot be used: {}", answer.failure);
                 }
                 Err(error) => tracing::warn!("the secret of a RADIUS server is not known yet: {error}"),

@@ -13,6 +13,7 @@ use telemetry::counters::aaa;
 use crate::attributes::{access_request, accounting_request};
 use crate::channel::{Channel, Datagram};
 use crate::conversations::{Answer, Conversation, ConversationKey, Conversations, Next, Wiped};
+use crate::repeats::Asked;
 use crate::settings::{ChannelKey, GroupKey, Nas, Secrets, Settings};
 use crate::spool::Spool;
 
@@ -82,6 +83,10 @@ impl State {
             self.give_up(&key, now);
             return answer(Wiped::default());
         }
+        let asked = Asked::of(&round);
+        let Some(answer) = self.conversations.repeat(&key, &asked, answer) else {
+            return;
+        };
         if round.eap.is_empty() {
             self.give_up(&key, now);
             return self.begin(key, &round, answer, now);
@@ -95,7 +100,7 @@ impl State {
         if conversation.pending.is_some() {
             return fail(answer, "the last round of this peer is not answered yet");
         }
-        let next = conversation.peer_answered(&round.eap, now);
+        let next = conversation.peer_answered(asked, now);
         self.go_on(key, next, answer, now);
     }
 
@@ -137,6 +142,7 @@ impl State {
         for key in self.conversations.stale(now) {
             self.give_up(&key, now);
         }
+        self.conversations.last_words.forget_old(now);
     }
 
     /// When [`Self::handle_timeout`] is to be called.
@@ -155,7 +161,7 @@ impl State {
             self.counters.inc(aaa::AUTH_FAIL);
             return fail(answer, &format!("there is no context {}", round.context));
         };
-        let mut conversation = Conversation::new(group, round.calling_station.clone(), now);
+        let mut conversation = Conversation::new(group, round, now);
         let next = conversation.start(round);
         if !self.conversations.begin(key, conversation) {
             self.counters.inc(aaa::AUTH_FAIL);
@@ -167,7 +173,12 @@ impl State {
     /// Does what a conversation wants next.
     fn go_on(&mut self, key: ConversationKey, next: Next, answer: Answer, now: Instant) {
         match next {
-            Next::Continue(reply) => answer(reply),
+            Next::Continue(reply) => {
+                if let Some(conversation) = self.conversations.get_mut(&key) {
+                    conversation.said(&reply);
+                }
+                answer(reply);
+            }
             Next::End(reply) => {
                 let counter = if reply.0.success {
                     aaa::AUTH_SUCCESS
@@ -175,7 +186,7 @@ impl State {
                     aaa::AUTH_FAIL
                 };
                 self.counters.inc(counter);
-                self.conversations.end(&key);
+                self.conversations.conclude(&key, &reply, now);
                 answer(reply);
             }
             Next::Ask(response) => match self.ask(&key, &response, now) {
@@ -312,6 +323,7 @@ impl State {
     }
 
     fn give_up(&mut self, key: &ConversationKey, now: Instant) {
+        self.conversations.last_words.forget(key);
         let Some((group, ticket)) = self.conversations.end(key) else {
             return;
         };

@@ -62,6 +62,18 @@ impl Running {
         self.child.id()
     }
 
+    /// Waits for its end, at most `limit`, and gives the JSON object on the last line that it printed.
+    pub fn result(mut self, limit: Duration) -> Result<serde_json::Value, String> {
+        let start = Instant::now();
+        while !self.ended() {
+            if start.elapsed() > limit {
+                return Err(format!("{} did not end within {} s", self.name, limit.as_secs()));
+            }
+            sleep(POLL);
+        }
+        last_object(&self.log()).map_err(|_| format!("{} failed: {}", self.name, self.last_words()))
+    }
+
     /// What it printed so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -120,6 +132,15 @@ impl Drop for Running {
     }
 }
 
+/// The JSON object on the last line of a text.
+pub fn last_object(text: &str) -> Result<serde_json::Value, String> {
+    let last = text.lines().next_back().unwrap_or_default();
+    serde_json::from_str(last)
+        .ok()
+        .filter(serde_json::Value::is_object)
+        .ok_or_else(|| format!("the last line '{last}' is no result"))
+}
+
 /// Runs a command to its end; an error says what it printed.
 pub fn run(command: &[&str]) -> Result<(), String> {
     output(command).map(|_| ())
@@ -155,6 +176,17 @@ pub fn output_with(command: &[&str], environment: &[(&str, &str)]) -> Result<Str
         .filter(|line| !line.is_empty())
         .collect();
     Err(format!("'{}' failed: {}", command.join(" "), words.join(" | ")))
+}
+
+/// What goes before a command that is to have one processor and no other.
+pub fn pinned(cpu: Option<usize>) -> Vec<String> {
+    cpu.map_or_else(Vec::new, |cpu| {
+        ["taskset", "-c"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([cpu.to_string()])
+            .collect()
+    })
 }
 
 /// Where a program is, in PATH.

@@ -1,4 +1,4 @@
-//! The rows, and how they are told.
+//! What was measured, and how it is told.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -7,178 +7,154 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::gateway::Kind;
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Row {
-    SetupRateGroup31,
-    SetupCpuGroup31,
-    SetupRateGroup19,
-    SetupCpuGroup19,
-    ThroughputUp,
-    ThroughputDown,
-    PacketRate,
-    MemoryPerTunnel,
-}
-
-impl Row {
-    const ALL: [Self; 8] = [
-        Self::SetupRateGroup31,
-        Self::SetupCpuGroup31,
-        Self::SetupRateGroup19,
-        Self::SetupCpuGroup19,
-        Self::ThroughputUp,
-        Self::ThroughputDown,
-        Self::PacketRate,
-        Self::MemoryPerTunnel,
-    ];
-
-    /// Name for machines, title for people, unit, whether more is better, value that ours must reach: strongSwan's best on a machine of
-    /// two processors, for set-ups without a data plane behind them (which ours has, and the peer in this run has).
-    fn facts(self) -> (&'static str, &'static str, &'static str, bool, f64) {
-        match self {
-            Self::SetupRateGroup31 => (
-                "setup_rate_psk_group31",
-                "set-ups, PSK, group 31",
-                "1/s",
-                true,
-                2400.0,
-            ),
-            Self::SetupCpuGroup31 => (
-                "setup_cpu_psk_group31",
-                "CPU of a set-up, PSK, group 31",
-                "ms",
-                false,
-                0.38,
-            ),
-            Self::SetupRateGroup19 => (
-                "setup_rate_psk_group19",
-                "set-ups, PSK, group 19",
-                "1/s",
-                true,
-                1655.0,
-            ),
-            Self::SetupCpuGroup19 => (
-                "setup_cpu_psk_group19",
-                "CPU of a set-up, PSK, group 19",
-                "ms",
-                false,
-                0.48,
-            ),
-            Self::ThroughputUp => (
-                "throughput_tcp_up",
-                "TCP, one stream, to the host",
-                "Mbit/s",
-                true,
-                591.0,
-            ),
-            Self::ThroughputDown => (
-                "throughput_tcp_down",
-                "TCP, one stream, from the host",
-                "Mbit/s",
-                true,
-                591.0,
-            ),
-            Self::PacketRate => (
-                "packet_rate_udp64",
-                "64-octet UDP, loss under 1 %",
-                "packets/s",
-                true,
-                50_000.0,
-            ),
-            Self::MemoryPerTunnel => ("memory_per_tunnel", "memory of a tunnel", "KiB", false, 9.9),
-        }
-    }
-
-    /// Title for people.
-    pub fn title(self) -> &'static str {
-        self.facts().1
-    }
-
-    /// Unit of its values.
-    pub fn unit(self) -> &'static str {
-        self.facts().2
-    }
-}
+use crate::rows::Row;
 
 /// Everything measured so far.
 #[derive(Debug, Default)]
 pub struct Measured {
     values: HashMap<(Kind, Row), Vec<f64>>,
     failures: HashMap<(Kind, Row), String>,
+    /// What disturbed it: retransmissions, lost packets.
+    trouble: HashMap<(Kind, Row, &'static str), u64>,
+    /// Peers that are not there.
+    absent: HashMap<Kind, String>,
 }
 
 impl Measured {
     /// Notes the value of one run.
     pub fn add(&mut self, kind: Kind, row: Row, value: f64) {
+        eprintln!("  {kind}: {}: {} {}", row.title(), figure(value), row.unit());
         self.values.entry((kind, row)).or_default().push(value);
     }
 
-    /// Notes why a row has no value.
-    pub fn fail(&mut self, kind: Kind, row: Row, reason: &str) {
-        self.failures.insert((kind, row), format!("{kind}: {reason}"));
+    /// Notes the value of one run, or why there is none; gives it.
+    pub fn add_or_fail(&mut self, kind: Kind, row: Row, value: Result<f64, String>) -> Option<f64> {
+        match value {
+            Ok(value) => {
+                self.add(kind, row, value);
+                Some(value)
+            }
+            Err(error) => {
+                self.fail(kind, &[row], &error);
+                None
+            }
+        }
+    }
+
+    /// Notes why rows have no value.
+    pub fn fail(&mut self, kind: Kind, rows: &[Row], reason: &str) {
+        eprintln!("  {kind}: {reason}");
+        for row in rows {
+            self.failures.insert((kind, *row), format!("{kind}: {reason}"));
+        }
+    }
+
+    /// Whether a row of somebody has failed: it is not tried again.
+    pub fn has_failed(&self, kind: Kind, row: Row) -> bool {
+        self.failures.contains_key(&(kind, row))
+    }
+
+    /// Notes what disturbed a run.
+    pub fn disturbed(&mut self, kind: Kind, row: Row, what: &'static str, count: u64) {
+        *self.trouble.entry((kind, row, what)).or_default() += count;
+    }
+
+    /// Notes that a peer is not measured, and why.
+    pub fn absent(&mut self, kind: Kind, reason: &str) {
+        self.absent.insert(kind, reason.to_owned());
     }
 
     /// The median of the runs; none when one failed.
-    fn median(&self, kind: Kind, row: Row) -> Option<f64> {
-        if self.failures.contains_key(&(kind, row)) {
+    pub fn median(&self, kind: Kind, row: Row) -> Option<f64> {
+        if self.has_failed(kind, row) {
             return None;
         }
         let mut values = self.values.get(&(kind, row))?.clone();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied()
     }
+
+    fn runs(&self, kind: Kind, row: Row) -> usize {
+        self.values.get(&(kind, row)).map_or(0, Vec::len)
+    }
 }
 
 /// The result of a run.
 #[derive(Debug)]
 pub struct Summary {
-    peer: String,
+    /// Versions of the peers.
+    names: HashMap<Kind, String>,
     lines: Vec<Line>,
+    skipped: Vec<String>,
+    /// What other programs measured, as objects of the list.
+    more: Vec<Value>,
 }
 
 #[derive(Debug)]
 struct Line {
     row: Row,
-    ours: Option<f64>,
-    peer: Option<f64>,
+    /// Ours, and those of the peers that were measured.
+    values: Vec<(Kind, Option<f64>)>,
     reason: Option<String>,
+    runs: usize,
+    trouble: Vec<String>,
 }
 
 impl Summary {
-    /// Sums up the rows that were measured or should have been; `peer` is the peer's name and version.
-    pub fn new(measured: &Measured, peer: &str) -> Self {
+    /// Sums up the rows that were measured or should have been.
+    pub fn new(measured: &Measured, names: HashMap<Kind, String>, more: Vec<Value>) -> Self {
         let line = |row: Row| {
-            let reasons: Vec<&str> = Kind::ALL
-                .iter()
-                .filter_map(|kind| measured.failures.get(&(*kind, row)).map(String::as_str))
+            let kinds = || {
+                let peers = row.facts().peers.iter().copied();
+                std::iter::once(Kind::Ours).chain(peers.filter(|peer| !measured.absent.contains_key(peer)))
+            };
+            let reasons: Vec<&str> = kinds()
+                .filter_map(|kind| measured.failures.get(&(kind, row)).map(String::as_str))
                 .collect();
+            let mut trouble: Vec<String> = measured
+                .trouble
+                .iter()
+                .filter(|((_, of, _), count)| *of == row && **count > 0)
+                .map(|((kind, _, what), count)| format!("{kind}: {count} {what}"))
+                .collect();
+            trouble.sort();
             Line {
                 row,
-                ours: measured.median(Kind::Ours, row),
-                peer: measured.median(Kind::Peer, row),
+                values: kinds().map(|kind| (kind, measured.median(kind, row))).collect(),
                 reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+                runs: measured.runs(Kind::Ours, row),
+                trouble,
             }
         };
         let lines = Row::ALL
             .map(line)
             .into_iter()
-            .filter(|line| line.ours.is_some() || line.peer.is_some() || line.reason.is_some())
+            .filter(|line| line.reason.is_some() || line.values.iter().any(|(_, value)| value.is_some()))
             .collect();
+        let mut skipped: Vec<String> = measured
+            .absent
+            .iter()
+            .map(|(kind, reason)| format!("{kind}: {reason}"))
+            .collect();
+        skipped.sort();
         Self {
-            peer: peer.to_owned(),
+            names,
             lines,
+            skipped,
+            more,
         }
     }
 
-    /// Whether every row has both values.
+    /// Whether every row has the values of everybody who is there.
     pub fn is_complete(&self) -> bool {
-        !self.lines.is_empty() && self.lines.iter().all(|line| line.ratio().is_some())
+        let all = |line: &Line| line.values.iter().all(|(_, value)| value.is_some());
+        !(self.lines.is_empty() && self.more.is_empty()) && self.lines.iter().all(all)
     }
 
     /// Writes the JSON list.
     pub fn write(&self, file: &Path) -> Result<(), String> {
-        let list: Value = self.lines.iter().map(|line| line.json(&self.peer)).collect();
+        let lines = self.lines.iter().map(|line| line.json(&self.names));
+        let list: Value = lines.chain(self.more.iter().cloned()).collect();
         let text = format!("{list:#}\n");
         file.parent()
             .map_or(Ok(()), std::fs::create_dir_all)
@@ -188,34 +164,64 @@ impl Summary {
 }
 
 impl Line {
-    /// How many times better ours is.
+    fn of(&self, kind: Kind) -> Option<f64> {
+        self.values
+            .iter()
+            .find(|(other, _)| *other == kind)
+            .and_then(|(_, value)| *value)
+    }
+
+    /// The best of the peers.
+    fn best(&self) -> Option<(Kind, f64)> {
+        let peers = self.values.iter().filter(|(kind, _)| *kind != Kind::Ours);
+        let known = peers.filter_map(|(kind, value)| Some((*kind, (*value)?)));
+        let higher = self.row.facts().higher;
+        known.max_by(|(_, one), (_, two)| {
+            let order = one.total_cmp(two);
+            if higher { order } else { order.reverse() }
+        })
+    }
+
+    /// How many times better ours is than the best of the peers.
     fn ratio(&self) -> Option<f64> {
-        let (ours, peer) = (self.ours?, self.peer?);
-        let (_, _, _, higher, _) = self.row.facts();
-        let (good, bad) = if higher { (ours, peer) } else { (peer, ours) };
+        let (ours, (_, peer)) = (self.of(Kind::Ours)?, self.best()?);
+        let (good, bad) = if self.row.facts().higher {
+            (ours, peer)
+        } else {
+            (peer, ours)
+        };
         (bad > 0.0).then(|| good / bad)
     }
 
     fn reaches_goal(&self) -> Option<bool> {
-        let (_, _, _, higher, goal) = self.row.facts();
-        self.ours
-            .map(|ours| if higher { ours >= goal } else { ours <= goal })
+        let facts = self.row.facts();
+        let (ours, goal) = (self.of(Kind::Ours)?, facts.goal?);
+        Some(if facts.higher { ours >= goal } else { ours <= goal })
     }
 
-    fn json(&self, peer: &str) -> Value {
-        let (name, _, unit, higher, goal) = self.row.facts();
+    fn json(&self, names: &HashMap<Kind, String>) -> Value {
+        let facts = self.row.facts();
+        let best = self.best();
         let mut object = json!({
-            "name": name,
-            "unit": unit,
-            "better": if higher { "higher" } else { "lower" },
-            "ours": self.ours,
-            "peer": peer,
-            "peer_value": self.peer,
+            "name": facts.name,
+            "unit": facts.unit,
+            "better": if facts.higher { "higher" } else { "lower" },
+            "ours": self.of(Kind::Ours),
+            "runs": self.runs,
             "ratio": self.ratio(),
-            "goal": goal,
+            "goal": facts.goal,
+            "peer": best.map(|(kind, _)| kind.to_string()),
+            "peer_value": best.map(|(_, value)| value),
         });
+        for (kind, value) in self.values.iter().filter(|(kind, _)| *kind != Kind::Ours) {
+            let name = names.get(kind).cloned().unwrap_or_else(|| kind.to_string());
+            object["peers"][name] = json!(value);
+        }
         if let Some(reason) = &self.reason {
             object["not_measured"] = json!(reason);
+        }
+        if !self.trouble.is_empty() {
+            object["disturbed"] = json!(self.trouble);
         }
         object
     }
@@ -223,28 +229,49 @@ impl Line {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:32} {:>9} {:>10} {:>17} {:>7} {:>10}",
-            "", "unit", "starward", self.peer, "ratio", "goal"
-        )?;
+        write!(f, "{:36} {:>9}", "", "unit")?;
+        for kind in Kind::ALL {
+            write!(f, " {:>13}", kind.to_string())?;
+        }
+        writeln!(f, " {:>7} {:>9} {:>4}", "ratio", "goal", "runs")?;
+        let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
         for line in &self.lines {
-            let (_, title, unit, _, goal) = line.row.facts();
-            let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
+            let facts = line.row.facts();
+            write!(f, "{:36} {:>9}", facts.title, facts.unit)?;
+            for kind in Kind::ALL {
+                write!(f, " {:>13}", cell(line.of(kind)))?;
+            }
+            let missed = if line.reaches_goal() == Some(false) {
+                "  missed"
+            } else {
+                ""
+            };
+            let ratio = line
+                .ratio()
+                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            writeln!(f, " {ratio:>7} {:>9} {:>4}{missed}", cell(facts.goal), line.runs)?;
+        }
+        for value in &self.more {
+            let ours = value["ours"].as_f64();
+            let goal = value["goal"].as_f64();
+            let missed = if ours < goal { "  missed" } else { "" };
+            let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
             writeln!(
                 f,
-                "{title:32} {unit:>9} {:>10} {:>17} {:>7} {:>10}{}",
-                value(line.ours),
-                value(line.peer),
-                line.ratio()
-                    .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
-                figure(goal),
-                if line.reaches_goal() == Some(false) {
-                    "  missed"
-                } else {
-                    ""
-                },
+                "{:36} {:>9} {:>13} {:>41} {:>7} {:>9}{missed}",
+                text("name"),
+                text("unit"),
+                cell(ours),
+                "",
+                "-",
+                cell(goal)
             )?;
+        }
+        for line in self.lines.iter().filter(|line| !line.trouble.is_empty()) {
+            writeln!(f, "disturbed: {}: {}", line.row.title(), line.trouble.join("; "))?;
+        }
+        for skipped in &self.skipped {
+            writeln!(f, "skipped: {skipped}")?;
         }
         // Rows often fail together.
         let reasons: BTreeSet<&str> = self
@@ -286,22 +313,31 @@ mod tests {
         measured
     }
 
+    fn summary(measured: &Measured) -> (Summary, Vec<Value>) {
+        let names = HashMap::from([(Kind::Strongswan, "strongSwan 1".to_owned())]);
+        let summary = Summary::new(measured, names, Vec::new());
+        let objects = summary
+            .lines
+            .iter()
+            .map(|line| line.json(&summary.names))
+            .collect();
+        (summary, objects)
+    }
+
     #[test]
     fn more_than_one_is_better_whatever_the_direction() {
         let measured = measured(&[
             (Kind::Ours, Row::SetupRateGroup31, &[9000.0, 3000.0, 1.0]),
-            (Kind::Peer, Row::SetupRateGroup31, &[1500.0]),
+            (Kind::Strongswan, Row::SetupRateGroup31, &[1500.0]),
             (Kind::Ours, Row::SetupCpuGroup31, &[0.2]),
-            (Kind::Peer, Row::SetupCpuGroup31, &[0.5]),
+            (Kind::Strongswan, Row::SetupCpuGroup31, &[0.5]),
         ]);
-        let summary = Summary::new(&measured, "strongSwan 1");
-        let objects: Vec<Value> = summary
-            .lines
-            .iter()
-            .map(|line| line.json("strongSwan 1"))
-            .collect();
+        let (summary, objects) = summary(&measured);
         assert_eq!(objects.len(), 2);
-        assert_eq!(objects[0]["ours"], 3000.0);
+        assert_eq!(
+            (&objects[0]["ours"], &objects[0]["runs"]),
+            (&json!(3000.0), &json!(3))
+        );
         assert_eq!(
             (&objects[0]["ratio"], &objects[0]["better"]),
             (&json!(2.0), &json!("higher"))
@@ -310,21 +346,48 @@ mod tests {
             (&objects[1]["ratio"], &objects[1]["better"]),
             (&json!(2.5), &json!("lower"))
         );
+        assert_eq!(objects[1]["peers"]["strongSwan 1"], 0.5);
         assert!(summary.is_complete());
     }
 
     #[test]
-    fn a_row_that_failed_says_why() {
+    fn the_best_peer_counts_and_an_absent_one_is_no_failure() {
         let mut measured = measured(&[
-            (Kind::Ours, Row::PacketRate, &[80_000.0]),
-            (Kind::Peer, Row::PacketRate, &[50_000.0]),
+            (Kind::Ours, Row::PacketRate, &[200.0]),
+            (Kind::Strongswan, Row::PacketRate, &[50.0]),
+            (Kind::Boringtun, Row::PacketRate, &[80.0]),
         ]);
-        measured.fail(Kind::Ours, Row::PacketRate, "no tunnel");
-        let summary = Summary::new(&measured, "strongSwan 1");
+        assert!(!summary(&measured).0.is_complete());
+        measured.absent(Kind::WireguardGo, "not installed");
+        let (whole, objects) = summary(&measured);
+        assert!(whole.is_complete());
+        assert_eq!(
+            (&objects[0]["ratio"], &objects[0]["peer"]),
+            (&json!(2.5), &json!("boringtun"))
+        );
+        assert!(whole.to_string().contains("skipped: wireguard-go: not installed"));
+    }
+
+    #[test]
+    fn a_row_that_failed_says_why_and_what_disturbed_it() {
+        let mut measured = measured(&[(Kind::Ours, Row::ManyTunnels, &[0.8, 0.95, 0.97])]);
+        measured.disturbed(Kind::Ours, Row::ManyTunnels, "packets lost", 7);
+        measured.disturbed(Kind::Ours, Row::ManyTunnels, "retransmissions", 0);
+        let (whole, _) = summary(&measured);
+        let text = whole.to_string();
+        assert!(
+            text.contains("disturbed: packets per CPU, many tunnels to 100: starward: 7 packets lost\n"),
+            "{text}"
+        );
+        assert!(whole.is_complete() && !text.contains("missed"), "{text}");
+        measured.fail(Kind::Ours, &[Row::ManyTunnels], "no tunnel");
+        let (summary, objects) = summary(&measured);
         assert!(!summary.is_complete());
-        let object = summary.lines[0].json("strongSwan 1");
-        assert_eq!((&object["ours"], &object["ratio"]), (&Value::Null, &Value::Null));
-        assert_eq!(object["not_measured"], "starward: no tunnel");
-        assert!(summary.to_string().contains("not measured: 64-octet UDP"));
+        assert_eq!(
+            (&objects[0]["ours"], &objects[0]["ratio"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!(objects[0]["not_measured"], "starward: no tunnel");
+        assert!(summary.to_string().contains("not measured: packets per CPU"));
     }
 }

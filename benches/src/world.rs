@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -34,6 +35,9 @@ pub struct Ground {
 pub struct World {
     name: String,
     folder: PathBuf,
+    next: AtomicU32,
+    /// Whoever only refers to it leaves it there.
+    owned: bool,
 }
 
 impl Ground {
@@ -66,7 +70,12 @@ impl Ground {
         let name = format!("{}x{number}", self.prefix);
         let folder = self.folder.join(&name);
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let world = World { name, folder };
+        let world = World {
+            name,
+            folder,
+            next: AtomicU32::new(0),
+            owned: true,
+        };
         world.build()?;
         Ok(world)
     }
@@ -91,6 +100,21 @@ impl World {
     /// Scratch folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A number that this world has not given before.
+    pub fn next(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The same world for another thread, which must end before it.
+    pub fn reference(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            folder: self.folder.clone(),
+            next: AtomicU32::new(0),
+            owned: false,
+        }
     }
 
     /// Gives the gateway's devices their addresses, as our node does for itself.
@@ -141,8 +165,10 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for namespace in [self.ran(), self.gateway(), self.host()] {
-            remove(&namespace);
+        if self.owned {
+            for namespace in [self.ran(), self.gateway(), self.host()] {
+                remove(&namespace);
+            }
         }
     }
 }

@@ -2,16 +2,32 @@
 
 use std::path::Path;
 
+use bus::messages::rmctrl::DataPlaneCores;
+use config::bulkstats::CRYPTO_CORES;
+
 /// Reads the kernel's accounts; keeps the last one, for use is a difference.
 #[derive(Debug, Default)]
 pub struct CardMeter {
+    crypto: CoreUse,
     last: CpuTimes,
     sample: CardSample,
+}
+
+/// Use of processors by their numbers, hundredths of a percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CoreUse([u16; CRYPTO_CORES.len()]);
+
+impl Default for CoreUse {
+    fn default() -> Self {
+        Self([0; CRYPTO_CORES.len()])
+    }
 }
 
 /// What the machine did since the sample before.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct CardSample {
+    /// Of those that the data plane runs on.
+    crypto: CoreUse,
     /// Share of processor time spent, percent.
     busy: f64,
     user: f64,
@@ -33,10 +49,25 @@ impl CardMeter {
         let read = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
         let (stat, memory, load) = (read("stat"), read("meminfo"), read("loadavg"));
         let times = CpuTimes::parse(&stat);
-        let sample = times.since(&self.last).sample(&stat, &memory, &load);
+        let sample = CardSample {
+            crypto: self.crypto,
+            ..times.since(&self.last).sample(&stat, &memory, &load)
+        };
         self.last = times;
         self.sample = sample;
         sample
+    }
+
+    /// Takes note of the processors of the data plane. The schema has no variables for those beyond its last.
+    pub fn note_data_plane(&mut self, cores: &DataPlaneCores) {
+        let CoreUse(uses) = &mut self.crypto;
+        uses.fill(0);
+        for core in &cores.cores {
+            let number = usize::try_from(core.number).unwrap_or(usize::MAX);
+            if let Some(place) = uses.get_mut(number) {
+                *place = u16::try_from(core.used).unwrap_or(u16::MAX);
+            }
+        }
     }
 
     /// The sample before.
@@ -61,7 +92,11 @@ impl CardSample {
             "numcpu" => Some(self.processors.to_string()),
             "memused" | "cpu0-memused" => Some(self.memory_used.to_string()),
             "memtotal" | "cpu0-memtotal" => Some(self.memory_total.to_string()),
-            _ => None,
+            _ => {
+                let number = CRYPTO_CORES.iter().position(|core| *core == variable)?;
+                let CoreUse(uses) = self.crypto;
+                percent(f64::from(*uses.get(number)?) / 100.0)
+            }
         }
     }
 }
@@ -134,6 +169,7 @@ impl CpuTimes {
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         };
         CardSample {
+            crypto: CoreUse::default(),
             busy: percent(total - self.idle - self.io),
             user: percent(self.user),
             system: percent(self.system),
@@ -171,6 +207,23 @@ mod tests {
             ("14940".into(), "32768".into())
         );
         assert_eq!(sample.value("ikev2-cursa"), None);
+    }
+
+    #[test]
+    fn processors_of_the_data_plane_have_their_use() {
+        let core = |number, used| bus::messages::rmctrl::DataPlaneCore { number, used };
+        let mut meter = CardMeter::default();
+        meter.note_data_plane(&DataPlaneCores {
+            cores: vec![core(1, 8_125), core(47, 10_000), core(4_000, 1)],
+        });
+        let sample = meter.sample();
+        let value = |number| sample.value(&format!("cpu0-core{number}-coreused-crypto"));
+        assert_eq!(value(0).as_deref(), Some("0.00"));
+        assert_eq!(value(1).as_deref(), Some("81.25"));
+        assert_eq!(value(47).as_deref(), Some("100.00"));
+        assert_eq!(value(48), None);
+        meter.note_data_plane(&DataPlaneCores::default());
+        assert_eq!(meter.sample().value(CRYPTO_CORES[1]).as_deref(), Some("0.00"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //!   sample timer ──> State::gather: Reader (counter pages), /proc, services ──> lines (sample, format) ──> Spool (on disk)
 //!   transfer timer ──> State::transfer: header, records, footer ──> STATE/hd-raid/NAME, whole or not at all
+//!   rmctrl ── GetDataPlaneCores, every 5 s ──> CardMeter
 //!   sct ── ConfigChanged ──> GetConfig ──> State::apply
 //!   shell ── Execute ──> show, force, clear
 //! ```
@@ -13,6 +14,7 @@
 mod bus_api;
 mod card;
 mod configuration;
+mod data_plane;
 mod error;
 mod manager;
 mod sample;

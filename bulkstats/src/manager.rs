@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::Error;
 use crate::settings::Settings;
 use crate::state::{State, report};
-use crate::{bus_api, configuration};
+use crate::{bus_api, configuration, data_plane};
 
 /// Runs until the node stops.
 pub async fn run(task: Task) -> Result<(), Error> {
@@ -35,6 +35,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
     );
     let mut follower = ConfigFollower::new(&bus);
     let mut timers = Timers::new(&state.settings);
+    let mut data_plane = data_plane::ask(&bus);
     let mut serving = false;
     loop {
         tokio::select! {
@@ -62,6 +63,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
                     report(Path::new("transfer"), &error.into());
                 }
             }
+            Some(cores) = data_plane.recv() => state.note_data_plane(&cores),
             incoming = server.next() => match incoming {
                 Some(incoming) => bus_api::answer(&mut state, incoming),
                 None => return Ok(()),

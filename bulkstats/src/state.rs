@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use bus::messages::rmctrl::DataPlaneCores;
 use config::bulkstats::Format;
 use telemetry::time::{Zone, node_uptime};
 use telemetry::{Reader, events};
@@ -67,6 +68,11 @@ impl State {
         self.settings = settings;
         self.identity = identity;
         self.services = services;
+    }
+
+    /// Takes note of what the processors of the data plane do.
+    pub fn note_data_plane(&mut self, cores: &DataPlaneCores) {
+        self.card.note_data_plane(cores);
     }
 
     /// Takes a sample for every file.

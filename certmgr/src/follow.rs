@@ -1,5 +1,6 @@
 //! Following the configuration: reads it at the start and at each change, and loads what it names.
 
+use std::mem::take;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,29 +10,31 @@ use bus::messages::sct::RevealSecret;
 use bus::{Address, Bus, Facility};
 use command::Keyword;
 use config::{Config, PrivateKey, SecretText};
-use task::ConfigFollower;
+use task::{ConfigFollower, Sit};
 use telemetry::events::Severity;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::load::{Revealed, load};
+use crate::load::{OpenedFiles, Revealed, load};
 use crate::state::Store;
 
 /// Sends a new [`Store`] whenever there is one.
 pub(crate) struct Follower {
     configurations: ConfigFollower,
     links: Links,
+    sit: Sit,
     state_dir: PathBuf,
 }
 
 impl Follower {
     /// Begins to listen for changes.
-    pub(crate) fn new(bus: &Bus, links: Links, state_dir: PathBuf) -> Self {
+    pub(crate) fn new(bus: &Bus, links: Links, sit: Sit, state_dir: PathBuf) -> Self {
         Self {
             configurations: ConfigFollower::new(bus),
             links,
+            sit,
             state_dir,
         }
     }
@@ -75,8 +78,9 @@ impl Follower {
     /// Loads everything on a thread that may block. `None` when the runtime ends.
     async fn load(&self, config: &Arc<Config>) -> Option<Store> {
         let revealed = self.reveal(config).await;
+        let files = self.open_files(config).await;
         let (config, state_dir) = (config.clone(), self.state_dir.clone());
-        spawn_blocking(move || load(&config, &revealed, &state_dir))
+        spawn_blocking(move || load(&config, &revealed, &files, &state_dir))
             .await
             .ok()
     }
@@ -98,19 +102,28 @@ impl Follower {
         revealed
     }
 
+    /// Asks for the files that the configuration names.
+    async fn open_files(&self, config: &Config) -> OpenedFiles {
+        let mut files = OpenedFiles::new();
+        for url in config.files() {
+            if !files.contains_key(url) {
+                let opened = self.sit.open_file(url).await.map_err(|error| match error {
+                    task::Error::Failed { cause, .. } => cause,
+                    error => error.to_string(),
+                });
+                files.insert(url.to_owned(), opened);
+            }
+        }
+        files
+    }
+
     async fn open(&self, sealed: &SecretText) -> Result<Zeroizing<Vec<u8>>, String> {
         let question = RevealSecret {
             sealed: sealed.sealed().to_owned(),
         };
         match self.links.request(SCT, &question, DEADLINE).await {
-            Ok(answer) => {
-                let secret = Zeroizing::new(answer.secret);
-                if answer.failure.is_empty() {
-                    Ok(secret)
-                } else {
-                    Err(answer.failure)
-                }
-            }
+            Ok(mut answer) if answer.failure.is_empty() => Ok(Zeroizing::new(take(&mut answer.secret))),
+            Ok(answer) => Err(answer.failure.clone()),
             Err(error) => Err(error.to_string()),
         }
     }

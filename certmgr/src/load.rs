@@ -1,14 +1,15 @@
 //! Reading what the configuration names: certificate files, key files, keys in the configuration.
 //!
-//! This is the only place of the node that opens a private key file.
+//! `sit` opens the files. This is the only place of the node that reads a private key file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use config::{CertificateSource, Config, SecretText};
+use config::{CertificateSource, Config, SecretText, local_path};
 use pki::{Certificate, MAX_FILE_LEN, PrivateKey, issuing_path};
 use zeroize::Zeroizing;
 
@@ -18,11 +19,15 @@ use crate::state::{Anchor, Own, Store};
 /// The private keys that stand in the configuration itself, opened: by their sealed text.
 pub(crate) type Revealed = HashMap<SecretText, Result<Zeroizing<Vec<u8>>, String>>;
 
+/// The files that the configuration names, or why they could not be opened: by their URL.
+pub(crate) type OpenedFiles = HashMap<String, Result<File, String>>;
+
 /// Loads all that `config` names. What cannot be loaded is kept with the reason.
-pub(crate) fn load(config: &Config, revealed: &Revealed, state_dir: &Path) -> Store {
+pub(crate) fn load(config: &Config, revealed: &Revealed, files: &OpenedFiles, state_dir: &Path) -> Store {
     let loader = Loader {
         config,
         revealed,
+        files,
         state_dir,
     };
     let mut anchors = BTreeMap::new();
@@ -42,6 +47,7 @@ pub(crate) fn load(config: &Config, revealed: &Revealed, state_dir: &Path) -> St
 struct Loader<'a> {
     config: &'a Config,
     revealed: &'a Revealed,
+    files: &'a OpenedFiles,
     state_dir: &'a Path,
 }
 
@@ -104,10 +110,15 @@ impl Loader<'_> {
             source,
         };
         let mut contents = Zeroizing::new(vec![0; MAX_FILE_LEN + 1]);
-        let mut file = File::open(&path).map_err(failed)?;
+        let file = match self.files.get(url) {
+            Some(Ok(file)) => file,
+            Some(Err(reason)) => return Err(failed(io::Error::other(reason.clone()))),
+            None => return Err(failed(ErrorKind::NotFound.into())),
+        };
         let mut len = 0;
         while let Some(room) = contents.get_mut(len..).filter(|room| !room.is_empty()) {
-            match file.read(room) {
+            // From its beginning, also when it is named twice.
+            match file.read_at(room, len as u64) {
                 Ok(0) => break,
                 Ok(read) => len += read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -133,24 +144,6 @@ fn with_lines(text: &[u8]) -> Zeroizing<Vec<u8>> {
         }
     }
     lines
-}
-
-/// The file that a URL of the configuration names: `file:/PATH`, `/PATH`, or below `/flash`, which is a folder of the
-/// state directory. Other schemes name none.
-fn local_path(url: &str, state_dir: &Path) -> Option<PathBuf> {
-    let path = url.strip_prefix("file:").unwrap_or(url).trim_start();
-    // file:///PATH is the same as file:/PATH.
-    let path = path
-        .strip_prefix("//")
-        .filter(|rest| rest.starts_with('/'))
-        .unwrap_or(path);
-    if !path.starts_with('/') {
-        return None;
-    }
-    Some(match path.strip_prefix("/flash/") {
-        Some(below) => state_dir.join("flash").join(below),
-        None => PathBuf::from(path),
-    })
 }
 
 fn origin(source: &CertificateSource) -> String {
@@ -185,6 +178,16 @@ mod tests {
         config
     }
 
+    /// Loads it, with the test in the place of `sit`.
+    fn loaded(config: &Config, revealed: &Revealed, folder: &Folder) -> Store {
+        let open = |url: &str| {
+            let path = local_path(url, folder.path()).ok_or("no local file")?;
+            File::open(path).map_err(|error| error.to_string())
+        };
+        let files = config.files().map(|url| (url.to_owned(), open(url))).collect();
+        load(config, revealed, &files, folder.path())
+    }
+
     fn reason(store: &Store) -> String {
         store
             .own("gw")
@@ -206,7 +209,7 @@ mod tests {
             Some(&format!("file:{key}")),
             &format!("file://{root_file}"),
         );
-        let store = load(&config, &Revealed::new(), folder.path());
+        let store = loaded(&config, &Revealed::new(), &folder);
         assert!(store.is_whole());
         let own = store.own("gw").unwrap();
         assert_eq!(
@@ -227,11 +230,9 @@ mod tests {
         let certificate = folder.write("gw.pem", &leaf.certificate_pem());
         let key = folder.write("gw.key", &leaf.key_pem());
         let mut config = configuration(&certificate, None, "/nowhere");
-        assert!(
-            reason(&load(&config, &Revealed::new(), folder.path())).contains("no private key is configured")
-        );
+        assert!(reason(&loaded(&config, &Revealed::new(), &folder)).contains("no private key is configured"));
         config.private_key = Some(config::PrivateKey::Url(Encoding::Pem, key));
-        let store = load(&config, &Revealed::new(), folder.path());
+        let store = loaded(&config, &Revealed::new(), &folder);
         assert_eq!(reason(&store), "");
         assert!(!store.is_whole(), "the anchor is missing");
     }
@@ -254,9 +255,9 @@ mod tests {
             sealed.clone(),
             Ok(Zeroizing::new(in_a_line(leaf.key_pem()).into_bytes())),
         );
-        assert_eq!(reason(&load(&config, &revealed, folder.path())), "");
+        assert_eq!(reason(&loaded(&config, &revealed, &folder)), "");
         revealed.insert(sealed, Err("other master key".to_owned()));
-        let failure = reason(&load(&config, &revealed, folder.path()));
+        let failure = reason(&loaded(&config, &revealed, &folder));
         assert_eq!(
             failure,
             "certificate gw: its private key cannot be decrypted: other master key"
@@ -303,7 +304,7 @@ mod tests {
         ];
         for (certificate, key, expected) in cases {
             let config = configuration(&certificate, Some(&key), "/nowhere");
-            let reason = reason(&load(&config, &Revealed::new(), folder.path()));
+            let reason = reason(&loaded(&config, &Revealed::new(), &folder));
             assert!(
                 reason.contains(&expected),
                 "{reason:?} does not contain {expected:?}"
@@ -327,26 +328,6 @@ mod tests {
     }
 
     #[test]
-    fn urls_name_local_files_only() {
-        let at = |url| local_path(url, Path::new("/state"));
-        for url in [
-            "/etc/gw.pem",
-            "file:/etc/gw.pem",
-            "file:///etc/gw.pem",
-            "file: /etc/gw.pem",
-        ] {
-            assert_eq!(at(url), Some(PathBuf::from("/etc/gw.pem")), "{url}");
-        }
-        assert_eq!(
-            at("/flash/pki/gw.pem"),
-            Some(PathBuf::from("/state/flash/pki/gw.pem"))
-        );
-        for url in ["http://host/gw.pem", "gw.pem", "file:gw.pem", "", "sftp://a@b/c"] {
-            assert_eq!(at(url), None, "{url}");
-        }
-    }
-
-    #[test]
     fn a_renewed_file_is_seen_at_the_next_loading() {
         let folder = Folder::new("load-renewed");
         let root = Made::root("Root");
@@ -354,10 +335,20 @@ mod tests {
         let certificate = folder.write("gw.pem", &leaf.certificate_pem());
         let key = folder.write("gw.key", &leaf.key_pem());
         let config = configuration(&certificate, Some(&key), "/nowhere");
-        let first = load(&config, &Revealed::new(), folder.path());
+        let first = loaded(&config, &Revealed::new(), &folder);
         let renewed = leaf.renewed(&root);
         fs::write(&certificate, renewed.certificate_pem()).unwrap();
-        let second = load(&config, &Revealed::new(), folder.path());
+        let second = loaded(&config, &Revealed::new(), &folder);
         assert_ne!(first.own("gw").unwrap().chain, second.own("gw").unwrap().chain);
+    }
+
+    #[test]
+    fn a_file_may_hold_certificate_and_key() {
+        let folder = Folder::new("load-both");
+        let root = Made::root("Root");
+        let leaf = Made::leaf("gw.test", &root);
+        let both = folder.write("gw.pem", &[leaf.certificate_pem(), leaf.key_pem()].concat());
+        let config = configuration(&both, Some(&both), "/nowhere");
+        assert_eq!(reason(&loaded(&config, &Revealed::new(), &folder)), "");
     }
 }

@@ -32,7 +32,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
         .min(MAX_THREADS);
     let pool = Pool::new(threads, MAX_WAITING).map_err(Error::Threads)?;
     let (sender, mut stores) = mpsc::channel(1);
-    tokio::spawn(Follower::new(&bus, links, state_dir).run(sender));
+    tokio::spawn(Follower::new(&bus, links, sit.clone(), state_dir).run(sender));
 
     // Requests wait in the server until there is something to answer them with.
     let mut store = tokio::select! {
@@ -71,16 +71,18 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
-    use bus::frame::{Header, Kind};
     use bus::link::{self, Links};
     use bus::messages::certmgr::{GetCertificate, GetTrust, Sign};
     use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig, RevealSecret, Revealed};
-    use bus::messages::sit::{Closed, Ready};
-    use bus::{Address, Bus, Facility, Hub, Message, dispatch};
-    use task::{Channel, testing};
+    use bus::messages::sit::{OpenFile, Opened};
+    use bus::{Address, Bus, Facility, Hub, dispatch};
+    use config::local_path;
+    use task::{Packet, testing};
     use tokio::task::JoinHandle;
     use tokio::time::{sleep, timeout};
 
@@ -94,10 +96,21 @@ mod tests {
     /// The manager between a `sit`, an `sct` and an `ipsecmgr` that the test plays.
     struct Scene {
         manager: JoinHandle<Result<(), Error>>,
-        sit: Channel,
+        sit: JoinHandle<()>,
         sct: Bus,
         ipsecmgr: Bus,
         configuration: Arc<Mutex<ConfigText>>,
+    }
+
+    /// Opens what is asked for.
+    fn open_file(packet: &Packet) -> (Opened, Vec<OwnedFd>) {
+        let url = packet.decode::<OpenFile>().unwrap().url;
+        let file = File::open(local_path(&url, Path::new("/")).unwrap()).unwrap();
+        let opened = Opened {
+            names: vec!["file".to_owned()],
+            ..Opened::default()
+        };
+        (opened, vec![file.into()])
     }
 
     impl Scene {
@@ -137,25 +150,11 @@ mod tests {
             let ipsecmgr = Bus::in_process_client(&hub, Address::new(Facility::Ipsecmgr, 1));
             Self {
                 manager: tokio::spawn(run(task)),
-                sit,
+                sit: tokio::spawn(testing::play_sit(sit, open_file)),
                 sct,
                 ipsecmgr,
                 configuration,
             }
-        }
-
-        async fn is_ready(&self) {
-            let packet = timeout(LONG, self.sit.receive()).await.unwrap().unwrap().unwrap();
-            assert_eq!(
-                (packet.header.kind, packet.header.message),
-                (Kind::Request, Ready::TYPE)
-            );
-            let header = Header {
-                kind: Kind::Reply,
-                sender: Address::only(Facility::Sit),
-                ..packet.header
-            };
-            self.sit.send(header, &Closed {}, &[]).await.unwrap();
         }
 
         fn configure(&self, text: String) {
@@ -179,7 +178,7 @@ mod tests {
         }
 
         async fn ends(self) {
-            drop(self.sit);
+            self.sit.abort();
             timeout(LONG, self.manager).await.unwrap().unwrap().unwrap();
         }
     }
@@ -196,7 +195,6 @@ mod tests {
 
         let without_key = format!("certificate name gw pem url file:{certificate}\n");
         let scene = Scene::start(folder.path(), without_key.clone(), leaf.key_pem());
-        scene.is_ready().await;
         assert!(scene.failure().await.contains("no private key is configured"));
 
         scene.configure(format!("{without_key}private-key pem url file:{key}\n{anchor}"));
@@ -230,7 +228,6 @@ mod tests {
         let text =
             format!("certificate name gw pem url file:{certificate} private-key pem encrypted data +B1key\n");
         let scene = Scene::start(folder.path(), text, leaf.key_pem());
-        scene.is_ready().await;
         let sign = Sign {
             name: "gw".to_owned(),
             octets: b"octets".to_vec(),

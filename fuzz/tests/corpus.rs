@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// A target and its function, as in `fuzz_targets`.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("bus_frame", bus::fuzz::frame),
     ("configuration", config::fuzz::configuration),
     ("eap_conversation", eap::fuzz::conversation),
@@ -14,6 +14,7 @@ const TARGETS: [Target; 10] = [
     ("esp_inbound", esp::fuzz::inbound),
     ("ike_conversation", ikev2::fuzz::engine),
     ("ike_message", ikev2::fuzz::message),
+    ("ike_record", ikev2::fuzz::record),
     ("pki_certificate", pki::fuzz::certificate),
     ("pki_file", pki::fuzz::file),
     ("radius_packet", radius::fuzz::packet),

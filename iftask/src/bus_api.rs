@@ -18,13 +18,15 @@ impl Manager {
         if Exec::from_id(&command.command) != Some(Exec::ShowIftask) {
             return Output::failed(command.unknown_to(Facility::Iftask));
         }
+        self.look();
         let statistics = &self.plane.statistics;
+        let busy = show::Shares::new(&self.busy.borrow(), statistics);
         if command.has("statistics") {
-            return show::statistics(self.instance, statistics).into();
+            return show::statistics(self.instance, statistics, busy).into();
         }
         Output {
             heading: show::HEADING.to_owned(),
-            text: show::summary(self.instance, statistics),
+            text: show::summary(self.instance, statistics, busy),
             totals: Total::all(show::totals(statistics)),
             ..Output::default()
         }

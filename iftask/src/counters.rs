@@ -130,10 +130,37 @@ impl Pair {
     const TOO_BIG: Self = Self(ipsec::TOO_BIG, None);
 }
 
+/// What is done with many packets at once: as many as one system call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Receive,
+    Send,
+    Read,
+    Write,
+}
+
+impl Call {
+    pub(crate) const ALL: [Self; 4] = [Self::Receive, Self::Send, Self::Read, Self::Write];
+
+    /// As `show` prints it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Receive => "Received from peers",
+            Self::Send => "Sent to peers",
+            Self::Read => "Read from the clear side",
+            Self::Write => "Written to the clear side",
+        }
+    }
+}
+
+/// How many packets calls took: class n counts those with 2^n to 2^(n+1) - 1, the last one all with more.
+pub(crate) const CLASSES: usize = 9;
+
 /// Numbers of one worker: written by the data plane once a round, read by `show`.
 #[derive(Debug)]
 pub(crate) struct Statistics {
     packets: [AtomicU64; COUNTS],
+    calls: [[AtomicU64; CLASSES]; Call::ALL.len()],
     /// Nanoseconds that the data plane has worked.
     pub(crate) busy_ns: AtomicU64,
     /// Nanoseconds since it started.
@@ -149,6 +176,7 @@ impl Statistics {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             packets: [const { AtomicU64::new(0) }; COUNTS],
+            calls: [const { [const { AtomicU64::new(0) }; CLASSES] }; Call::ALL.len()],
             busy_ns: AtomicU64::new(0),
             alive_ns: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
@@ -162,6 +190,16 @@ impl Statistics {
             .get(count as usize)
             .map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
+
+    /// How many calls there were, by the number of packets.
+    pub(crate) fn calls(&self, call: Call) -> [u64; CLASSES] {
+        let mut classes = [0; CLASSES];
+        let cells = self.calls.get(call as usize);
+        for (number, cell) in classes.iter_mut().zip(cells.into_iter().flatten()) {
+            *number = cell.load(Ordering::Relaxed);
+        }
+        classes
+    }
 }
 
 /// Adds up a batch, so that shared memory is touched once for each batch and kind.
@@ -169,6 +207,7 @@ impl Statistics {
 pub(crate) struct Tally {
     packets: [u64; COUNTS],
     octets: [u64; COUNTS],
+    calls: [[u64; CLASSES]; Call::ALL.len()],
     counters: Counters,
     statistics: Arc<Statistics>,
 }
@@ -178,6 +217,7 @@ impl Tally {
         Self {
             packets: [0; COUNTS],
             octets: [0; COUNTS],
+            calls: [[0; CLASSES]; Call::ALL.len()],
             counters,
             statistics,
         }
@@ -199,8 +239,26 @@ impl Tally {
         }
     }
 
+    /// One system call that took so many packets.
+    pub(crate) fn call(&mut self, call: Call, packets: usize) {
+        let class = packets
+            .checked_ilog2()
+            .map(|class| (class as usize).min(CLASSES - 1));
+        let classes = self.calls.get_mut(call as usize);
+        if let Some(number) = class.and_then(|class| classes?.get_mut(class)) {
+            *number += 1;
+        }
+    }
+
     /// Makes what was added visible, and starts again.
     pub(crate) fn publish(&mut self) {
+        let cells = self.statistics.calls.iter().flatten();
+        for (cell, number) in cells.zip(self.calls.iter_mut().flatten()) {
+            if *number > 0 {
+                let more = std::mem::take(number);
+                cell.store(cell.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+            }
+        }
         for (&count, (packets, octets)) in Count::ALL
             .iter()
             .zip(self.packets.iter_mut().zip(&mut self.octets))
@@ -249,6 +307,19 @@ mod tests {
         assert_eq!(counters.get(ipsec::RX_ESP_OCTETS), 400);
         assert_eq!(counters.get(ipsec::REPLAY_OCTETS), 77);
         assert_eq!(statistics.get(Count::EspReceived), 3);
+    }
+
+    #[test]
+    fn calls_are_classed_by_powers_of_two() {
+        let statistics = Statistics::new();
+        let mut tally = Tally::new(Counters::in_memory(), statistics.clone());
+        for packets in [0, 1, 2, 3, 4, 63, 64, 255, 256, 4096] {
+            tally.call(Call::Send, packets);
+        }
+        tally.publish();
+        tally.publish();
+        assert_eq!(statistics.calls(Call::Send), [1, 2, 1, 0, 0, 1, 1, 1, 2]);
+        assert_eq!(statistics.calls(Call::Read), [0; CLASSES]);
     }
 
     #[test]

@@ -13,9 +13,11 @@
 //! restarted `iftask` goes on where the last one stopped.
 
 mod bus_api;
+mod busy;
 mod counters;
 mod error;
 mod manager;
+pub mod pipeline;
 mod plan;
 mod plane;
 mod show;

@@ -1,6 +1,6 @@
 //! The loop: configuration and slot map in, `show` out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::busy::Busy;
 use crate::counters::Count;
 use crate::error::Error;
 use crate::plan::Plan;
@@ -20,7 +21,7 @@ use crate::plane::Plane;
 use crate::supplier::{Supplier, Wanted};
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
-/// How soon the end of the data plane's thread is noticed.
+/// How often the data plane is looked at: whether its thread has ended, how busy it is.
 const WATCH: Duration = Duration::from_millis(200);
 
 /// A data plane that has not come round for so many looks is stuck: it does so at least ten times a second.
@@ -33,11 +34,18 @@ const LOSS_REPORT: Duration = Duration::from_secs(10);
 pub(crate) struct Manager {
     pub(crate) instance: u32,
     pub(crate) plane: Plane,
+    pub(crate) busy: RefCell<Busy>,
     /// Strays lost up to the last report.
     told_lost: Cell<u64>,
 }
 
 impl Manager {
+    /// Notes how busy the data plane has been.
+    pub(crate) fn look(&self) {
+        let busy_ns = self.plane.statistics.busy_ns.load(Ordering::Relaxed);
+        self.busy.borrow_mut().look(netio::task::monotonic_ns(), busy_ns);
+    }
+
     fn report_losses(&self) {
         let lost = self.plane.statistics.get(Count::StrayLost);
         let count = lost - self.told_lost.replace(lost);
@@ -75,6 +83,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let manager = Manager {
         instance: worker,
         plane: Plane::start(number, task.counters.clone(), lost)?,
+        busy: RefCell::default(),
         told_lost: Cell::new(0),
     };
     let (wanted, receiver) = watch::channel(Wanted::default());
@@ -95,6 +104,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             },
             map = maps.next() => wanted.send_modify(|wanted| wanted.slots = Some(map)),
             _ = watching.tick() => {
+                manager.look();
                 if !manager.plane.is_alive() {
                     return Err(Error::PlaneEnded);
                 }

@@ -13,6 +13,7 @@
 mod bursts;
 mod engine;
 mod hints;
+mod hosts;
 mod inbound;
 mod io;
 mod keepalive;
@@ -35,19 +36,22 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunQueue, task};
+use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunBatch, TunQueue, task};
 use sadb::{Encapsulation, SegmentFds, Slot, SlotWorker, StrayConsumer, StrayProducer};
 use telemetry::Counters;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::counters::{Statistics, Tally};
 use crate::error::Error;
-use engine::Engine;
-use io::{KernelIo, Socket};
+pub(crate) use engine::Engine;
+use io::KernelIo;
+pub(crate) use io::{Io, Socket};
 pub(crate) use keepalive::Keepalive;
 
 /// Packets read from a TUN queue in one round.
 const TUN_BATCH: usize = 64;
+/// About as much of them is read before it is worked on: so little that it stays in the cache.
+const TUN_BYTES: usize = 256 << 10;
 /// Datagrams read from a socket in one round.
 const RECEIVE_BATCH: usize = 64;
 /// Descriptors reported in one round.
@@ -181,8 +185,7 @@ struct Round {
     batch: ReceiveBatch,
     /// Sockets for ICMP about packets that were too long, by place; the context of each.
     too_big: Vec<Option<(DatagramSocket, u32)>>,
-    /// One read of a TUN queue.
-    read: Vec<u8>,
+    reads: TunBatch,
     /// Workers whose rings were not emptied in the last round.
     unfinished: Vec<u16>,
     running: bool,
@@ -206,7 +209,7 @@ impl Round {
             lost,
             batch: ReceiveBatch::new(RECEIVE_BATCH, GRO_BUFFER_BYTES),
             too_big: Vec::new(),
-            read: vec![0; TunQueue::MAX_READ],
+            reads: TunBatch::new(TUN_BATCH, TUN_BYTES),
             unfinished: Vec::new(),
             running: true,
         })
@@ -319,27 +322,22 @@ impl Round {
         let Some(context) = self.engine.ports.context_of(place) else {
             return;
         };
-        for _ in 0..TUN_BATCH {
-            let Some(Some(queue)) = self.engine.io.tuns.get(place) else {
-                return;
-            };
-            match queue.read(&mut self.read) {
-                Ok(length) => {
-                    if let Some(read) = self.read.get_mut(..length) {
-                        self.engine.outbound(context, read);
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    tracing::debug!("cannot read from the TUN of context {context}: {error}");
-                    if queue.is_gone() {
-                        self.lose_tun(context);
-                    }
-                    break;
+        let Some(Some(queue)) = self.engine.io.tuns.get(place) else {
+            return;
+        };
+        match self.reads.read(queue) {
+            Ok(_) => {
+                self.engine.outbound(context, self.reads.iter_mut());
+                self.engine.flush();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                tracing::debug!("cannot read from the TUN of context {context}: {error}");
+                if queue.is_gone() {
+                    self.lose_tun(context);
                 }
             }
         }
-        self.engine.flush();
     }
 
     /// Somebody deleted the TUN of a context.

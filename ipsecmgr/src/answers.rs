@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bus::messages::aaamgr::EapRound;
 use bus::messages::certmgr::VerifyPeer;
-use bus::messages::sessmgr::{Admission, Released, Verdict};
+use bus::messages::sessmgr::{Admission, Claim, Released, Verdict};
 use config::SecretText;
 use ikev2::{
     AdmitRequest, Answer, AuthMethod, Configuration, EapStep, Identity, IdentityKind, IkeSaId, Path, Profile,
@@ -17,7 +17,7 @@ use services::wsg::Wsg;
 use telemetry::counters::ikev2_auth as auth;
 
 use crate::questions::{Found, KeysWanted};
-use crate::session_desk::News;
+use crate::session_desk::{Asked, News};
 use crate::sessions::EAP_MSCHAPV2;
 use crate::state::State;
 
@@ -55,7 +55,10 @@ impl State {
                 }
                 self.engine.answer(now, ticket, answer, &mut self.slots);
             }
-            Found::Verdict(ticket, verdict) => self.decided(now, ticket, verdict),
+            Found::Verdict(Asked::Engine(ticket), verdict) => self.decided(now, ticket, verdict),
+            Found::Verdict(Asked::Outlived(ike), verdict) => self.claimed(now, ike, verdict),
+            Found::Renamed(ikes) => self.sessions.told(&ikes),
+            Found::Unknown(ikes) => ikes.into_iter().for_each(|ike| self.claim(now, IkeSaId(ike))),
         }
         self.pump(now);
     }
@@ -148,9 +151,9 @@ impl State {
                 let authorization = self
                     .sessions
                     .get_mut(ticket.ike)
-                    .and_then(|session| session.authorization.take());
+                    .and_then(|session| session.authorization.clone());
                 self.desk.admit(
-                    ticket,
+                    Asked::Engine(ticket),
                     Admission {
                         authorization,
                         ..admission(ticket.ike, &wsg, *request)
@@ -206,6 +209,62 @@ impl State {
             }
         };
         self.engine.answer(now, ticket, answer, &mut self.slots);
+    }
+
+    /// Has `sessmgr` take up again a session that it has forgotten, with the address that the peer has.
+    fn claim(&mut self, now: Instant, ike: IkeSaId) {
+        let view = self.engine.ike_sa(now, ike, &self.slots);
+        let session = self.sessions.get(ike);
+        let wsg = session.and_then(|session| self.services.get(&session.service));
+        let (Some(view), Some(session), Some(wsg)) = (view, session, wsg) else {
+            return;
+        };
+        let (Some(identity), Some(method)) = (view.peer, view.peer_auth) else {
+            return;
+        };
+        let request = AdmitRequest {
+            identity,
+            called: None,
+            path: view.path,
+            method,
+            eap_identity: view.eap_identity,
+            request: None,
+            initial_contact: false,
+        };
+        let has = view.configuration.unwrap_or_default();
+        let claim = Claim {
+            ipv4: has
+                .ipv4
+                .map_or_else(Vec::new, |address| address.octets().to_vec()),
+            ipv6: has
+                .ipv6
+                .map_or_else(Vec::new, |(address, _)| address.octets().to_vec()),
+        };
+        let admission = Admission {
+            wants_ipv4: has.ipv4.is_some(),
+            wants_ipv6: has.ipv6.is_some(),
+            authorization: session.authorization.clone(),
+            claim: Some(claim),
+            ..admission(ike, wsg, request)
+        };
+        self.desk.admit(Asked::Outlived(ike), admission);
+    }
+
+    /// What `sessmgr` says to a claim: without a session there is no tunnel.
+    fn claimed(&mut self, now: Instant, ike: IkeSaId, verdict: Result<Verdict, String>) {
+        match verdict {
+            Ok(verdict) if verdict.refusal.is_empty() => {
+                let displaced: Vec<IkeSaId> = verdict.displaced.iter().map(|ike| IkeSaId(*ike)).collect();
+                self.delete(now, &displaced, DisconnectReason::Duplicate);
+                self.sessions.tell_again(ike);
+            }
+            Ok(verdict) => {
+                tracing::warn!("IKE SA {ike} has no session any more: {}", verdict.refusal);
+                self.delete(now, &[ike], DisconnectReason::NoResource);
+            }
+            // `sessmgr` is away again: once more.
+            Err(_) => self.claim(now, ike),
+        }
     }
 
     /// Has `sessmgr` forget a session that never came to be.
@@ -274,6 +333,7 @@ fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
         wants_ipv6: wanted.ipv6.is_some(),
         authorization: None,
         initial_contact: request.initial_contact,
+        claim: None,
     }
 }
 

@@ -87,7 +87,7 @@ impl Desk {
         }
         let peer = peer(request)?;
         let from = self.cursor(&request.cursor)?;
-        let (views, next) = state.engine.ike_sas(Instant::now(), from, PAGE);
+        let (views, next) = state.engine.ike_sas(Instant::now(), from, PAGE, &state.slots);
         let text = views
             .iter()
             .filter(|view| show::is_with(view, peer))

@@ -30,6 +30,10 @@ const TRUST_HASH: usize = 20;
 pub(crate) struct Update {
     /// What is to be logged.
     pub(crate) level: Severity,
+    /// `require session recovery`.
+    pub(crate) recovery: bool,
+    /// Nothing of the configuration is missing here.
+    pub(crate) complete: bool,
     /// All services that run.
     pub(crate) services: Vec<Arc<Wsg>>,
     /// Sockets of addresses that are new.
@@ -178,6 +182,8 @@ impl Configurator {
             }
         }
         let update = Update {
+            recovery: config.session_recovery,
+            complete,
             level: severity(config.logging.level(Facility::Ipsecmgr.name())),
             closed: self.close(&services).await,
             fresh_contexts: self.fresh_contexts(&services),

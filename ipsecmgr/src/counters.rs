@@ -4,7 +4,10 @@ use ikev2::{
     AuthMethod, ChildExchange, ChildFailure, Count, DecodeError, DropCause, Event, RemoveReason,
     SetupFailure, Totals,
 };
-use telemetry::counters::{ikev2 as ike, ikev2_auth as auth, ikev2_decode as decode, ikev2_notify as notify};
+use sadb::IkeStoreUsage;
+use telemetry::counters::{
+    ikev2 as ike, ikev2_auth as auth, ikev2_decode as decode, ikev2_notify as notify, recovery,
+};
 use telemetry::{Counter, Counters};
 
 use crate::notify::{received, sent};
@@ -53,6 +56,12 @@ pub(crate) fn event(counters: &Counters, event: &Event) {
         Event::Count(count) => counted(counters, *count),
         _ => {}
     }
+}
+
+/// Sets the gauges of what a later life would find.
+pub(crate) fn records(counters: &Counters, usage: &IkeStoreUsage) {
+    counters.set(recovery::RECORDS, usage.records as u64);
+    counters.set(recovery::RECORD_BYTES, usage.bytes as u64);
 }
 
 /// Sets the gauges.
@@ -120,7 +129,7 @@ fn dropped(counters: &Counters, cause: DropCause) {
         DropCause::UnexpectedExchange => ike::DROP_UNEXPECTED_PAYLOAD,
         DropCause::SetupMemory => ike::DROP_QUEUE_SIZE,
         DropCause::Retransmission => ike::DROP_RETRANSMISSION,
-        DropCause::NoProfile | DropCause::ForeignSlot => ike::DROP_SA_ERROR,
+        DropCause::NoProfile | DropCause::ForeignSlot | DropCause::Parked => ike::DROP_SA_ERROR,
         DropCause::Congestion => ike::CONGESTION_DROP,
         DropCause::Version1 => ike::DROP_MAJOR_VERSION,
         DropCause::Fragment => ike::FRAGMENTS_DROPPED,

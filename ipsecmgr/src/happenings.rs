@@ -4,28 +4,33 @@ use std::time::Instant;
 
 use ikev2::{Event, IkeSaId, RemoveReason};
 use services::DisconnectReason;
-use telemetry::counters::ikev2 as counter;
+use telemetry::counters::{ikev2 as counter, recovery};
 
+use crate::later::Later;
 use crate::session_desk::News;
 use crate::state::State;
 use crate::{child, counters, report};
 
 impl State {
     /// Writes a child SA and has its networks routed to it.
-    pub(crate) fn install(&mut self, now: Instant, child: &ikev2::ChildSa) {
+    pub(crate) fn install(&mut self, child: &ikev2::ChildSa) {
         let Some(wsg) = self.services.get(&child.profile.tag) else {
             return;
         };
         let record = child::record(child, &wsg.data_path);
-        let result = record.and_then(|record| self.slots.install(&record, child.replaces));
+        let result = record.and_then(|record| self.slots.install(&record));
         if wsg.routes_selectors && result.is_ok() {
             let routed = self
                 .routes
                 .add(wsg.data_path.context, child.inbound_spi, &child.remote_selectors);
             // What a new child SA replaces has had the routes before.
             if routed && child.replaces.is_none() {
-                self.held.wait_for(now, child.path, child.inbound_spi);
+                self.later.push(Later::AwaitRoutes(child.path, child.inbound_spi));
             }
+        }
+        if child.outbound_active && result.is_ok() {
+            self.later
+                .push(Later::Activate(child.inbound_spi, child.replaces));
         }
         self.flow(result, "install", child.inbound_spi);
         self.sessions.add_child(child.ike, child.inbound_spi);
@@ -33,7 +38,8 @@ impl State {
 
     /// Erases a child SA and keeps what it counted.
     pub(crate) fn remove(&mut self, spi: u32, reason: RemoveReason) {
-        let carried = self.slots.remove(spi);
+        let carried = self.slots.counters(spi);
+        self.later.push(Later::Remove(spi));
         self.routes.remove(spi);
         let Some((ike, session)) = self.sessions.remove_child(spi, &carried) else {
             return;
@@ -135,6 +141,15 @@ impl State {
                 {
                     report::child_failed(wsg, session, &reason);
                 }
+            }
+            Event::RecordLost { ike } => {
+                tracing::error!("IKE SA {ike} is lost: its record is damaged");
+                self.counters.inc(recovery::LOST);
+                let children = self.sessions.get(ike).map(|session| session.children.clone());
+                for spi in children.into_iter().flatten() {
+                    self.remove(spi, RemoveReason::Local);
+                }
+                self.ended(ike, DisconnectReason::Internal);
             }
             Event::InitialContact { peer, .. } => tracing::info!("peer {peer} has no other IKE SA"),
             Event::NoProposal {

@@ -8,25 +8,31 @@
 //!                                                      │  Engine  │
 //!   answers <── questions (a task each) <── Ask ───────┘          └──> counters, events, log
 //!      │  keys: sct (link)   signatures, chains: certmgr   EAP: aaamgr (link)
+//!      │                                    rmctrl ── congestion, which new peers are told ──> Manager
 //!      └─ admission: SessionDesk (task) ── sessmgr          routes: RouteDesk (task) ── vpnmgr of the clear context
 //! ```
 //!
 //! How many: one loop, one configurator, one teller of service states, one session desk, one route desk per process; one task per open question. All on one thread. The loop waits for
 //! nobody: whatever needs another process goes through a task, and its answer comes back as a message.
 //!
-//! State that outlives the process: child SAs in the slot segments. This version clears them when it starts again and counts the tunnels it lost.
+//! State that outlives the process: child SAs and the records of IKE SAs, in the slot segments. Whatever a peer may have seen is in the records before it is sent
+//! ([`State::pump`](state::State::pump)), so the next life goes on where this one ends.
 
 mod answers;
 mod bus_api;
 mod child;
 mod configurator;
+mod congestion;
 mod counters;
 mod error;
 mod happenings;
 mod held;
+mod later;
 mod manager;
 mod notify;
 mod questions;
+mod records;
+mod recovery;
 mod refusals;
 mod report;
 mod routes;

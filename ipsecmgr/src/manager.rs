@@ -4,27 +4,29 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use bus::messages::rmctrl::GetSlotMap;
+use bus::messages::rmctrl::{CongestionChanged, GetCongestion, GetSlotMap};
 use bus::{Address, Bus, Facility};
 use crypto::SystemRandom;
 use ikev2::{Engine, EngineConfig};
 use sadb::Slot;
 use task::Task;
-use telemetry::events::{TunnelsLost, emit};
+use telemetry::counters::congestion as counter;
 use tokio::sync::mpsc::{channel, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{interval, sleep, sleep_until};
 
 use crate::Error;
 use crate::bus_api::Desk;
 use crate::configurator::Configurator;
+use crate::congestion::Congestion;
 use crate::held::Held;
 use crate::questions::Asker;
+use crate::recovery::Recovery;
 use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
 use crate::service_states::ServiceStates;
-use crate::session_desk::{News, SessionDesk};
+use crate::session_desk::SessionDesk;
 use crate::sessions::Sessions;
 use crate::slots::Slots;
 use crate::sockets::{IKE_PORT, NAT_PORT, Sockets};
@@ -33,6 +35,8 @@ use crate::state::State;
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often it is looked at how much waits in the sockets.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
 const RESERVE: Duration = Duration::from_millis(200);
 
@@ -43,18 +47,11 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     if slots.is_empty() {
         return Err(Error::NoSlots { worker });
     }
-    let mut segments = Slots::map(task.sit.open_slots(&slots).await?)?;
-    let lost = segments.clear();
+    let begun = Instant::now();
+    let segments = Slots::map(task.sit.open_slots(&slots).await?)?;
     let (found, mut answers) = unbounded_channel();
     let sessmgr = Address::new(Facility::Sessmgr, worker);
-    let desk = SessionDesk::start(&task.bus, sessmgr, found.clone());
-    if task.lives > 0 || lost > 0 {
-        emit(&TunnelsLost {
-            worker,
-            count: lost as u64,
-        });
-        desk.tell(News::Restarted);
-    }
+    let desk = SessionDesk::start(&task.bus, sessmgr, task.lives, found.clone());
     let mut sockets = Sockets::new(task.counters.clone())?;
     for rings in task.sit.open_rings().await? {
         sockets.join_data_plane(&slots, rings)?;
@@ -64,6 +61,8 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         ike_port: IKE_PORT,
         nat_port: NAT_PORT,
         max_selectors: sadb::MAX_SELECTORS,
+        epoch: segments.epoch(),
+        rests: true,
         ..EngineConfig::default()
     };
     let mut state = State {
@@ -80,17 +79,25 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             found: found.clone(),
         },
         desk,
-        routes: RouteDesk::new(&task.bus, worker, found),
+        routes: RouteDesk::new(&task.bus, worker, task.lives, found),
         held: Held::default(),
         counters: task.counters.clone(),
         draining: false,
         cookies: false,
         refusals: Refusals::new(Instant::now()),
+        later: Vec::new(),
+        recovery: Recovery::new(begun, task.lives > 0),
+        failure: None,
+        congestion: Congestion::default(),
     };
+    state.reserve_recorded()?;
     let (updates, mut configured) = channel(1);
     let (open, states) = watch::channel(Vec::new());
     tokio::spawn(ServiceStates::new(&task.bus, &task.counters).run(states));
     tokio::spawn(Configurator::new(&task.bus, &task.sit, task.lives > 0, open).run(updates));
+    let mut congestion =
+        task::follow::<GetCongestion, CongestionChanged>(&task.bus, RMCTRL, GetCongestion {});
+    let mut backlog = interval(BACKLOG_INTERVAL);
     let mut desk = Desk::default();
     let mut ready = false;
     let mut end: Option<Instant> = None;
@@ -103,6 +110,8 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             () = state.sockets.readable() => state.receive(),
             Some(found) = answers.recv() => state.found(found),
             () = until(timeout) => state.expire(),
+            congestion = congestion.next() => state.congestion.set(congestion),
+            _ = backlog.tick() => state.counters.set(counter::QUEUE, state.sockets.backlog().into()),
             Some(incoming) = task.server.next() => desk.serve(&mut state, incoming),
             Some(update) = configured.recv() => {
                 state.configure(update);
@@ -124,6 +133,9 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
                     tracing::info!("told to stop, {count} IKE SAs are being deleted");
                 }
             }
+        }
+        if let Some(error) = state.failure.take() {
+            return Err(error.into());
         }
         desk.settle(&state);
         if end.is_some_and(|end| state.engine.totals().ike_sas == 0 || end <= Instant::now()) {

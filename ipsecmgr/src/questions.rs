@@ -14,6 +14,7 @@ use services::wsg::Wsg;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::secrets;
+use crate::session_desk::Asked;
 
 const CERTMGR: Address = Address::only(Facility::Certmgr);
 const AAAMGR: Address = Address::only(Facility::Aaamgr);
@@ -39,7 +40,11 @@ pub(crate) enum Found {
     /// The routes of these child SAs stand.
     Routed(Vec<u32>),
     /// What `sessmgr` decided, or why it did not.
-    Verdict(Ticket, Result<Verdict, String>),
+    Verdict(Asked, Result<Verdict, String>),
+    /// `sessmgr` knows these IKE SAs by their new names.
+    Renamed(Vec<u64>),
+    /// `sessmgr` does not know these, which outlived the last life.
+    Unknown(Vec<u64>),
 }
 
 /// Which keys answer a question for pre-shared keys; `None` where none is wanted or none is configured.

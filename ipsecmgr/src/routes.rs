@@ -21,6 +21,7 @@ const MOST_PREFIXES: usize = 64;
 pub(crate) struct RouteDesk {
     bus: Bus,
     worker: u32,
+    life: u32,
     found: UnboundedSender<Found>,
     contexts: HashMap<u32, UnboundedSender<Wish>>,
     /// Child SAs with routes, and where.
@@ -32,16 +33,17 @@ enum Wish {
     Remove {
         spi: u32,
     },
-    /// Forget what a former life of this process wished for.
+    /// Forget what only former lives of this process wished for.
     Clear,
 }
 
 impl RouteDesk {
-    /// No routes yet.
-    pub(crate) fn new(bus: &Bus, worker: u32, found: UnboundedSender<Found>) -> Self {
+    /// No routes yet. `life` counts the lives of this process from 0.
+    pub(crate) fn new(bus: &Bus, worker: u32, life: u32, found: UnboundedSender<Found>) -> Self {
         Self {
             bus: bus.clone(),
             worker,
+            life,
             found,
             contexts: HashMap::new(),
             by_spi: HashMap::new(),
@@ -75,13 +77,13 @@ impl RouteDesk {
         }
     }
 
-    /// Takes back whatever a former life of this process had routed in a context.
+    /// Takes back whatever only former lives of this process had routed in a context.
     pub(crate) fn clear(&mut self, context: u32) {
         self.wish(context, Wish::Clear);
     }
 
     fn wish(&mut self, context: u32, wish: Wish) {
-        let (bus, worker, found) = (&self.bus, self.worker, &self.found);
+        let (bus, worker, life, found) = (&self.bus, self.worker, self.life, &self.found);
         let desk = self.contexts.entry(context).or_insert_with(|| {
             let (wishes, incoming) = unbounded_channel();
             let vpnmgr = Address::new(Facility::Vpnmgr, context);
@@ -89,6 +91,7 @@ impl RouteDesk {
                 Context {
                     bus: bus.clone(),
                     worker,
+                    life,
                     vpnmgr,
                     found: found.clone(),
                     wanted: HashMap::new(),
@@ -106,6 +109,7 @@ impl RouteDesk {
 struct Context {
     bus: Bus,
     worker: u32,
+    life: u32,
     vpnmgr: Address,
     found: UnboundedSender<Found>,
     /// What is wanted now, by child SA: a restarted `vpnmgr` is told again.
@@ -143,7 +147,7 @@ impl Context {
     }
 
     async fn grant(&mut self, batch: &mut Vec<Wish>) {
-        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        let (mut added, mut removed, mut clear) = (Vec::new(), Vec::new(), false);
         for wish in batch.drain(..) {
             match wish {
                 Wish::Add(routes) => {
@@ -153,17 +157,7 @@ impl Context {
                     added.extend(routes);
                 }
                 Wish::Remove { spi } => removed.extend(self.wanted.remove(&spi).unwrap_or_default()),
-                Wish::Clear => {
-                    insist(
-                        &self.bus,
-                        self.vpnmgr,
-                        &RemoveRoutes {
-                            worker: self.worker,
-                            routes: Vec::new(),
-                        },
-                    )
-                    .await
-                }
+                Wish::Clear => clear = true,
             }
         }
         // New before old: in a rekeying the prefix is wanted all the time. SPIs do not come back soon, so nothing is taken away by mistake.
@@ -173,6 +167,15 @@ impl Context {
             // The loop ends only with the process.
             let _ = self.found.send(Found::Routed(spis));
         }
+        // After those that outlived the last life with their child SAs were asked for: they stand all the time.
+        if clear {
+            let others = RemoveRoutes {
+                worker: self.worker,
+                routes: Vec::new(),
+                life: self.life,
+            };
+            insist(&self.bus, self.vpnmgr, &others).await;
+        }
         for routes in removed.chunks(BATCH) {
             insist(
                 &self.bus,
@@ -180,6 +183,7 @@ impl Context {
                 &RemoveRoutes {
                     worker: self.worker,
                     routes: routes.to_vec(),
+                    life: self.life,
                 },
             )
             .await;
@@ -194,6 +198,7 @@ impl Context {
                 &AddRoutes {
                     worker: self.worker,
                     routes: routes.to_vec(),
+                    life: self.life,
                 },
             )
             .await;
@@ -249,7 +254,7 @@ mod tests {
         let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 2)).unwrap();
         let (_vpnmgr, mut server) = Bus::in_process(&hub, Address::new(Facility::Vpnmgr, 7)).unwrap();
         let (found, mut told) = unbounded_channel();
-        let mut desk = RouteDesk::new(&bus, 2, found);
+        let mut desk = RouteDesk::new(&bus, 2, 3, found);
         let site = [TrafficSelector::prefix("10.1.0.0".parse().unwrap(), 16)];
         let mut next = async || {
             let incoming = server.next().await.unwrap();
@@ -275,8 +280,8 @@ mod tests {
         desk.clear(7);
         assert!(desk.add(7, 100, &site));
         assert!(!desk.add(7, 100, &[]), "nothing to route");
-        assert_eq!(next().await, ("remove", 2, vec![]));
         assert_eq!(next().await, ("add", 2, vec![(100, 16)]));
+        assert_eq!(next().await, ("remove", 2, vec![]), "all others");
         assert!(matches!(told.recv().await, Some(Found::Routed(spis)) if spis == [100]));
         desk.remove(100);
         desk.add(7, 101, &site);

@@ -8,7 +8,6 @@ use bus::messages::sct::RevealSecret;
 use bus::{Address, Facility};
 use config::SecretText;
 use crypto::Secret;
-use zeroize::Zeroize;
 
 const SCT: Address = Address::only(Facility::Sct);
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -46,8 +45,7 @@ pub(crate) async fn reveal(links: &Links, sealed: &SecretText) -> Result<Secret,
         .await
         .map_err(|error| error.to_string())?;
     if !answer.failure.is_empty() {
-        answer.secret.zeroize();
-        return Err(answer.failure);
+        return Err(answer.failure.clone());
     }
-    Ok(Secret::new(answer.secret))
+    Ok(Secret::new(std::mem::take(&mut answer.secret)))
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::messages::sessmgr::{
-    Admission, Admit, Connected, ConnectedSession, Release, Released, WorkerRestarted,
+    Admission, Admit, Connected, ConnectedSession, RecoveredSession, Release, Released, WorkerRecovered,
 };
 use bus::{Address, Bus, BusError, Request};
-use ikev2::Ticket;
+use ikev2::{IkeSaId, Ticket};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +18,8 @@ use crate::questions::Found;
 
 /// Sessions in one request.
 const BATCH: usize = 128;
+/// Sessions of the last life in one request.
+const RECOVERED_BATCH: usize = 1000;
 /// Requests for admission that are under way at a time: one whose answer takes long (a pool's block must be leased first) does not hold up the others.
 const UNDER_WAY: usize = 8;
 const ADMIT_DEADLINE: Duration = Duration::from_secs(5);
@@ -29,15 +31,33 @@ const QUEUE: usize = 100_000;
 
 /// Takes what goes to `sessmgr`. Never waits.
 pub(crate) struct SessionDesk {
-    admissions: UnboundedSender<(Ticket, Admission)>,
+    admissions: UnboundedSender<(Asked, Admission)>,
     news: Sender<News>,
+}
+
+/// Who is to be admitted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked {
+    /// A peer that has authenticated: the engine asks.
+    Engine(Ticket),
+    /// A tunnel of the last life that `sessmgr` has forgotten.
+    Outlived(IkeSaId),
+}
+
+impl Asked {
+    fn ike(self) -> IkeSaId {
+        match self {
+            Self::Engine(ticket) => ticket.ike,
+            Self::Outlived(ike) => ike,
+        }
+    }
 }
 
 /// Something to tell `sessmgr`.
 #[derive(Debug, Clone)]
 pub(crate) enum News {
-    /// This process lost all its sessions.
-    Restarted,
+    /// This life of the process has begun with these sessions.
+    Recovered(Vec<RecoveredSession>),
     /// A session has these child SAs.
     Connected(ConnectedSession),
     /// A session is over.
@@ -46,18 +66,19 @@ pub(crate) enum News {
 
 impl SessionDesk {
     /// Starts the desk's tasks. Verdicts go to `found`. Admissions are as many as the engine has questions open, so their queue needs no bound.
-    pub(crate) fn start(bus: &Bus, sessmgr: Address, found: UnboundedSender<Found>) -> Self {
+    /// `life` counts the lives of this process from 0.
+    pub(crate) fn start(bus: &Bus, sessmgr: Address, life: u32, found: UnboundedSender<Found>) -> Self {
         let (admissions, incoming) = unbounded_channel();
         let (news, stories) = channel(QUEUE);
-        tokio::spawn(admit(bus.clone(), sessmgr, incoming, found));
-        tokio::spawn(deliver(bus.clone(), sessmgr, stories));
+        tokio::spawn(admit(bus.clone(), sessmgr, life, incoming, found.clone()));
+        tokio::spawn(deliver(bus.clone(), sessmgr, life, stories, found));
         Self { admissions, news }
     }
 
     /// Asks for admission; a [`Found::Verdict`] follows.
-    pub(crate) fn admit(&self, ticket: Ticket, admission: Admission) {
+    pub(crate) fn admit(&self, asked: Asked, admission: Admission) {
         // The task ends only with the process.
-        let _ = self.admissions.send((ticket, admission));
+        let _ = self.admissions.send((asked, admission));
     }
 
     /// Tells `sessmgr`, as soon as it is there.
@@ -71,7 +92,8 @@ impl SessionDesk {
 async fn admit(
     bus: Bus,
     sessmgr: Address,
-    mut incoming: UnboundedReceiver<(Ticket, Admission)>,
+    life: u32,
+    mut incoming: UnboundedReceiver<(Asked, Admission)>,
     found: UnboundedSender<Found>,
 ) {
     let permits = Arc::new(Semaphore::new(UNDER_WAY));
@@ -82,48 +104,73 @@ async fn admit(
             return;
         }
         let asked = std::mem::take(&mut batch);
-        tokio::spawn(admit_batch(bus.clone(), sessmgr, asked, found.clone(), permit));
+        let (asked, admissions) = asked.into_iter().unzip();
+        let request = Admit { admissions, life };
+        tokio::spawn(admit_batch(
+            bus.clone(),
+            sessmgr,
+            asked,
+            request,
+            found.clone(),
+            permit,
+        ));
     }
 }
 
 async fn admit_batch(
     bus: Bus,
     sessmgr: Address,
-    asked: Vec<(Ticket, Admission)>,
+    asked: Vec<Asked>,
+    request: Admit,
     found: UnboundedSender<Found>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let (tickets, admissions): (Vec<Ticket>, Vec<Admission>) = asked.into_iter().unzip();
-    let answer = bus.request(sessmgr, &Admit { admissions }, ADMIT_DEADLINE).await;
+    let answer = bus.request(sessmgr, &request, ADMIT_DEADLINE).await;
     let (verdicts, failure) = match answer {
         Ok(admitted) => (admitted.verdicts, "sessmgr gave no verdict".to_owned()),
         Err(error) => (Vec::new(), error.to_string()),
     };
+    if verdicts.is_empty() && asked.iter().any(|asked| matches!(asked, Asked::Outlived(_))) {
+        // They are claimed until there is an answer.
+        sleep(AGAIN).await;
+    }
     let mut verdicts = verdicts.into_iter();
-    for ticket in tickets {
+    for asked in asked {
         let verdict = verdicts
             .next()
-            .filter(|verdict| verdict.ike_spi == ticket.ike.0)
+            .filter(|verdict| verdict.ike_spi == asked.ike().0)
             .ok_or_else(|| failure.clone());
         // The loop is gone only when the process ends.
-        let _ = found.send(Found::Verdict(ticket, verdict));
+        let _ = found.send(Found::Verdict(asked, verdict));
     }
 }
 
-async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>) {
+async fn deliver(
+    bus: Bus,
+    sessmgr: Address,
+    life: u32,
+    mut stories: Receiver<News>,
+    found: UnboundedSender<Found>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while stories.recv_many(&mut batch, BATCH).await > 0 {
         let (mut connected, mut released) = (Vec::new(), Vec::new());
         for news in batch.drain(..) {
             match news {
-                News::Restarted => insist(&bus, sessmgr, &WorkerRestarted {}).await,
+                News::Recovered(sessions) => recovered(&bus, sessmgr, life, &sessions, &found).await,
                 News::Connected(session) => connected.push(session),
                 News::Released(session) => released.push(session),
             }
         }
         // A session never comes back under its SPI, so its end may always follow its news.
         if !connected.is_empty() {
+            let renamed = connected.iter().filter(|session| session.was != 0);
+            let renamed: Vec<u64> = renamed.map(|session| session.ike_spi).collect();
             insist(&bus, sessmgr, &Connected { sessions: connected }).await;
+            if !renamed.is_empty() {
+                // The loop is gone only when the process ends.
+                let _ = found.send(Found::Renamed(renamed));
+            }
         }
         if !released.is_empty() {
             insist(&bus, sessmgr, &Release { sessions: released }).await;
@@ -131,13 +178,43 @@ async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>) {
     }
 }
 
-/// Asks until `to` has answered. All that is told here is idempotent.
-pub(crate) async fn insist<R: Request>(bus: &Bus, to: Address, request: &R) {
+/// Lists the sessions of the last life with which this one goes on. Those that `sessmgr` does not know are told to the loop.
+async fn recovered(
+    bus: &Bus,
+    sessmgr: Address,
+    life: u32,
+    sessions: &[RecoveredSession],
+    found: &UnboundedSender<Found>,
+) {
+    let mut rest = sessions;
+    loop {
+        let (now, later) = rest.split_at(rest.len().min(RECOVERED_BATCH));
+        let news = WorkerRecovered {
+            life,
+            sessions: now.to_vec(),
+            more: !later.is_empty(),
+        };
+        let unknown = insist(bus, sessmgr, &news).await.map(|reply| reply.unknown);
+        if let Some(unknown) = unknown.filter(|unknown| !unknown.is_empty()) {
+            let _ = found.send(Found::Unknown(unknown));
+        }
+        if later.is_empty() {
+            return;
+        }
+        rest = later;
+    }
+}
+
+/// Asks until `to` has answered; `None` if it refuses. All that is told here is idempotent.
+pub(crate) async fn insist<R: Request>(bus: &Bus, to: Address, request: &R) -> Option<R::Reply> {
     loop {
         match bus.request(to, request, NEWS_DEADLINE).await {
-            Ok(_) => return,
+            Ok(reply) => return Some(reply),
             Err(BusError::Timeout { .. } | BusError::Unreachable { .. }) => sleep(AGAIN).await,
-            Err(error) => return tracing::warn!("{error}"),
+            Err(error) => {
+                tracing::warn!("{error}");
+                return None;
+            }
         }
     }
 }
@@ -145,7 +222,7 @@ pub(crate) async fn insist<R: Request>(bus: &Bus, to: Address, request: &R) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bus::messages::sessmgr::Noted;
+    use bus::messages::sessmgr::{Noted, Recovered};
     use bus::{Facility, Hub, dispatch};
     use tokio::sync::mpsc;
 
@@ -162,12 +239,18 @@ mod tests {
     async fn news_reach_a_sessmgr_that_was_away_in_order_and_in_few_requests() {
         let hub = Hub::new();
         let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 1)).unwrap();
-        let (found, _found) = mpsc::unbounded_channel();
-        let desk = SessionDesk::start(&bus, SESSMGR, found);
-        desk.tell(News::Restarted);
+        let (found, mut told) = mpsc::unbounded_channel();
+        let one = RecoveredSession {
+            ike_spi: 99,
+            ..RecoveredSession::default()
+        };
+        let outlived = vec![one; RECOVERED_BATCH + 1];
+        let desk = SessionDesk::start(&bus, SESSMGR, 3, found);
+        desk.tell(News::Recovered(outlived));
         for ike_spi in 1..=50 {
             desk.tell(News::Connected(ConnectedSession {
                 ike_spi,
+                was: if ike_spi == 1 { 77 } else { 0 },
                 ..ConnectedSession::default()
             }));
             desk.tell(released(ike_spi));
@@ -178,7 +261,16 @@ mod tests {
         while gone < 50 {
             let incoming = server.next().await.unwrap();
             dispatch!(incoming, {
-                WorkerRestarted => |_, responder| { requests.push("restarted"); responder.reply(Noted {}) },
+                WorkerRecovered => |news, responder| {
+                    assert_eq!(news.life, 3);
+                    let (request, unknown) = match (news.sessions.len(), news.more) {
+                        (RECOVERED_BATCH, true) => ("many", vec![99]),
+                        (1, false) => ("the last", vec![]),
+                        other => panic!("{other:?}"),
+                    };
+                    requests.push(request);
+                    responder.reply(Recovered { unknown })
+                },
                 Connected => |news, responder| {
                     assert_eq!(news.sessions.len(), 50);
                     requests.push("connected");
@@ -187,6 +279,8 @@ mod tests {
                 Release => |news, responder| { gone += news.sessions.len(); requests.push("released"); responder.reply(Noted {}) },
             });
         }
-        assert_eq!(requests, ["restarted", "connected", "released"]);
+        assert_eq!(requests, ["many", "the last", "connected", "released"]);
+        assert!(matches!(told.recv().await, Some(Found::Unknown(ikes)) if ikes == [99]));
+        assert!(matches!(told.recv().await, Some(Found::Renamed(ikes)) if ikes == [1]));
     }
 }

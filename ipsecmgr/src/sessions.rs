@@ -1,8 +1,10 @@
 //! What this process remembers of each IKE SA besides the engine: its place in the world outside IKE.
 
+mod record;
+
 use std::collections::{HashMap, HashSet};
 
-use bus::messages::sessmgr::{Authorization, ConnectedSession, Released};
+use bus::messages::sessmgr::{Authorization, ConnectedSession, RecoveredSession, Released};
 use ikev2::{AuthMethod, IkeSaId, Path};
 use sadb::{SaCounter, SaCounters};
 use services::DisconnectReason;
@@ -39,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) signed: bool,
     /// Why it is being ended, when this process ends it.
     pub(crate) reason: Option<DisconnectReason>,
+    /// The IKE SPI under which `sessmgr` may still know it; 0 when it knows the present one, or none.
+    known_as: u64,
     /// What child SAs that are gone have carried.
     carried: Carried,
 }
@@ -59,6 +63,8 @@ pub(crate) struct Sessions {
     by_child: HashMap<u32, IkeSaId>,
     /// Those whose child SAs changed since `sessmgr` was told, with the IKE SPI it knows them by, if that is another.
     changed: HashMap<IkeSaId, u64>,
+    /// Those that changed since their records were saved.
+    unsaved: HashSet<IkeSaId>,
     levels: Levels,
 }
 
@@ -91,6 +97,7 @@ impl Session {
             peer_auth: None,
             signed: false,
             reason: None,
+            known_as: 0,
             carried: Carried::default(),
         }
     }
@@ -137,6 +144,7 @@ impl Session {
 impl Sessions {
     /// Begins one.
     pub(crate) fn begin(&mut self, ike: IkeSaId, service: u64, path: Path) {
+        self.unsaved.insert(ike);
         self.sessions.insert(ike, Session::new(service, path));
     }
 
@@ -147,7 +155,9 @@ impl Sessions {
 
     /// One of them, to be changed.
     pub(crate) fn get_mut(&mut self, ike: IkeSaId) -> Option<&mut Session> {
-        self.sessions.get_mut(&ike)
+        let session = self.sessions.get_mut(&ike)?;
+        self.unsaved.insert(ike);
+        Some(session)
     }
 
     /// All of them.
@@ -159,6 +169,7 @@ impl Sessions {
     pub(crate) fn end(&mut self, ike: IkeSaId) -> Option<Session> {
         let session = self.sessions.remove(&ike)?;
         self.changed.remove(&ike);
+        self.unsaved.remove(&ike);
         for spi in &session.children {
             self.by_child.remove(spi);
         }
@@ -171,6 +182,7 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&ike) else {
             return;
         };
+        self.unsaved.insert(ike);
         self.levels.subtract(session.levels());
         session.established = true;
         session.peer = Some(peer);
@@ -180,9 +192,13 @@ impl Sessions {
 
     /// It has another IKE SPI now.
     pub(crate) fn rekeyed(&mut self, old: IkeSaId, new: IkeSaId) {
-        let Some(session) = self.sessions.remove(&old) else {
+        let Some(mut session) = self.sessions.remove(&old) else {
             return;
         };
+        if session.known_as == 0 {
+            session.known_as = old.0;
+        }
+        self.unsaved.extend([old, new]);
         for spi in &session.children {
             self.by_child.insert(*spi, new);
         }
@@ -216,6 +232,7 @@ impl Sessions {
         session.children.retain(|child| *child != spi);
         session.carry(counters);
         self.changed.entry(ike).or_insert(0);
+        self.unsaved.insert(ike);
         Some((ike, session))
     }
 
@@ -224,6 +241,7 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&ike).filter(|session| session.up != up) else {
             return false;
         };
+        self.unsaved.insert(ike);
         self.levels.subtract(session.levels());
         session.up = up;
         self.levels.add(session.levels());
@@ -257,6 +275,63 @@ impl Sessions {
             .collect()
     }
 
+    /// `sessmgr` knows these by their present names.
+    pub(crate) fn told(&mut self, ikes: &[u64]) {
+        for ike in ikes {
+            if let Some(session) = self
+                .sessions
+                .get_mut(&IkeSaId(*ike))
+                .filter(|session| session.known_as != 0)
+            {
+                session.known_as = 0;
+                self.unsaved.insert(IkeSaId(*ike));
+            }
+        }
+    }
+
+    /// Those that changed since the last call: their records are to be saved.
+    pub(crate) fn take_unsaved(&mut self) -> HashSet<IkeSaId> {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    /// Takes over the session of an earlier life, as it stands in its record, with these child SAs. False if the record cannot be read.
+    pub(crate) fn restore(
+        &mut self,
+        ike: IkeSaId,
+        service: u64,
+        path: Path,
+        children: Vec<u32>,
+        record: &[u8],
+    ) -> bool {
+        let Some(mut session) = Session::from_record(service, path, record) else {
+            return false;
+        };
+        for spi in &children {
+            self.by_child.insert(*spi, ike);
+        }
+        session.children = children;
+        self.levels.add(session.levels());
+        self.sessions.insert(ike, session);
+        true
+    }
+
+    /// Those that `sessmgr` is to go on with.
+    pub(crate) fn outlived(&self) -> Vec<RecoveredSession> {
+        let admitted = self.sessions.iter().filter(|(_, session)| session.admitted);
+        admitted
+            .map(|(ike, session)| RecoveredSession {
+                ike_spi: ike.0,
+                known_as: session.known_as,
+                spis: session.children.clone(),
+            })
+            .collect()
+    }
+
+    /// `sessmgr` shall be told what child SAs a session has.
+    pub(crate) fn tell_again(&mut self, ike: IkeSaId) {
+        self.changed.entry(ike).or_insert(0);
+    }
+
     /// The services that any session belongs to.
     pub(crate) fn services(&self) -> HashSet<u64> {
         self.sessions.values().map(|session| session.service).collect()
@@ -281,73 +356,4 @@ impl Levels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path() -> Path {
-        Path {
-            local: "192.0.2.1:500".parse().unwrap(),
-            remote: "198.51.100.1:500".parse().unwrap(),
-        }
-    }
-
-    fn established() -> Sessions {
-        let mut sessions = Sessions::default();
-        sessions.begin(IkeSaId(1), 7, path());
-        sessions.get_mut(IkeSaId(1)).unwrap().admitted = true;
-        sessions.establish(IkeSaId(1), "peer".to_owned(), AuthMethod::Signature(14));
-        sessions
-    }
-
-    fn told(sessions: &mut Sessions) -> Vec<(u64, u64, Vec<u32>)> {
-        sessions
-            .take_changed()
-            .into_iter()
-            .map(|session| (session.ike_spi, session.was, session.spis))
-            .collect()
-    }
-
-    #[test]
-    fn sessmgr_hears_of_every_change_once_and_under_a_name_it_knows() {
-        let mut sessions = established();
-        sessions.add_child(IkeSaId(1), 10);
-        assert_eq!(told(&mut sessions), [(1, 0, vec![10])]);
-        assert_eq!(told(&mut sessions), []);
-        sessions.add_child(IkeSaId(1), 11);
-        sessions.remove_child(10, &SaCounters::default()).unwrap();
-        sessions.rekeyed(IkeSaId(1), IkeSaId(2));
-        sessions.rekeyed(IkeSaId(2), IkeSaId(3));
-        assert_eq!(told(&mut sessions), [(3, 1, vec![11])]);
-        assert_eq!(
-            sessions.remove_child(11, &SaCounters::default()).unwrap().0,
-            IkeSaId(3)
-        );
-        assert!(sessions.get(IkeSaId(1)).is_none() && sessions.get(IkeSaId(3)).is_some());
-        sessions.end(IkeSaId(3)).unwrap();
-        assert_eq!(told(&mut sessions), []);
-    }
-
-    #[test]
-    fn nothing_is_told_of_a_session_before_it_is_admitted_and_established() {
-        let mut sessions = Sessions::default();
-        sessions.begin(IkeSaId(1), 7, path());
-        sessions.add_child(IkeSaId(1), 10);
-        assert_eq!(told(&mut sessions), []);
-        sessions.get_mut(IkeSaId(1)).unwrap().admitted = true;
-        assert_eq!(told(&mut sessions), []);
-        sessions.get_mut(IkeSaId(1)).unwrap().established = true;
-        assert_eq!(told(&mut sessions), [(1, 0, vec![10])]);
-    }
-
-    #[test]
-    fn tunnels_are_counted_while_they_are_up() {
-        let mut sessions = established();
-        assert!(sessions.set_up(IkeSaId(1), true) && !sessions.set_up(IkeSaId(1), true));
-        assert_eq!((sessions.levels().up, sessions.levels().certificates), (1, 1));
-        sessions.rekeyed(IkeSaId(1), IkeSaId(2));
-        assert_eq!((sessions.levels().up, sessions.levels().certificates), (1, 1));
-        assert!(sessions.end(IkeSaId(2)).unwrap().up);
-        assert_eq!(sessions.levels(), Levels::default());
-        assert!(!sessions.set_up(IkeSaId(2), false));
-    }
-}
+mod tests;

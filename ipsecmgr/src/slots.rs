@@ -1,16 +1,22 @@
-//! The slots of this worker: SPIs and child SAs for the engine, in the segments that the data plane reads.
+//! The slots of this worker: SPIs and child SAs for the engine, in the segments that the data plane reads, and the records of IKE SAs.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ikev2::{Path, Usage};
+use ikev2::{IkeSaId, Path, Usage};
 use sadb::{Activity, ChildSa, SaCounter, SaCounters, SegmentFds, Slot, SlotOwner, Spi};
+
+use crate::records::Records;
 
 /// All slots of this worker.
 pub(crate) struct Slots {
     owners: HashMap<u8, SlotOwner>,
+    /// What a later life of this process needs.
+    pub(crate) records: Records,
+    /// SPIs that were given back since the last commit: records may still list them.
+    freed: Vec<u32>,
     clock: Clock,
     moves: RefCell<Moves>,
 }
@@ -34,6 +40,7 @@ struct Clock {
 impl Slots {
     /// Maps the segments.
     pub(crate) fn map(segments: Vec<(Slot, SegmentFds)>) -> Result<Self, sadb::Error> {
+        let records = Records::map(&segments)?;
         let mut owners = HashMap::with_capacity(segments.len());
         for (slot, fds) in segments {
             owners.insert(slot.number(), SlotOwner::map(&fds)?);
@@ -44,29 +51,89 @@ impl Slots {
         };
         Ok(Self {
             owners,
+            records,
+            freed: Vec::new(),
             clock,
             moves: RefCell::default(),
         })
     }
 
-    /// Removes every child SA, and returns how many there were.
-    pub(crate) fn clear(&mut self) -> usize {
-        self.owners.values_mut().map(SlotOwner::clear).sum()
+    /// When records begin to count time: the same moment in each life.
+    pub(crate) fn epoch(&self) -> Option<Instant> {
+        let since = Duration::from_nanos(self.clock.nanoseconds);
+        self.clock.instant.checked_sub(since)
     }
 
-    /// Writes a child SA. It sends from now on if it says so, and the one that it replaces does not any more.
-    pub(crate) fn install(&mut self, sa: &ChildSa, replaces: Option<u32>) -> Result<(), sadb::Error> {
-        self.owner(sa.inbound_spi)?.install(sa)?;
-        match replaces.filter(|_| sa.outbound_active) {
-            Some(replaced) => self.change(replaced, |old| old.outbound_active = false),
-            None => Ok(()),
-        }
+    /// Removes every child SA and every record, and returns how many child SAs there were.
+    pub(crate) fn clear(&mut self) -> Result<usize, sadb::Error> {
+        self.records.clear()?;
+        Ok(self.owners.values_mut().map(SlotOwner::clear).sum())
+    }
+
+    /// Writes a child SA, which receives from now on. It sends when it is activated.
+    pub(crate) fn install(&mut self, sa: &ChildSa) -> Result<(), sadb::Error> {
+        let silent = ChildSa {
+            outbound_active: false,
+            ..sa.clone()
+        };
+        self.owner(sa.inbound_spi)?.install(&silent)
     }
 
     /// Sends with `spi` from now on, and with `replaces` no more.
-    pub(crate) fn activate(&mut self, spi: u32, replaces: u32) -> Result<(), sadb::Error> {
-        self.change(spi, |sa| sa.outbound_active = true)?;
-        self.change(replaces, |sa| sa.outbound_active = false)
+    pub(crate) fn activate(&mut self, spi: u32, replaces: Option<u32>) -> Result<(), sadb::Error> {
+        self.set_outbound(spi, true)?;
+        replaces.map_or(Ok(()), |replaced| self.set_outbound(replaced, false))
+    }
+
+    /// Brings a child SA of an earlier life to what its IKE SA knows of it. False when it is not there.
+    pub(crate) fn revive(&mut self, spi: u32, sends: bool, path: Path) -> Result<bool, sadb::Error> {
+        let Some(id) = Spi::from_u32(spi) else {
+            return Ok(false);
+        };
+        let sa = match self.owner(id)?.read(id) {
+            Ok(sa) => sa,
+            Err(sadb::Error::NoSuchSpi(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if (sa.local, sa.peer) != (path.local, path.remote) {
+            self.relocate(spi, path)?;
+        }
+        if sa.outbound_active != sends {
+            self.set_outbound(spi, sends)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes back a child SA that is not known to anybody: its SPI is only reserved.
+    pub(crate) fn withdraw(&mut self, spi: u32) -> Result<(), sadb::Error> {
+        let spi = ours(spi)?;
+        self.owner(spi)?.withdraw(spi)
+    }
+
+    /// Removes the child SAs and gives back the SPIs of earlier lives that are not `known`; returns how many child SAs there were.
+    pub(crate) fn remove_unknown(&mut self, known: &HashSet<u32>) -> usize {
+        let mut removed = 0;
+        for owner in self.owners.values_mut() {
+            let installed = owner.spis();
+            removed += installed
+                .iter()
+                .filter(|spi| !known.contains(&spi.to_u32()))
+                .count();
+            for spi in installed.into_iter().chain(owner.reserved()) {
+                // Cannot fail: it was read a line above.
+                if !known.contains(&spi.to_u32()) {
+                    let _ = owner.remove(spi);
+                }
+            }
+        }
+        removed
+    }
+
+    /// Gives back the SPIs that the engine freed: no record lists them any more.
+    pub(crate) fn free(&mut self) {
+        for spi in std::mem::take(&mut self.freed) {
+            self.remove(spi);
+        }
     }
 
     /// Has the peer at another address from now on.
@@ -77,22 +144,12 @@ impl Slots {
         })
     }
 
-    /// Erases a child SA; returns what it counted, zeros when it was not there.
-    pub(crate) fn remove(&mut self, spi: u32) -> SaCounters {
+    /// Erases a child SA, or gives back an SPI.
+    pub(crate) fn remove(&mut self, spi: u32) {
         self.moves.get_mut().learned.remove(&spi);
-        let Some(spi) = Spi::from_u32(spi) else {
-            return SaCounters::default();
-        };
-        let Ok(owner) = self.owner(spi) else {
-            return SaCounters::default();
-        };
-        let counters = owner.counters(spi).unwrap_or_default();
-        match owner.remove(spi) {
-            Ok(()) => counters,
-            Err(error) => {
-                tracing::debug!("nothing to remove: {error}");
-                SaCounters::default()
-            }
+        let Some(id) = Spi::from_u32(spi) else { return };
+        if let Err(error) = self.owner(id).and_then(|owner| owner.remove(id)) {
+            tracing::debug!("nothing to remove: {error}");
         }
     }
 
@@ -113,12 +170,13 @@ impl Slots {
         std::mem::take(&mut self.moves.get_mut().fresh)
     }
 
+    fn set_outbound(&mut self, spi: u32, active: bool) -> Result<(), sadb::Error> {
+        let spi = ours(spi)?;
+        self.owner(spi)?.set_outbound(spi, active)
+    }
+
     fn change(&mut self, spi: u32, change: impl FnOnce(&mut ChildSa)) -> Result<(), sadb::Error> {
-        let no_slot = sadb::Error::Invalid {
-            field: "SPI",
-            expected: "one with a slot",
-        };
-        let spi = Spi::from_u32(spi).ok_or(no_slot)?;
+        let spi = ours(spi)?;
         let owner = self.owner(spi)?;
         let mut sa = owner.read(spi)?;
         change(&mut sa);
@@ -145,7 +203,18 @@ impl Slots {
     }
 }
 
+fn ours(spi: u32) -> Result<Spi, sadb::Error> {
+    Spi::from_u32(spi).ok_or(sadb::Error::Invalid {
+        field: "SPI",
+        expected: "one with a slot",
+    })
+}
+
 impl ikev2::Sad for Slots {
+    fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        self.records.load(ike, into)
+    }
+
     fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
         match self.owners.get_mut(&slot)?.allocate() {
             Ok(spi) => Some(spi.to_u32()),
@@ -157,7 +226,7 @@ impl ikev2::Sad for Slots {
     }
 
     fn free_spi(&mut self, spi: u32) {
-        self.remove(spi);
+        self.freed.push(spi);
     }
 
     fn usage(&self, spi: u32) -> Usage {
@@ -195,124 +264,4 @@ impl Clock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::child::record;
-    use crate::child::tests::{child, data_path};
-    use ikev2::Sad;
-    use sadb::{SlotSegments, SlotWorker};
-
-    fn slots(capacity: usize) -> (SlotSegments, Slots) {
-        let segments = SlotSegments::with_capacity(Slot::new(3).unwrap(), capacity).unwrap();
-        let fds = segments.owner_fds().unwrap();
-        (segments, Slots::map(vec![(Slot::new(3).unwrap(), fds)]).unwrap())
-    }
-
-    #[test]
-    fn the_data_plane_reads_what_the_engine_wants() {
-        let (segments, mut slots) = slots(10);
-        let worker = SlotWorker::map(&segments.worker_fds().unwrap()).unwrap();
-        let read = |spi: u32| worker.find(Spi::from_u32(spi).unwrap()).unwrap();
-        let old = slots.allocate_spi(3).unwrap();
-        assert_eq!(slots.allocate_spi(4), None, "not our slot");
-        slots
-            .install(&record(&child(old), &data_path()).unwrap(), None)
-            .unwrap();
-        assert!(read(old).unwrap().outbound_active);
-
-        // The peer rekeys: the new one receives only, until it is activated.
-        let new = slots.allocate_spi(3).unwrap();
-        let pending = ikev2::ChildSa {
-            outbound_active: false,
-            ..child(new)
-        };
-        slots
-            .install(&record(&pending, &data_path()).unwrap(), Some(old))
-            .unwrap();
-        assert_eq!(
-            (
-                read(old).unwrap().outbound_active,
-                read(new).unwrap().outbound_active
-            ),
-            (true, false)
-        );
-        slots.activate(new, old).unwrap();
-        assert_eq!(
-            (
-                read(old).unwrap().outbound_active,
-                read(new).unwrap().outbound_active
-            ),
-            (false, true)
-        );
-
-        // We rekey: the new one sends at once, and the one before it no more.
-        let third = slots.allocate_spi(3).unwrap();
-        slots
-            .install(&record(&child(third), &data_path()).unwrap(), Some(new))
-            .unwrap();
-        assert_eq!(
-            (
-                read(new).unwrap().outbound_active,
-                read(third).unwrap().outbound_active
-            ),
-            (false, true)
-        );
-
-        let path = Path {
-            local: "192.0.2.1:4500".parse().unwrap(),
-            remote: "203.0.113.7:61000".parse().unwrap(),
-        };
-        slots.relocate(third, path).unwrap();
-        assert_eq!(read(third).unwrap().peer, path.remote);
-        assert!(slots.relocate(0x0500_0000, path).is_err());
-
-        let spi = Spi::from_u32(third).unwrap();
-        worker.counters(spi).unwrap().received(2, 300);
-        worker.hot(spi).unwrap().received_at(netio::task::monotonic_ns());
-        worker
-            .hot(spi)
-            .unwrap()
-            .learn_peer("203.0.113.8:1".parse().unwrap());
-        let usage = slots.usage(third);
-        assert_eq!(
-            (usage.inbound_packets, usage.inbound_bytes, usage.outbound_bytes),
-            (2, 300, 0)
-        );
-        assert_eq!(usage.learned_peer, "203.0.113.8:1".parse().ok());
-        assert!(usage.last_inbound.unwrap() <= Instant::now());
-        slots.usage(third);
-        assert_eq!((slots.take_moves(), slots.take_moves()), (1, 0));
-
-        assert_eq!(slots.remove(third).get(SaCounter::BytesIn), 300);
-        assert!(read(third).is_none());
-        assert_eq!(slots.remove(third), SaCounters::default());
-        assert_eq!(slots.clear(), 2);
-    }
-
-    #[test]
-    fn a_full_slot_gives_no_spi_until_one_is_given_back() {
-        let (_segments, mut slots) = slots(1);
-        let spi = slots.allocate_spi(3).unwrap();
-        assert_eq!(slots.allocate_spi(3), None);
-        slots.free_spi(spi);
-        assert!(slots.allocate_spi(3).is_some_and(|again| again != spi));
-    }
-
-    #[test]
-    fn both_clocks_tell_the_same_time() {
-        let clock = Clock {
-            instant: Instant::now(),
-            nanoseconds: netio::task::monotonic_ns(),
-        };
-        let nanoseconds = netio::task::monotonic_ns();
-        let read = clock.instant(nanoseconds).unwrap();
-        assert_eq!(
-            read - clock.instant,
-            Duration::from_nanos(nanoseconds - clock.nanoseconds)
-        );
-        assert!(read <= Instant::now());
-        let before = clock.instant(clock.nanoseconds - 1_000_000).unwrap();
-        assert_eq!(clock.instant - before, Duration::from_millis(1));
-        assert_eq!(clock.instant(0), None);
-    }
-}
+mod tests;

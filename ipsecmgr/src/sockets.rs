@@ -117,7 +117,7 @@ impl Sockets {
     }
 
     /// Hands every IKE message that waits to `take`, without non-ESP marker, up to a bound; what is left makes [`readable`](Self::readable) ready again.
-    pub(crate) fn receive(&mut self, mut take: impl FnMut(Path, &[u8])) {
+    pub(crate) fn receive(&mut self, take: &mut dyn FnMut(Path, &[u8])) {
         let ready = self.readiness.try_io(Interest::READABLE, |_| {
             let tokens: Vec<u64> = self.poller.wait(Some(Duration::ZERO))?.collect();
             if tokens.is_empty() {
@@ -126,6 +126,24 @@ impl Sockets {
                 Ok(tokens)
             }
         });
+        self.read(&ready.unwrap_or_default(), take);
+    }
+
+    /// Like [`receive`](Self::receive), whether or not [`readable`](Self::readable) said that there is something to do. False when there was nothing.
+    pub(crate) fn receive_now(&mut self, take: &mut dyn FnMut(Path, &[u8])) -> bool {
+        let tokens: Vec<u64> = match self.poller.wait(Some(Duration::ZERO)) {
+            Ok(tokens) => tokens.collect(),
+            Err(error) => {
+                tracing::debug!("{error}");
+                Vec::new()
+            }
+        };
+        let more = !tokens.is_empty() || self.strays.as_ref().is_some_and(Strays::has_more);
+        self.read(&tokens, take);
+        more
+    }
+
+    fn read(&mut self, ready: &[u64], take: &mut dyn FnMut(Path, &[u8])) {
         let Self {
             sockets,
             receive,
@@ -133,8 +151,7 @@ impl Sockets {
             counters,
             ..
         } = self;
-        let ready = ready.unwrap_or_default();
-        for token in &ready {
+        for token in ready {
             let Some(socket) = sockets.get(token) else {
                 continue;
             };
@@ -162,7 +179,7 @@ impl Sockets {
                     }
                     for segment in received.segments_mut() {
                         if !pass_on(strays, counters, origin, segment) {
-                            deliver(counters, origin, segment, &mut take);
+                            deliver(counters, origin, segment, take);
                         }
                     }
                 }
@@ -180,6 +197,15 @@ impl Sockets {
                 take(path_of(origin), message);
             });
         }
+    }
+
+    /// How much of the room of the fullest socket is in use, in percent.
+    pub(crate) fn backlog(&self) -> u32 {
+        let sockets = self.sockets.values();
+        sockets
+            .filter_map(|socket| socket.backlog().ok())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Sends a UDP payload with the next [`flush`](Self::flush).
@@ -278,7 +304,7 @@ fn pass_on(strays: &mut Option<Strays>, counters: &Counters, origin: StrayOrigin
     true
 }
 
-fn deliver(counters: &Counters, origin: StrayOrigin, datagram: &[u8], take: &mut impl FnMut(Path, &[u8])) {
+fn deliver(counters: &Counters, origin: StrayOrigin, datagram: &[u8], take: &mut dyn FnMut(Path, &[u8])) {
     counters.inc(counter::RX_PACKETS);
     counters.add(counter::RX_OCTETS, datagram.len() as u64);
     match kind_of(datagram, origin.local.port()) {

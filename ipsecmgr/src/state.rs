@@ -5,15 +5,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ikev2::{Action, Engine, IkeSaId, Output};
+use ikev2::{Action, Engine, IkeSaId, Output, Path};
 use services::DisconnectReason;
 use services::wsg::Wsg;
 use telemetry::Counters;
-use telemetry::counters::ikev2 as counter;
+use telemetry::counters::{ikev2 as counter, recovery};
 
 use crate::configurator::Update;
+use crate::congestion::Congestion;
 use crate::held::Held;
+use crate::later::Later;
 use crate::questions::Asker;
+use crate::recovery::Recovery;
 use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
@@ -24,7 +27,7 @@ use crate::sockets::Sockets;
 use crate::{counters, report};
 
 /// Exchange type of IKE_SA_INIT and the flag of responses (RFC 7296 3.1), for the one look we take before the engine.
-const IKE_SA_INIT: u8 = 34;
+pub(crate) const IKE_SA_INIT: u8 = 34;
 const FLAG_RESPONSE: u8 = 0x20;
 
 /// What one `ipsecmgr` is.
@@ -47,12 +50,29 @@ pub(crate) struct State {
     /// Cookies are being asked for.
     pub(crate) cookies: bool,
     pub(crate) refusals: Refusals,
+    /// What is done after the next commit.
+    pub(crate) later: Vec<Later>,
+    /// What earlier lives left.
+    pub(crate) recovery: Recovery,
+    /// Records cannot be committed any more: this life must end before it tells anybody anything.
+    pub(crate) failure: Option<sadb::Error>,
+    pub(crate) congestion: Congestion,
 }
 
 impl State {
     /// Takes in what waits in the sockets.
     pub(crate) fn receive(&mut self) {
         let now = Instant::now();
+        self.take_in(now, Sockets::receive);
+        self.pump(now);
+    }
+
+    /// Has the engine take in what `read` reads from the sockets.
+    pub(crate) fn take_in<T>(
+        &mut self,
+        now: Instant,
+        read: impl FnOnce(&mut Sockets, &mut dyn FnMut(Path, &[u8])) -> T,
+    ) -> T {
         let Self {
             engine,
             slots,
@@ -60,11 +80,15 @@ impl State {
             services,
             counters,
             refusals,
+            congestion,
             ..
         } = self;
-        sockets.receive(|path, datagram| {
+        let result = read(sockets, &mut |path, datagram| {
             if is_new(datagram) {
                 let wsg = services.values().find(|wsg| wsg.address == path.local.ip());
+                if wsg.is_some_and(|wsg| congestion.refuses(wsg, path, datagram, engine, counters)) {
+                    return;
+                }
                 if let Some(wsg) = wsg.filter(|wsg| !wsg.admits_from(path.remote.ip())) {
                     counters.inc(counter::INIT_FAIL);
                     counters.inc(counter::INIT_FAIL_RESP);
@@ -76,7 +100,10 @@ impl State {
             }
             engine.receive(now, path, datagram, slots);
         });
-        self.pump(now);
+        for (path, refusal) in congestion.take_refusals() {
+            sockets.transmit(path, refusal);
+        }
+        result
     }
 
     /// Does what is due.
@@ -140,6 +167,8 @@ impl State {
                 self.engine.set_profile(wsg.address, wsg.profile.clone());
             }
         }
+        self.services.extend(wanted.clone());
+        self.recover(now, update.recovery, update.complete);
         let referred: HashSet<_> = wanted
             .values()
             .flat_map(|wsg| wsg.secrets.all().cloned())
@@ -152,8 +181,8 @@ impl State {
         self.asker.prefetch(unknown);
         // Services of IKE SAs that are being deleted are still needed for their deletes.
         let in_use = self.sessions.services();
-        self.services.retain(|tag, _| in_use.contains(tag));
-        self.services.extend(wanted);
+        self.services
+            .retain(|tag, _| wanted.contains_key(tag) || in_use.contains(tag));
         for address in update.closed {
             self.sockets.remove(address);
         }
@@ -215,12 +244,19 @@ impl State {
         self.delete_all(Instant::now(), DisconnectReason::Admin, |_| true)
     }
 
-    /// Does what the engine wants, in its order, until it wants nothing more; then sends what is to be sent.
+    /// Does what the engine wants, in its order, until it wants nothing more; commits what a later life must know of it; and only then does what others will
+    /// know of it, and sends what is to be sent.
     pub(crate) fn pump(&mut self, now: Instant) {
         while let Some(output) = self.engine.poll() {
             self.perform(now, output);
         }
         self.refusals.settle(now);
+        if let Err(error) = self.commit(now) {
+            self.failure.get_or_insert(error);
+            return;
+        }
+        self.catch_up(now);
+        self.slots.free();
         self.sockets.flush();
         for session in self.sessions.take_changed() {
             self.desk.tell(News::Connected(session));
@@ -231,41 +267,67 @@ impl State {
             report::cookies(self.worker, &totals);
         }
         counters::levels(&self.counters, &totals, self.sessions.levels());
+        counters::records(&self.counters, &self.slots.records.usage());
         self.counters
             .add(counter::NAT_UPDATE_DATA, self.slots.take_moves());
     }
 
+    /// Makes records of all that changed, at once.
+    fn commit(&mut self, now: Instant) -> Result<(), sadb::Error> {
+        for ike in self.sessions.take_unsaved() {
+            self.engine.mark_changed(now, ike, &mut self.slots);
+        }
+        let Self {
+            engine,
+            slots,
+            sessions,
+            counters,
+            ..
+        } = self;
+        let records = &mut slots.records;
+        engine.checkpoint(now, &mut |changed| {
+            let Some(engines) = changed.record else {
+                records.erase(changed.ike);
+                return true;
+            };
+            let ours = sessions
+                .get(changed.ike)
+                .map_or_else(Vec::new, |session| session.record());
+            let saved = records.save(changed.ike, engines, &ours, changed.half_open);
+            counters.inc(if saved {
+                recovery::SAVED
+            } else {
+                recovery::NOT_SAVED
+            });
+            saved
+        });
+        if let Some(cookies) = engine.cookie_state() {
+            records.save_own(cookies.as_bytes());
+        }
+        records.commit()?;
+        engine.set_congested(records.is_crowded());
+        Ok(())
+    }
+
     fn perform(&mut self, now: Instant, output: Output) {
         match output {
-            Output::Transmit { path, bytes } => {
-                if let Some(bytes) = self.held.pass(path, bytes) {
-                    self.sockets.transmit(path, bytes);
-                }
-            }
+            Output::Transmit { path, bytes } => self.later.push(Later::Transmit(path, bytes)),
             Output::Ask {
                 ticket,
                 profile,
                 question,
             } => self.ask(now, ticket, &profile, question),
-            Output::Install(child) => self.install(now, &child),
+            Output::Install(child) => self.install(&child),
             Output::Activate {
                 inbound_spi,
                 replaces,
-            } => {
-                let result = self.slots.activate(inbound_spi, replaces);
-                self.flow(result, "activate", inbound_spi);
-            }
+            } => self.later.push(Later::Activate(inbound_spi, Some(replaces))),
             Output::Remove {
                 inbound_spi, reason, ..
             } => self.remove(inbound_spi, reason),
             Output::Move {
                 inbound_spis, path, ..
-            } => {
-                for spi in inbound_spis {
-                    let result = self.slots.relocate(spi, path);
-                    self.flow(result, "move", spi);
-                }
-            }
+            } => self.later.push(Later::Move(inbound_spis, path)),
             Output::Event(event) => self.happened(now, event),
         }
     }

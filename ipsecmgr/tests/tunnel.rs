@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::messages::ipsecmgr::Drain;
+use bus::messages::rmctrl::{CongestedService, Congestion, CongestionAction};
 use bus::messages::sessmgr::Verdict;
 use crypto::{Cipher, DhGroup, Prf};
 use house::{House, Peer};
@@ -18,10 +19,12 @@ use ikev2::{
     Profile, RemoteAuth, SelectorPolicy, TrafficSelector,
 };
 use telemetry::Scope;
-use telemetry::counters::{ikev2 as counter, ikev2_notify, wsg_state::SERVING};
+use telemetry::counters::{congestion, ikev2 as counter, ikev2_notify, wsg_state::SERVING};
 
 const GATEWAY: &str = "127.0.0.2";
 const PEER: &str = "127.0.0.3";
+/// Nothing is measured by this: it is how long a test waits on a busy machine before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn configuration(mode: &str, payload: &str) -> String {
     format!(
@@ -232,7 +235,7 @@ fn a_site_comes_rekeys_and_goes() {
         house.worker.counters(worker).unwrap().received(3, 300);
         let ike = peer
             .engine
-            .ike_sas(std::time::Instant::now(), ikev2::Cursor::default(), 9)
+            .ike_sas(std::time::Instant::now(), ikev2::Cursor::default(), 9, &peer.sad)
             .0
             .pop()
             .unwrap()
@@ -351,6 +354,88 @@ fn who_is_not_admitted_gets_no_tunnel() {
         assert_eq!(shown.text, "");
         assert_eq!(house.counters.get(counter::INIT_FAIL_RESP), 1);
     });
+}
+
+/// Overload, as rmctrl tells of it: who is connected is served, who comes anew is not.
+#[test]
+fn in_congestion_new_peers_are_refused_and_tunnels_go_on() {
+    scenario(async || {
+        let configuration = configuration("site-to-site", "").replace(
+            "ikev2-ikesa rekey\n",
+            "ikev2-ikesa rekey\nikev2-ikesa policy congestion-rejection notify-status-value 40970\n",
+        );
+        let (house, _life) = House::start(&configuration, Verdict::default()).await;
+        let mut peer = Peer::new(PEER, "secret");
+        let ike = peer.initiate(&profile(false), GATEWAY);
+        let theirs = established(&mut peer).await;
+        let ours = peer.children[&theirs].outbound_spi;
+        let of = |service: &str, action: CongestionAction| Congestion {
+            action: action.into(),
+            everywhere: false,
+            services: vec![CongestedService {
+                context: "isp".to_owned(),
+                service: service.to_owned(),
+            }],
+        };
+        house.congest(of("wsg", CongestionAction::Drop));
+        let dropped = || house.counters.get(congestion::WSG_DROPPED) > 0;
+        let mut late = None;
+        // Who comes before this was heard is still served.
+        for last in 4..100 {
+            let mut next = Peer::new(&format!("127.0.0.{last}"), "secret");
+            next.initiate(&profile(false), GATEWAY);
+            going_on(&mut next, "an answer, or none", |next| {
+                dropped() || !next.children.is_empty()
+            })
+            .await;
+            if next.children.is_empty() {
+                late = Some(next);
+                break;
+            }
+        }
+        let mut late = late.expect("everybody was served");
+        house.congest(of("wsg", CongestionAction::Reject));
+        going_on(&mut late, "a refusal", |_| {
+            house.counters.get(congestion::WSG_REJECTED) > 0
+        })
+        .await;
+        assert!(late.children.is_empty());
+
+        // Nothing of this is for those who are connected.
+        peer.act(ike, Action::RekeyIke);
+        let new = peer
+            .until("new keys", |event| match event {
+                Event::IkeRekeyed { new, .. } => Some(*new),
+                _ => None,
+            })
+            .await;
+        assert!(house.child(ours).is_some(), "the tunnel is another");
+        peer.act(new, Action::Delete);
+        peer.until("the end", |event| {
+            matches!(event, Event::Deleted { .. }).then_some(())
+        })
+        .await;
+
+        // It is over for this service: who asks again is served.
+        house.congest(of("another", CongestionAction::Drop));
+        going_on(&mut late, "the tunnel", |late| {
+            if late.engine.totals().ike_sas == 0 {
+                late.initiate(&profile(false), GATEWAY);
+            }
+            !late.children.is_empty()
+        })
+        .await;
+    });
+}
+
+/// Lets a peer go on until something holds.
+async fn going_on(peer: &mut Peer, what: &str, mut done: impl FnMut(&mut Peer) -> bool) {
+    let start = std::time::Instant::now();
+    while !done(peer) {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        peer.step();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[test]

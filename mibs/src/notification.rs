@@ -56,6 +56,7 @@ fn instance<'a>(object: &Object, field: &impl Fn(&str) -> Option<&'a str>) -> Ve
         Index::Scalar => vec![0],
         Index::Task => vec![number("facility_number"), number("instance")],
         Index::Service => vec![number("context_number"), number("service_number")],
+        Index::Cpu => vec![1, 0],
         Index::Cli => vec![number("session")],
         Index::RadiusServer => vec![number("index")],
         // A string with implied length: its octets (RFC 2578 section 7.7). An identifier has at most 128 arcs.

@@ -63,6 +63,8 @@ pub enum Index {
     Task,
     /// Service table: context and service number.
     Service,
+    /// CPU table: card and processor, of which the node has one each.
+    Cpu,
     /// CLI table: number of the session.
     Cli,
     /// Certificate table: the serial number, its length implied.
@@ -182,6 +184,28 @@ pub const OBJECTS: &[Object] = &[
         &[1, 12],
         Syntax::Text,
         Index::Scalar,
+    ),
+    // Processors.
+    object(
+        "starCPUSlot",
+        STARENT,
+        &[10, 1, 1, 1],
+        Syntax::Integer,
+        Index::Cpu,
+    ),
+    object(
+        "starCPUNumber",
+        STARENT,
+        &[10, 1, 1, 2],
+        Syntax::Integer,
+        Index::Cpu,
+    ),
+    object(
+        "starCPUCoreNumber",
+        STARENT,
+        &[10, 1, 1, 18],
+        Syntax::Integer,
+        Index::Cpu,
     ),
     // Sessions in progress.
     object(
@@ -443,6 +467,70 @@ pub const OBJECTS: &[Object] = &[
         Index::Task,
     ),
     // Variables of notifications.
+    object(
+        "starThreshMeasuredPct",
+        STARENT,
+        &[28, 1],
+        Syntax::Gauge32,
+        Index::Scalar,
+    ),
+    object("starThreshPct", STARENT, &[28, 2], Syntax::Integer, Index::Scalar),
+    object(
+        "starCongestionPolicy",
+        STARENT,
+        &[31, 1],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starCongestionResourceType",
+        STARENT,
+        &[31, 2],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starFecthedFromAAAMgr",
+        STARENT,
+        &[31, 17],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starPriorToAudit",
+        STARENT,
+        &[31, 18],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starPassedAudits",
+        STARENT,
+        &[31, 19],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starCallsRecovered",
+        STARENT,
+        &[31, 20],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starAllCallLines",
+        STARENT,
+        &[31, 21],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
+    object(
+        "starElapsedMs",
+        STARENT,
+        &[31, 22],
+        Syntax::Integer,
+        Index::Scalar,
+    ),
     object(
         "starStatFilesizeLimit",
         STARENT,

@@ -21,6 +21,7 @@ pub fn reference() -> String {
             Index::Scalar => "",
             Index::Task => "facility, instance",
             Index::Service => "context, service",
+            Index::Cpu => "card, processor",
             Index::Cli => "session",
             Index::Certificate => "serial number",
             Index::RadiusServer => "server",

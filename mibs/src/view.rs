@@ -124,7 +124,7 @@ impl View {
                     Some((oid.child(&[service.context_number, service.number]), value))
                 })),
                 // These occur in notifications only.
-                Index::Cli | Index::Certificate | Index::RadiusServer => {}
+                Index::Cpu | Index::Cli | Index::Certificate | Index::RadiusServer => {}
             }
         }
         instances.sort_by(|a, b| a.0.cmp(&b.0));

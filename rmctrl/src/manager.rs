@@ -1,19 +1,34 @@
 //! The loop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bus::messages::rmctrl::SlotMap;
-use task::{Error, Task};
-use tokio::time::{MissedTickBehavior, interval};
+use bus::Facility;
+use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores, SlotMap};
+use command::Keyword;
+use config::Config;
+use task::{ConfigFollower, Error, Task};
+use telemetry::Reader;
+use telemetry::events::Severity;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::alarms::CoreAlarms;
+use crate::congestion::{Congestion, Measurement};
 use crate::load::Loads;
+use crate::measure::{LimitedService, measure};
+use crate::ports::Ports;
+use crate::processors::{Kernel, Place, Processors, groups};
 use crate::slots::slot_map;
-use crate::tasks::Tasks;
+use crate::tasks::{HEARTBEAT_INTERVAL, Tasks};
 
-const SAMPLING_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two samples.
+const SAMPLING_INTERVAL: Duration = HEARTBEAT_INTERVAL;
+/// Between two comparisons with the thresholds of congestion: sessions come fast.
+const CONGESTION_INTERVAL: Duration = Duration::from_secs(1);
 /// Between looks for tasks that are new.
 const DISCOVERY_INTERVAL: Duration = Duration::from_millis(250);
+/// Where the kernel shows NUMA nodes.
+const GROUPS: &str = "/sys/devices/system/node";
 
 /// What the resource manager knows.
 pub(crate) struct Manager {
@@ -21,32 +36,136 @@ pub(crate) struct Manager {
     pub map: SlotMap,
     pub loads: Loads,
     pub tasks: Tasks,
+    pub processors: Processors,
+    pub ports: Ports,
+    pub alarms: CoreAlarms,
+    pub congestion: Congestion,
+    /// Services that are meant for a number of sessions.
+    pub services: Vec<LimitedService>,
     /// Directory of the counter pages.
     pub counters: PathBuf,
+    /// The pages, once they could be read.
+    reader: Option<Reader>,
+}
+
+impl Manager {
+    /// One that knows nothing yet but the number of workers.
+    pub fn new(workers: u32, counters: PathBuf) -> Self {
+        Self {
+            workers,
+            map: slot_map(workers),
+            loads: Loads::new(&counters, workers),
+            tasks: Tasks::default(),
+            processors: Processors::default(),
+            ports: Ports::default(),
+            alarms: CoreAlarms::new(Instant::now()),
+            congestion: Congestion::default(),
+            services: Vec::new(),
+            counters,
+            reader: None,
+        }
+    }
+
+    /// Takes over a configuration.
+    pub fn configure(&mut self, config: &Config) {
+        let level = config.logging.level(Facility::Rmctrl.name());
+        if let Some(level) = Severity::from_name(level.keyword()) {
+            task::set_level(level);
+        }
+        self.alarms.configure(Instant::now(), &config.thresholds);
+        self.congestion.configure(&config.congestion);
+        self.services = LimitedService::all(config);
+    }
+
+    /// The use of the processors of the data plane in the last interval.
+    pub fn data_plane_cores(&self) -> DataPlaneCores {
+        let cores = self.data_plane_use().map(|(number, used)| DataPlaneCore {
+            number,
+            used: (used * 100.0) as u32,
+        });
+        DataPlaneCores {
+            cores: cores.collect(),
+        }
+    }
+
+    fn sample(&mut self) {
+        self.loads.sample();
+        self.processors.take(&Kernel::read(), groups(Path::new(GROUPS)));
+        let cores: Vec<(u32, f64)> = self.data_plane_use().collect();
+        self.alarms.look(Instant::now(), cores);
+    }
+
+    /// Compares with the thresholds of congestion. True when what new peers get has changed.
+    fn judge(&mut self) -> bool {
+        let measured = match self.congestion.settings().enabled {
+            true => self.measure(),
+            false => Vec::new(),
+        };
+        self.congestion.judge(measured)
+    }
+
+    fn measure(&mut self) -> Vec<Measurement> {
+        let opened = match self.reader.take() {
+            Some(mut reader) => reader.refresh().map(|()| reader),
+            None => Reader::open(&self.counters),
+        };
+        match opened {
+            Ok(reader) => {
+                let reader = self.reader.insert(reader);
+                measure(reader, &self.services, &self.processors, &self.tasks, &self.ports)
+            }
+            Err(error) => {
+                tracing::warn!("congestion cannot be measured: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Each processor of the data plane with its use in percent.
+    fn data_plane_use(&self) -> impl Iterator<Item = (u32, f64)> {
+        let cores = self.tasks.data_plane().into_iter();
+        cores.filter_map(|core| Some((core, self.processors.last(Place::Core(core))?.busy())))
+    }
 }
 
 /// Serves until the node stops.
 pub async fn run(mut task: Task) -> Result<(), Error> {
-    let counters = task.run_dir.join("counters");
-    let mut manager = Manager {
-        workers: task.workers,
-        map: slot_map(task.workers),
-        loads: Loads::new(&counters, task.workers),
-        tasks: Tasks::default(),
-        counters,
+    let mut manager = Manager::new(task.workers, task.run_dir.join("counters"));
+    let mut configuration = ConfigFollower::new(&task.bus);
+    let every = |duration| {
+        let mut ticks = interval(duration);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
     };
-    let mut sampling = interval(SAMPLING_INTERVAL);
-    sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut discovery = interval(DISCOVERY_INTERVAL);
-    discovery.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut sampling, mut discovery) = (every(SAMPLING_INTERVAL), every(DISCOVERY_INTERVAL));
+    let mut judging = every(CONGESTION_INTERVAL);
     task.sit.ready().await?;
     loop {
         tokio::select! {
             Some(incoming) = task.server.next() => manager.serve(incoming),
             () = manager.tasks.next() => {}
+            () = manager.ports.next() => {}
+            text = configuration.next() => match Config::parse(&text.text) {
+                Ok(config) => {
+                    manager.configure(&config);
+                    judging.reset_immediately();
+                }
+                Err(error) => tracing::error!(
+                    "configuration version {} cannot be read, going on with the one before: {error}",
+                    text.version
+                ),
+            },
             _ = sampling.tick() => {
-                manager.loads.sample();
+                manager.sample();
                 manager.tasks.ask(&task.bus);
+                if manager.congestion.settings().enabled {
+                    manager.ports.ask(&task.bus);
+                }
+            }
+            _ = judging.tick() => {
+                if manager.judge() {
+                    task.bus.publish(&CongestionChanged {});
+                }
             }
             _ = discovery.tick() => manager.tasks.discover(&task.bus),
             _ = task.shutdown.requested() => return Ok(()),

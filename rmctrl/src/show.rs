@@ -1,11 +1,14 @@
 //! The `show` commands of the resource manager.
 
+pub(crate) mod cpu;
+pub(crate) mod thresholds;
+
 use std::fmt::Write;
 
 use bus::messages::common::Output;
 use bus::{Address, Facility};
 use telemetry::Reader;
-use telemetry::counters::session;
+use telemetry::counters::{congestion, session};
 
 use crate::load::Load;
 use crate::manager::Manager;
@@ -34,6 +37,18 @@ pub(crate) fn managers(manager: &Manager) -> String {
     text
 }
 
+/// `show crypto managers summary`: the sum of all.
+pub(crate) fn managers_summary(manager: &Manager) -> String {
+    let loads = (1..=manager.workers).map(|worker| manager.loads.of(worker));
+    let sum = loads.fold(Load::default(), add);
+    let slots = manager.map.workers.iter().filter(|&&worker| worker > 0).count();
+    let mut text = String::from("IPSec Managers Summary\n");
+    field(&mut text, "Managers", manager.workers);
+    field(&mut text, "Slots", slots);
+    load_fields(&mut text, &sum);
+    text
+}
+
 /// `show crypto managers INSTANCE`: all about one `ipsecmgr`. Fails when there is none of this number.
 pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, String> {
     let worker = instance
@@ -46,22 +61,55 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
                 manager.workers
             )
         })?;
-    let load = manager.loads.of(worker);
     let mut text = format!("IPSec Manager Instance: {worker}\n");
-    let mut field = |label: &str, value: String| {
-        let _ = writeln!(text, "  {label:<28}: {value}");
-    };
-    field("Demux Card", "1/0".into());
-    field("Slots", slots_of(&manager.map, worker).to_string());
-    field("Slot numbers", ranges(&manager.map.workers, worker));
-    field("Current IKE SAs", load.ike_sas.to_string());
-    field("Current Half Open IKE SAs", load.half_open.to_string());
-    field("Current Child SAs", load.child_sas.to_string());
-    field("Total IKE SAs", load.total.to_string());
-    field("Total Setup Failures", load.failures.to_string());
-    field("Setups per second", tenths(load.setups));
-    field("IKE packets per second", tenths(load.packets));
+    field(&mut text, "Demux Card", "1/0");
+    field(&mut text, "Slots", slots_of(&manager.map, worker));
+    field(&mut text, "Slot numbers", ranges(&manager.map.workers, worker));
+    load_fields(&mut text, &manager.loads.of(worker));
+    if let Ok(reader) = Reader::open(&manager.counters) {
+        let name = Facility::Ipsecmgr.name();
+        let value = |counter| reader.instance(name, worker, counter).unwrap_or(0);
+        field(
+            &mut text,
+            "Room of IKE sockets in use",
+            format!("{}%", value(congestion::QUEUE)),
+        );
+        field(&mut text, "New peers dropped", value(congestion::WSG_DROPPED));
+        field(&mut text, "New peers rejected", value(congestion::WSG_REJECTED));
+    }
+    // The worker is three tasks, and each has its share of the work.
+    for facility in [Facility::Ipsecmgr, Facility::Iftask, Facility::Sessmgr] {
+        let address = Address::new(facility, worker);
+        let Some((_, task)) = manager.tasks.iter().find(|(found, _)| *found == address) else {
+            continue;
+        };
+        let usage = format!(
+            "{}, memory {}, {}",
+            percent(task.usage.cpu),
+            memory(task.usage.memory),
+            verdict(address, task).name()
+        );
+        field(
+            &mut text,
+            &format!("Processor time of {}", facility.name()),
+            usage,
+        );
+    }
     Ok(text)
+}
+
+fn field(text: &mut String, label: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "  {label:<28}: {value}");
+}
+
+fn load_fields(text: &mut String, load: &Load) {
+    field(text, "Current IKE SAs", load.ike_sas);
+    field(text, "Current Half Open IKE SAs", load.half_open);
+    field(text, "Current Child SAs", load.child_sas);
+    field(text, "Total IKE SAs", load.total);
+    field(text, "Total Setup Failures", load.failures);
+    field(text, "Setups per second", tenths(load.setups));
+    field(text, "IKE packets per second", tenths(load.packets));
 }
 
 /// `show task resources`: heading and lines, of one facility or one instance if wanted.
@@ -80,9 +128,11 @@ pub(crate) fn task_resources(manager: &Manager, facility: Option<&str>, instance
                 .as_ref()
                 .filter(|_| address.facility == Facility::Sessmgr)
                 .map(|reader| {
-                    reader
-                        .instance(address.facility.name(), address.instance, session::CURRENT_CALLS)
-                        .unwrap_or(0)
+                    let name = address.facility.name();
+                    let current = reader.instance(name, address.instance, session::CURRENT_CALLS);
+                    // A session needs a child SA at least, and a slot has room for so many.
+                    let most = slots_of(&manager.map, address.instance) * sadb::DEFAULT_CAPACITY;
+                    (current.unwrap_or(0), most as u64)
                 });
             resources_line(address, task, sessions)
         });
@@ -99,29 +149,47 @@ const RESOURCES_HEADING: &str = concat!(
     "----------------------- ----------- ------------- --------- ------------- ------\n",
 );
 
-fn resources_line(address: Address, task: &Task, sessions: Option<u64>) -> String {
+fn resources_line(address: Address, task: &Task, sessions: Option<(u64, u64)>) -> String {
     let (usage, allowed) = (&task.usage, allocation(address.facility));
-    let verdict = match usage.verdict(allowed) {
-        Verdict::Good if task.missed >= SUSPECT => Verdict::Warn,
-        verdict => verdict,
+    let (current, most) = match sessions {
+        Some((current, most)) => (count(current), count(most)),
+        None => ("--".to_owned(), "--".to_owned()),
     };
-    let cpu = format!("{}.{:02}%", usage.cpu / 100, usage.cpu % 100);
-    let sessions = sessions.map_or_else(|| "--".to_owned(), |sessions| sessions.to_string());
     // `I`: initialised and in service.
     format!(
         " 1/0 {:<12}{:>6}{:>6} {:>4}% {:>6} {:>6} {:>4} {:>4} {:>5} {:>5} I {:>6}\n",
         address.facility.name(),
         address.instance,
-        cpu,
+        percent(usage.cpu),
         allowed.cpu,
         memory(usage.memory),
         memory(allowed.memory),
         usage.files,
         allowed.files,
-        sessions,
-        "--",
-        verdict.name(),
+        current,
+        most,
+        verdict(address, task).name(),
     )
+}
+
+fn verdict(address: Address, task: &Task) -> Verdict {
+    match task.usage.verdict(allocation(address.facility)) {
+        Verdict::Good if task.missed >= SUSPECT => Verdict::Warn,
+        verdict => verdict,
+    }
+}
+
+/// A number of sessions in five columns: `12000`, `2097k`.
+fn count(value: u64) -> String {
+    match value {
+        0..100_000 => value.to_string(),
+        _ => format!("{}k", value / 1_000),
+    }
+}
+
+/// Hundredths of a percent.
+fn percent(hundredths: u64) -> String {
+    format!("{}.{:02}%", hundredths / 100, hundredths % 100)
 }
 
 /// `126.9M`, and `2.00G` for what would not fit six columns in mebibytes.
@@ -199,20 +267,10 @@ fn ranges(workers: &[u32], worker: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Loads;
-    use crate::slots::slot_map;
-    use crate::tasks::Tasks;
     use crate::usage::Usage;
-    use std::path::Path;
 
     fn manager_of(workers: u32) -> Manager {
-        Manager {
-            workers,
-            map: slot_map(workers),
-            loads: Loads::new(Path::new("/nonexistent"), workers),
-            tasks: Tasks::default(),
-            counters: "/nonexistent".into(),
-        }
+        Manager::new(workers, "/nonexistent".into())
     }
 
     #[test]
@@ -226,15 +284,15 @@ mod tests {
         };
         let task = Task {
             pid: 4_711,
-            missed: 0,
             usage,
+            ..Task::default()
         };
-        let line = resources_line(sessmgr, &task, Some(12));
+        let line = resources_line(sessmgr, &task, Some((12, 2_097_152)));
         let columns: Vec<_> = line.split_whitespace().collect();
         assert_eq!(
             columns,
             [
-                "1/0", "sessmgr", "4", "0.40%", "110%", "213.7M", "2.00G", "32", "1024", "12", "--", "I",
+                "1/0", "sessmgr", "4", "0.40%", "110%", "213.7M", "2.00G", "32", "1024", "12", "2097k", "I",
                 "good"
             ]
         );
@@ -242,7 +300,7 @@ mod tests {
             sessmgr,
             &Task {
                 missed: SUSPECT,
-                ..task
+                ..task.clone()
             },
             None,
         );
@@ -285,6 +343,14 @@ mod tests {
             "{text}"
         );
         assert!(lines[6].starts_with("   Total  1/0      255"), "{text}");
+    }
+
+    #[test]
+    fn the_sum_stands_alone() {
+        let text = managers_summary(&manager_of(3));
+        assert!(text.contains("  Managers                    : 3\n"), "{text}");
+        assert!(text.contains("  Slots                       : 255\n"), "{text}");
+        assert!(text.contains("  Setups per second           : 0.0\n"), "{text}");
     }
 
     #[test]

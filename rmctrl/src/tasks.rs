@@ -4,24 +4,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bus::messages::common::Ping;
-use bus::{Address, Bus};
+use bus::{Address, Bus, Facility};
 use netio::Pid;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use crate::processors::allowed_processors;
 use crate::usage::Usage;
 
+/// How often [`Tasks::ask`] is to be called.
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
 /// A task that has been silent for this many samples is gone for good.
 const GONE: u32 = 12;
 
 /// A task and what it uses.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Task {
     /// The process of the last answer.
     pub pid: u32,
     /// Heartbeats missed in a row.
     pub missed: u32,
+    /// From the latest heartbeat that was answered to its answer.
+    pub delay: Duration,
+    /// The processors it may run on.
+    pub processors: BTreeSet<u32>,
     pub usage: Usage,
+}
+
+impl Task {
+    /// How long a message to it waits for its turn; of one that does not answer, how long at least.
+    pub fn wait(&self) -> Duration {
+        match self.missed.checked_sub(1) {
+            None => self.delay,
+            Some(more) => HEARTBEAT_DEADLINE + HEARTBEAT_INTERVAL * more,
+        }
+    }
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    pid: u32,
+    delay: Duration,
 }
 
 /// The tasks of the node, by address.
@@ -29,7 +54,7 @@ pub(crate) struct Task {
 pub(crate) struct Tasks {
     tasks: BTreeMap<Address, Task>,
     /// Heartbeats under way.
-    heartbeats: JoinSet<(Address, Option<u32>)>,
+    heartbeats: JoinSet<(Address, Option<Answer>)>,
     /// Where to.
     asked: BTreeSet<Address>,
 }
@@ -38,6 +63,16 @@ impl Tasks {
     /// The tasks, sorted by facility and instance.
     pub fn iter(&self) -> impl Iterator<Item = (Address, &Task)> {
         self.tasks.iter().map(|(address, task)| (*address, task))
+    }
+
+    /// The processors that the data plane may run on.
+    pub fn data_plane(&self) -> BTreeSet<u32> {
+        let workers = self
+            .iter()
+            .filter(|(address, _)| address.facility == Facility::Iftask);
+        workers
+            .flat_map(|(_, task)| task.processors.iter().copied())
+            .collect()
     }
 
     /// Sends a heartbeat to every task there seems to be; [`next`](Self::next) takes the answers.
@@ -55,8 +90,13 @@ impl Tasks {
             if wanted(!self.tasks.contains_key(&address)) && self.asked.insert(address) {
                 let bus = bus.clone();
                 self.heartbeats.spawn(async move {
+                    let asked = Instant::now();
                     let pong = bus.request(address, &Ping {}, HEARTBEAT_DEADLINE).await;
-                    (address, pong.ok().map(|pong| pong.pid))
+                    let answer = pong.ok().map(|pong| Answer {
+                        pid: pong.pid,
+                        delay: asked.elapsed(),
+                    });
+                    (address, answer)
                 });
             }
         }
@@ -65,9 +105,9 @@ impl Tasks {
     /// Waits for the end of a heartbeat and measures the task. Waits for ever when none is under way; cancelling loses nothing.
     pub async fn next(&mut self) {
         match self.heartbeats.join_next().await {
-            Some(Ok((address, pid))) => {
+            Some(Ok((address, answer))) => {
                 self.asked.remove(&address);
-                self.heard(address, pid);
+                self.heard(address, answer);
             }
             // A heartbeat does not panic, and is not aborted.
             Some(Err(_)) => {}
@@ -75,9 +115,9 @@ impl Tasks {
         }
     }
 
-    fn heard(&mut self, address: Address, pid: Option<u32>) {
-        match pid {
-            Some(pid) => {
+    fn heard(&mut self, address: Address, answer: Option<Answer>) {
+        match answer {
+            Some(Answer { pid, delay }) => {
                 let task = self.tasks.entry(address).or_default();
                 if task.pid != pid {
                     *task = Task {
@@ -86,6 +126,7 @@ impl Tasks {
                     };
                 }
                 task.missed = 0;
+                task.delay = delay;
             }
             None => {
                 if let Some(task) = self.tasks.get_mut(&address) {
@@ -100,6 +141,8 @@ impl Tasks {
             self.tasks.remove(&address);
         } else if let Ok(pid) = i32::try_from(task.pid) {
             task.usage.sample(Pid::from_raw(pid));
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            task.processors = allowed_processors(&status);
         }
     }
 }
@@ -107,7 +150,7 @@ impl Tasks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bus::{Facility, Hub};
+    use bus::Hub;
 
     #[tokio::test]
     async fn tasks_are_found_measured_and_forgotten() {
@@ -126,9 +169,9 @@ mod tests {
         let pid = std::process::id();
         assert_eq!(found, [(sct, pid, 0), (Address::only(Facility::Rmctrl), pid, 0)]);
         assert!(
-            tasks
-                .iter()
-                .all(|(_, task)| task.usage.memory > 0 && task.usage.files > 0)
+            tasks.iter().all(|(_, task)| task.usage.memory > 0
+                && task.usage.files > 0
+                && !task.processors.is_empty())
         );
         let certmgr = Address::only(Facility::Certmgr);
         let _new = Bus::in_process(&hub, certmgr).unwrap();
@@ -145,5 +188,17 @@ mod tests {
         }
         tasks.heard(sct, None);
         assert_eq!(tasks.iter().count(), 1);
+    }
+
+    #[test]
+    fn who_does_not_answer_has_messages_waiting() {
+        let task = |missed| Task {
+            missed,
+            delay: Duration::from_millis(3),
+            ..Task::default()
+        };
+        assert_eq!(task(0).wait(), Duration::from_millis(3));
+        assert_eq!(task(1).wait(), Duration::from_secs(2));
+        assert_eq!(task(3).wait(), Duration::from_secs(12));
     }
 }

@@ -11,7 +11,7 @@ use crate::secrets::Secrets;
 use crate::state::Running;
 
 /// The running configuration, kept while the node runs so that this process may die.
-const RUNNING: &str = "running.cfg";
+const RUNNING: &str = "sct/running.cfg";
 
 /// Where things are.
 pub(crate) struct Places {

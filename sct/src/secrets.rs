@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::files;
 
 /// Name of the key file in the state directory: it never leaves it, and no configuration contains it.
-const FILE: &str = "master.key";
+const FILE: &str = "sct/master.key";
 
 /// Seals and opens the secrets of the configuration.
 ///

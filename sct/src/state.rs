@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use bus::messages::sct::{Configure, Configured};
 use command::{Outcome, Path};
-use config::{Config, Finding, LineError, Loaded, PlacedSecret, Privilege, is_sealed};
+use config::{Config, Finding, LineError, Loaded, PlacedSecret, Privilege, Tasks, is_sealed};
 
 use telemetry::events::{SecretUnreadable, emit};
 
@@ -89,7 +89,7 @@ impl Running {
             Err(error) => return failed(error),
         };
         let before = self.findings(access);
-        let version = self.version;
+        let (version, tasks) = (self.version, self.config.tasks.clone());
         let is_sealed_line = config::tree().has_keyword(&path, &request.line, "encrypted");
         match self.apply(&mut path, request, is_sealed_line, secrets, access) {
             Ok(outcome) => Configured {
@@ -104,6 +104,7 @@ impl Running {
                         false => Vec::new(),
                     })
                     .map(|finding| finding.message)
+                    .chain((self.config.tasks != tasks).then(|| Tasks::WAIT_FOR_START.to_owned()))
                     .collect(),
                 version: self.version,
                 ..Configured::default()
@@ -295,6 +296,31 @@ mod tests {
         type_in(&mut running, &secrets, &["no snmp community public"]);
         assert_eq!(running.config.snmp.communities.len(), 1);
         assert!(running.config.snmp.communities[0].read_write);
+    }
+
+    #[test]
+    fn what_waits_for_the_next_start_is_told() {
+        let (mut running, secrets) = (Running::new(), secrets());
+        let mut warnings = |line: &str| {
+            let request = Configure {
+                line: line.to_owned(),
+                ..Configure::default()
+            };
+            let answer = running.configure(&request, &secrets, &Access::of(std::path::Path::new("/")));
+            assert_eq!(answer.failure, "", "{line}");
+            answer.warnings
+        };
+        assert_eq!(warnings("require ipsec-large"), [Tasks::WAIT_FOR_START]);
+        assert_eq!(
+            warnings("require ipsec-large"),
+            Vec::<String>::new(),
+            "nothing changed"
+        );
+        assert_eq!(
+            warnings("task facility ipsecmgr task-count 3"),
+            [Tasks::WAIT_FOR_START]
+        );
+        assert_eq!(warnings("system hostname gw"), Vec::<String>::new());
     }
 
     #[test]

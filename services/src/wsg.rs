@@ -39,6 +39,8 @@ pub struct Wsg {
     pub secrets: Secrets,
     /// Peers may come from these networks only; empty: from anywhere.
     pub peer_networks: Vec<IpNet>,
+    /// What refuses new peers in congestion.
+    pub congestion_notify: ikev2::NotifyKind,
     /// Certificate whose key signs for us, if we prove ourselves by one.
     pub certificate: Option<String>,
     /// Authorities that peers' chains may end at.
@@ -127,7 +129,7 @@ impl Wsg {
             .get(&binding.template)
             .ok_or_else(|| problem(format!("crypto template {} does not exist", binding.template)))?;
         let mut warnings = Vec::new();
-        let profile = profile::build(
+        let built = profile::build(
             context,
             service,
             &binding.template,
@@ -135,8 +137,11 @@ impl Wsg {
             certificates,
             tag,
             &mut warnings,
-        )
-        .map_err(problem)?;
+        );
+        let profile = ikev2::Profile {
+            service: format!("{context_name}/{service_name}"),
+            ..built.map_err(problem)?
+        };
         let methods = context.authentication_of(template);
         let eap_profile = methods.iter().find_map(|method| match &method.remote {
             Some(RemoteAuthentication::EapProfile(name)) => Some(name.clone()),
@@ -164,6 +169,10 @@ impl Wsg {
             profile: Arc::new(profile),
             secrets: Secrets::new(config, template, &methods),
             peer_networks: template.peer_networks.iter().map(|peer| peer.network).collect(),
+            congestion_notify: template
+                .ikesa
+                .congestion_notify
+                .map_or(ikev2::NotifyKind::TEMPORARY_FAILURE, ikev2::NotifyKind),
             certificate: names.own,
             authorities: names.authorities,
             eap_profile,

@@ -59,7 +59,7 @@ pub fn record(
     time: u64,
     end: Option<DisconnectReason>,
 ) -> AccountingRecord {
-    let address = |given: &Option<crate::session::Assigned>| {
+    let address = |given: &Option<Box<crate::session::Assigned>>| {
         given
             .as_ref()
             .map_or_else(Vec::new, |given| octets(given.address))
@@ -68,10 +68,13 @@ pub fn record(
         kind: kind as i32,
         context: session.service.context.to_string(),
         session: session.accounting_id(),
-        user: session.user.as_bytes().to_vec(),
+        user: session.user().as_bytes().to_vec(),
         ipv4: address(&session.ipv4),
         ipv6: address(&session.ipv6),
-        class: session.authorized.class.clone(),
+        class: session
+            .authorized
+            .as_ref()
+            .map_or_else(Vec::new, |said| said.class.clone()),
         seconds,
         bytes_in: session.usage.bytes_in,
         bytes_out: session.usage.bytes_out,

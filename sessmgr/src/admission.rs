@@ -4,6 +4,7 @@
 //! the loop gets it and steps again. Almost always one step is enough, because blocks are fetched before they run out.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use crate::state::State;
 pub enum Need {
     /// A block of a pool.
     Block(PoolKey),
-    /// An address that AAA chose, in this context.
+    /// An address that AAA chose or that a peer has already, in this context.
     Address(u32, IpAddr),
 }
 
@@ -56,7 +57,7 @@ pub struct Draft {
 enum Search {
     /// None is wanted.
     Unwanted,
-    /// AAA chose this one.
+    /// AAA chose this one, or the peer has it already.
     Chosen(IpAddr),
     /// These pools are left to try.
     Pools(Vec<PoolKey>),
@@ -94,16 +95,21 @@ impl Draft {
             }
             _ => Search::Unwanted,
         };
-        let ipv4 = search(
-            admission.wants_ipv4,
-            chosen(&|authorization| &authorization.framed_ipv4),
-            false,
-        );
-        let ipv6 = search(
-            admission.wants_ipv6,
-            chosen(&|authorization| &authorization.framed_ipv6),
-            true,
-        );
+        let (ipv4, ipv6) = match &admission.claim {
+            Some(claim) => (claimed(&claim.ipv4), claimed(&claim.ipv6)),
+            None => (
+                search(
+                    admission.wants_ipv4,
+                    chosen(&|authorization| &authorization.framed_ipv4),
+                    false,
+                ),
+                search(
+                    admission.wants_ipv6,
+                    chosen(&|authorization| &authorization.framed_ipv6),
+                    true,
+                ),
+            ),
+        };
         Self {
             admission,
             service,
@@ -157,6 +163,17 @@ impl Draft {
                 true,
             ));
         }
+        // Which of the two is the older one cannot be told any more.
+        if self.admission.claim.is_some()
+            && service.duplicate_session_detection
+            && state
+                .sessions
+                .of(&service.context, &service.name, &identity)
+                .next()
+                .is_some()
+        {
+            return self.refuse(refused("its identity has another session".to_owned(), false));
+        }
         for ipv6 in [false, true] {
             let search = if ipv6 { &mut self.ipv6 } else { &mut self.ipv4 };
             match search.step(state, &service, &identity, answer.as_ref()) {
@@ -165,7 +182,7 @@ impl Draft {
                 Err(text) => return self.refuse(refused(text, true)),
             }
         }
-        if self.admission.wants_ipv4 || self.admission.wants_ipv6 {
+        if self.admission.claim.is_none() && (self.admission.wants_ipv4 || self.admission.wants_ipv6) {
             // RFC 7296 section 3.15.4: one family refused is no failure while the peer got the other.
             if self.ipv4.found().is_none() && self.ipv6.found().is_none() {
                 let text = "no pool of the service has a free address";
@@ -196,40 +213,34 @@ impl Draft {
     ) -> Session {
         let admission = &self.admission;
         let some = |seconds: u32| (seconds != 0).then_some(seconds);
-        let authorized = admission
-            .authorization
-            .as_ref()
-            .map_or_else(Authorized::default, |said| Authorized {
+        let authorized = admission.authorization.as_ref().map(|said| {
+            Box::new(Authorized {
                 class: said.class.clone(),
                 session_timeout: some(said.session_timeout),
                 idle_timeout: some(said.idle_timeout),
                 interim_interval: some(said.interim_interval),
-            });
-        // What AAA says goes before what the service says.
-        let said = admission.authorization.iter().flat_map(|said| &said.dns);
-        let mut dns: Vec<IpAddr> = said.filter_map(|server| address(server)).collect();
-        if dns.is_empty() {
-            dns.clone_from(&service.dns);
-        }
-        let user = UserName::new(&admission.user).unwrap_or_else(|| identity.user_name());
+                dns: said.dns.iter().filter_map(|server| address(server)).collect(),
+            })
+        });
         Session {
-            user,
+            user: UserName::new(&admission.user),
             peer: address(&admission.peer).unwrap_or(IpAddr::from([0; 4])),
-            ipv4: self.ipv4.take(),
-            ipv6: self.ipv6.take(),
+            ipv4: self.ipv4.take().map(Box::new),
+            ipv6: self.ipv6.take().map(Box::new),
             phase: Phase::Arrived,
             ending: None,
             call: state.next_call(),
             began: unix_nanoseconds(),
-            dns,
             connected: None,
             authorized,
-            spis: Vec::new(),
+            spis: Box::default(),
             past: Usage::default(),
             usage: Usage::default(),
             restored: false,
             active: now,
             accounted: None,
+            life: 0,
+            displaced: None,
             service,
             identity,
         }
@@ -249,7 +260,7 @@ impl Search {
             Self::Unwanted | Self::Found(_) => Ok(None),
             Self::Chosen(address) => {
                 let (address, prefix_length) = (*address, if address.is_ipv4() { 32 } else { 64 });
-                let in_use = || format!("address {address}, chosen by AAA, is in use");
+                let in_use = || format!("address {address} is in use");
                 let source = match (state.blocks.take_exactly(context, address, identity), answer) {
                     (Some(Ok(key)), _) => Source::Block(key),
                     (Some(Err(())), _) => state.take_over(service, identity, address).ok_or_else(in_use)?,
@@ -263,7 +274,7 @@ impl Search {
                             }
                             Grant::Given => state.take_over(service, identity, address).ok_or_else(in_use)?,
                             Grant::Refused(text) => {
-                                return Err(format!("address {address}, chosen by AAA, is refused: {text}"));
+                                return Err(format!("address {address} is refused: {text}"));
                             }
                         }
                     }
@@ -314,7 +325,7 @@ impl Search {
 
 /// The verdict for `ipsecmgr`.
 pub fn admitted(ike_spi: u64, session: &Session) -> Verdict {
-    let octets_of = |assigned: &Option<Assigned>| {
+    let octets_of = |assigned: &Option<Box<Assigned>>| {
         assigned
             .as_ref()
             .map_or_else(Vec::new, |given| octets(given.address))
@@ -333,12 +344,12 @@ pub fn admitted(ike_spi: u64, session: &Session) -> Verdict {
             .as_ref()
             .map_or(0, |given| given.prefix_length.into()),
         dns: session
-            .dns
+            .dns()
             .iter()
             .filter(usable)
             .map(|server| octets(*server))
             .collect(),
-        displaced: Vec::new(),
+        displaced: session.displaced.map(NonZeroU64::get).into_iter().collect(),
         no_address: false,
     }
 }
@@ -364,6 +375,11 @@ pub fn address(octets: &[u8]) -> Option<IpAddr> {
 fn unix_nanoseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The search for an address that the peer has already.
+fn claimed(octets: &[u8]) -> Search {
+    address(octets).map_or(Search::Unwanted, Search::Chosen)
 }
 
 /// RFC 2865 section 5.8: the peer or the NAS is to choose.

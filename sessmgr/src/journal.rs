@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -143,7 +144,7 @@ impl Past {
         &'a self,
         policy: &'a Policy,
         now: Instant,
-    ) -> impl Iterator<Item = (u64, Session)> + 'a {
+    ) -> impl Iterator<Item = (u64, Box<Session>)> + 'a {
         self.sessions
             .iter()
             .filter_map(move |(ike_spi, record)| Some((*ike_spi, session(record, policy, now)?)))
@@ -207,7 +208,7 @@ fn blocks(state: &State) -> BlockRecords {
 }
 
 fn snapshot(session: &Session) -> SessionRecord {
-    let assigned = |given: &Option<Assigned>| {
+    let assigned = |given: &Option<Box<Assigned>>| {
         given.as_ref().map(|given| AddressRecord {
             address: octets(given.address),
             prefix_length: given.prefix_length.into(),
@@ -221,17 +222,21 @@ fn snapshot(session: &Session) -> SessionRecord {
             },
         })
     };
-    let authorized = &session.authorized;
+    let nothing = Authorized::default();
+    let authorized = session.authorized.as_deref().unwrap_or(&nothing);
     SessionRecord {
         context: session.service.context.to_string(),
         service: session.service.name.to_string(),
         identity_type: session.identity.kind() as u32,
         identity: session.identity.data().to_vec(),
-        user: session.user.as_bytes().to_vec(),
+        user: session
+            .user
+            .as_ref()
+            .map_or_else(Vec::new, |user| user.as_bytes().to_vec()),
         peer: octets(session.peer),
         ipv4: assigned(&session.ipv4),
         ipv6: assigned(&session.ipv6),
-        dns: session.dns.iter().map(|server| octets(*server)).collect(),
+        dns: authorized.dns.iter().map(|server| octets(*server)).collect(),
         call: session.call,
         began: session.began,
         connected: session.connected.map_or(0, unix_milliseconds),
@@ -239,17 +244,19 @@ fn snapshot(session: &Session) -> SessionRecord {
         session_timeout: authorized.session_timeout,
         idle_timeout: authorized.idle_timeout,
         interim_interval: authorized.interim_interval,
-        spis: session.spis.clone(),
+        spis: session.spis.to_vec(),
         past: vec![
             session.past.bytes_in,
             session.past.bytes_out,
             session.past.packets_in,
             session.past.packets_out,
         ],
+        life: session.life,
+        displaced: session.displaced.map(NonZeroU64::get),
     }
 }
 
-fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Session> {
+fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Box<Session>> {
     let kind = u8::try_from(record.identity_type)
         .ok()
         .and_then(IdentityKind::from_u8)?;
@@ -263,11 +270,11 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Sess
             }),
         };
         let prefix_length = u8::try_from(record.prefix_length).ok()?;
-        Some(Assigned {
+        Some(Box::new(Assigned {
             address: address(&record.address)?,
             prefix_length,
             source,
-        })
+        }))
     };
     let connected = (record.connected != 0).then(|| instant(record.connected, now));
     let past = match record.past.as_slice() {
@@ -279,16 +286,22 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Sess
         },
         _ => Usage::default(),
     };
+    let authorized = Authorized {
+        class: record.class.clone(),
+        session_timeout: record.session_timeout,
+        idle_timeout: record.idle_timeout,
+        interim_interval: record.interim_interval,
+        dns: record.dns.iter().filter_map(|server| address(server)).collect(),
+    };
     let service = policy.find(&record.context, &record.service).cloned();
-    Some(Session {
+    Some(Box::new(Session {
         // A service that was removed meanwhile gives its last sessions nothing more.
         service: service.unwrap_or_else(|| Service::gone(&record.context, &record.service).into()),
-        user: UserName::new(&record.user)?,
+        user: UserName::new(&record.user),
         identity: Identity::new(kind, &record.identity)?,
         peer: address(&record.peer).unwrap_or(IpAddr::from([0; 4])),
         ipv4: assigned(&record.ipv4),
         ipv6: assigned(&record.ipv6),
-        dns: record.dns.iter().filter_map(|server| address(server)).collect(),
         phase: if connected.is_some() {
             Phase::Connected
         } else {
@@ -298,19 +311,16 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Sess
         call: record.call,
         began: record.began,
         connected,
-        authorized: Authorized {
-            class: record.class.clone(),
-            session_timeout: record.session_timeout,
-            idle_timeout: record.idle_timeout,
-            interim_interval: record.interim_interval,
-        },
-        spis: record.spis.clone(),
+        authorized: (authorized != Authorized::default()).then(|| Box::new(authorized)),
+        spis: record.spis.as_slice().into(),
         past,
         usage: past,
         restored: true,
         active: now,
         accounted: connected.map(|_| now),
-    })
+        life: record.life,
+        displaced: record.displaced.and_then(NonZeroU64::new),
+    }))
 }
 
 /// A moment of the monotonic clock as milliseconds since the Unix epoch: the only clock that both lives of a task share.
@@ -371,6 +381,11 @@ struct SessionRecord {
     /// Octets in, octets out, packets in, packets out of child SAs that are gone.
     #[prost(uint64, repeated, tag = "18")]
     past: Vec<u64>,
+    /// The life of `ipsecmgr` that named it last.
+    #[prost(uint32, tag = "19")]
+    life: u32,
+    #[prost(fixed64, optional, tag = "20")]
+    displaced: Option<u64>,
 }
 
 /// An address given to a peer.

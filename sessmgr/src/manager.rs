@@ -88,9 +88,13 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 Err(error) => tracing::error!("the running configuration cannot be read: {error}"),
             },
             incoming = server.next(), if past.is_none() => match incoming {
-                Some(incoming) => {
-                    let needs = bus_api::answer(&mut state, &mut desk, incoming);
-                    shell.ask(needs);
+                // What came together is written down together.
+                Some(first) => {
+                    let others = std::iter::from_fn(|| server.try_next()).take(TOGETHER - 1);
+                    for incoming in std::iter::once(first).chain(others) {
+                        let needs = bus_api::answer(&mut state, &mut desk, incoming);
+                        shell.ask(needs);
+                    }
                 }
                 None => return Ok(()),
             },
@@ -121,6 +125,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
         }
         // Before anybody hears of it.
         journal.write(&mut state);
+        desk.replies.send();
         shell.run(std::mem::take(&mut state.errands));
         if let Some(records) = state.outbox.next() {
             shell.account(records);
@@ -342,5 +347,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(1);
 /// Attempts at what must be done some time.
 const ATTEMPTS: u32 = 60;
+/// Requests that are taken in one turn of the loop.
+const TOGETHER: usize = 32;
 /// Answers of helpers that may wait.
 const QUEUE: usize = 1_024;

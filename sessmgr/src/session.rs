@@ -1,8 +1,10 @@
 //! Sessions: one for each tunnel of this worker. A session begins when `ipsecmgr` asks for admission and ends when it says so.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,39 +68,39 @@ pub struct Authorized {
     pub idle_timeout: Option<u32>,
     /// Acct-Interim-Interval in seconds.
     pub interim_interval: Option<u32>,
+    /// Name servers for the peer; empty: those of the service.
+    pub dns: Vec<IpAddr>,
 }
 
-/// A session.
+/// A session. There may be a million of them: what few have is boxed.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Its service, as it was configured when the session began.
     pub service: Arc<Service>,
     /// IKE identity of the peer.
     pub identity: Identity,
-    /// Who AAA says it is; the IKE identity where nobody was asked.
-    pub user: UserName,
+    /// Who AAA says it is, if that was asked.
+    pub user: Option<UserName>,
     /// Outer address of the peer.
     pub peer: IpAddr,
     /// IPv4 address given to it.
-    pub ipv4: Option<Assigned>,
+    pub ipv4: Option<Box<Assigned>>,
     /// IPv6 address given to it.
-    pub ipv6: Option<Assigned>,
+    pub ipv6: Option<Box<Assigned>>,
     /// How far it has come.
     pub phase: Phase,
     /// Why we have asked `ipsecmgr` to end it.
     pub ending: Option<DisconnectReason>,
-    /// Number of the call: names it in accounting and in `show`.
+    /// Number of the call: names it in accounting and in `show`. Later calls have higher numbers.
     pub call: u64,
     /// When it began: nanoseconds since the Unix epoch.
     pub began: u64,
-    /// Name servers for the peer.
-    pub dns: Vec<IpAddr>,
     /// When its first child SA was installed.
     pub connected: Option<Instant>,
-    /// What AAA said.
-    pub authorized: Authorized,
+    /// What AAA said, if that was asked.
+    pub authorized: Option<Box<Authorized>>,
     /// Inbound SPIs of its child SAs.
-    pub spis: Vec<u32>,
+    pub spis: Box<[u32]>,
     /// Traffic of child SAs that are gone.
     pub past: Usage,
     /// All traffic, as last seen.
@@ -109,65 +111,77 @@ pub struct Session {
     pub active: Instant,
     /// When the last accounting record was made.
     pub accounted: Option<Instant>,
+    /// The life of `ipsecmgr` that named it last.
+    pub life: u32,
+    /// The older session of the same identity that has to go. Kept until this one is connected: `ipsecmgr` may ask for the verdict again.
+    pub displaced: Option<NonZeroU64>,
 }
 
 /// All sessions of this worker by our IKE SPI, and by identity.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    by_spi: BTreeMap<u64, Session>,
-    /// From the oldest to the newest.
-    by_identity: HashMap<(Arc<str>, Arc<str>, Identity), Vec<u64>>,
+    by_spi: BTreeMap<u64, Box<Session>>,
+    /// Hash of service and identity, number of the call, IKE SPI: of each identity from the oldest to the newest.
+    by_identity: BTreeSet<(u64, u64, u64)>,
+    hasher: RandomState,
 }
 
 impl Sessions {
-    /// Adds a session. Returns the IKE SPI of the session of the same identity in the same service that was there before.
-    pub fn add(&mut self, ike_spi: u64, session: Session) -> Option<u64> {
-        let of_identity = self.by_identity.entry(session.name()).or_default();
-        of_identity.retain(|&other| other != ike_spi);
-        let older = of_identity.last().copied();
-        of_identity.push(ike_spi);
-        self.by_spi.insert(ike_spi, session);
-        older
+    /// Adds a session. Returns it, and the IKE SPI of the session of the same identity in the same service that was there before.
+    pub fn add(&mut self, ike_spi: u64, session: Box<Session>) -> (&mut Session, Option<u64>) {
+        self.remove(ike_spi);
+        let service = &session.service;
+        let older = self
+            .of(&service.context, &service.name, &session.identity)
+            .next_back();
+        self.by_identity.insert(self.key(ike_spi, &session));
+        let entry = self.by_spi.entry(ike_spi).insert_entry(session);
+        (entry.into_mut(), older)
     }
 
     /// Removes a session.
-    pub fn remove(&mut self, ike_spi: u64) -> Option<Session> {
+    pub fn remove(&mut self, ike_spi: u64) -> Option<Box<Session>> {
         let session = self.by_spi.remove(&ike_spi)?;
-        if let Entry::Occupied(mut of_identity) = self.by_identity.entry(session.name()) {
-            of_identity.get_mut().retain(|&other| other != ike_spi);
-            if of_identity.get().is_empty() {
-                of_identity.remove();
-            }
-        }
+        self.by_identity.remove(&self.key(ike_spi, &session));
         Some(session)
     }
 
     /// The IKE SA of a session was rekeyed.
     pub fn rename(&mut self, was: u64, now: u64) {
-        if let Some(session) = self.by_spi.remove(&was) {
-            let of_identity = self.by_identity.get_mut(&session.name());
-            for ike_spi in of_identity.into_iter().flatten().filter(|spi| **spi == was) {
-                *ike_spi = now;
-            }
-            self.by_spi.insert(now, session);
+        if let Some(session) = self.remove(was) {
+            self.add(now, session);
         }
     }
 
     /// A session.
     pub fn get(&self, ike_spi: u64) -> Option<&Session> {
-        self.by_spi.get(&ike_spi)
+        self.by_spi.get(&ike_spi).map(Box::as_ref)
     }
 
-    /// A session, to be changed. Its service and identity stay.
+    /// A session, to be changed. Its service, identity and call stay.
     pub fn get_mut(&mut self, ike_spi: u64) -> Option<&mut Session> {
-        self.by_spi.get_mut(&ike_spi)
+        self.by_spi.get_mut(&ike_spi).map(Box::as_mut)
     }
 
     /// The sessions of an identity in a service, from the oldest to the newest.
-    pub fn of(&self, context: &str, service: &str, identity: &Identity) -> &[u64] {
+    pub fn of(
+        &self,
+        context: &str,
+        service: &str,
+        identity: &Identity,
+    ) -> impl DoubleEndedIterator<Item = u64> {
+        let hash = self.hash(context, service, identity);
+        let same = move |ike_spi: &u64| {
+            self.get(*ike_spi).is_some_and(|session| {
+                session.identity == *identity
+                    && *session.service.name == *service
+                    && *session.service.context == *context
+            })
+        };
         self.by_identity
-            .get(&(context.into(), service.into(), identity.clone()))
-            .map_or(&[], Vec::as_slice)
+            .range((hash, 0, 0)..=(hash, u64::MAX, u64::MAX))
+            .map(|(_, _, ike_spi)| *ike_spi)
+            .filter(same)
     }
 
     /// IKE SPIs after `cursor`, in order.
@@ -175,22 +189,50 @@ impl Sessions {
         let start = cursor.map_or(0, |cursor| cursor.saturating_add(1));
         self.by_spi
             .range(start..)
-            .map(|(&ike_spi, session)| (ike_spi, session))
+            .map(|(&ike_spi, session)| (ike_spi, session.as_ref()))
     }
 
     /// How many.
     pub fn len(&self) -> usize {
         self.by_spi.len()
     }
+
+    fn key(&self, ike_spi: u64, session: &Session) -> (u64, u64, u64) {
+        let service = &session.service;
+        let hash = self.hash(&service.context, &service.name, &session.identity);
+        (hash, session.call, ike_spi)
+    }
+
+    fn hash(&self, context: &str, service: &str, identity: &Identity) -> u64 {
+        self.hasher.hash_one((context, service, identity))
+    }
 }
 
 impl Session {
-    fn name(&self) -> (Arc<str>, Arc<str>, Identity) {
-        (
-            self.service.context.clone(),
-            self.service.name.clone(),
-            self.identity.clone(),
-        )
+    /// Who the peer is to AAA.
+    pub fn user(&self) -> Cow<'_, UserName> {
+        match &self.user {
+            Some(user) => Cow::Borrowed(user),
+            None => Cow::Owned(self.identity.user_name()),
+        }
+    }
+
+    /// Name servers for the peer. What AAA says goes before what the service says.
+    pub fn dns(&self) -> &[IpAddr] {
+        match &self.authorized {
+            Some(said) if !said.dns.is_empty() => &said.dns,
+            _ => &self.service.dns,
+        }
+    }
+
+    /// A time limit or interval in seconds: what AAA says goes before what the service says.
+    pub fn limit(
+        &self,
+        authorized: impl Fn(&Authorized) -> Option<u32>,
+        service: impl Fn(&Service) -> Option<u32>,
+    ) -> Option<u32> {
+        let said = self.authorized.as_deref().and_then(authorized);
+        said.or_else(|| service(&self.service))
     }
 
     /// Acct-Session-Id.
@@ -223,5 +265,16 @@ impl Usage {
     /// The larger one, field by field.
     pub fn max(self, other: Self) -> Self {
         other.plus(self.since(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With its allocation, its place in the tree, its identity and its SPIs, a session takes some 400 octets.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 280, "{}", size_of::<Session>());
     }
 }

@@ -40,7 +40,7 @@ impl Filter<'_> {
     fn takes(&self, session: &Session) -> bool {
         let here = in_sight(self.context, &session.service.context);
         let user = self.user.is_none_or(|user| {
-            session.user.as_bytes() == user.as_bytes() || session.identity.to_string() == user
+            session.user().as_bytes() == user.as_bytes() || session.identity.to_string() == user
         });
         here && user
             && self
@@ -114,7 +114,7 @@ fn line(session: &Session, now: Instant) -> String {
         "{phase}{kind} {:08x} {:<28} {:<28} {:<40} {:<9} {}\n",
         session.call & 0xffff_ffff,
         session.identity.to_string(),
-        session.user,
+        session.user().to_string(),
         addresses.join(","),
         clock(since(Some(session.active))),
         clock(since(session.connected)),
@@ -123,19 +123,19 @@ fn line(session: &Session, now: Instant) -> String {
 
 /// Everything about a session, one value a line.
 fn whole(session: &Session, ike_spi: u64, now: Instant) -> String {
-    let given = |assigned: &Option<crate::session::Assigned>| {
+    let given = |assigned: &Option<Box<crate::session::Assigned>>| {
         assigned.as_ref().map_or_else(
             || "none".to_owned(),
             |given| format!("{}/{}", given.address, given.prefix_length),
         )
     };
     let spis: Vec<String> = session.spis.iter().map(|spi| format!("{spi:#010x}")).collect();
-    let dns: Vec<String> = session.dns.iter().map(ToString::to_string).collect();
+    let dns: Vec<String> = session.dns().iter().map(ToString::to_string).collect();
     let since = |begin: Option<Instant>| {
         clock(begin.map_or(0, |begin| now.saturating_duration_since(begin).as_secs()))
     };
     let rows = [
-        ("Username", session.user.to_string()),
+        ("Username", session.user().to_string()),
         ("MSID", session.identity.to_string()),
         ("Callid", format!("{:08x}", session.call & 0xffff_ffff)),
         ("State", format!("{:?}", session.phase)),

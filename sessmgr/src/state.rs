@@ -1,10 +1,12 @@
 //! Everything a `sessmgr` knows, and what happens to it. No I/O: what has to leave is put into queues for the loop.
 
 mod addresses;
+mod recovery;
 mod sweep;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +47,14 @@ pub enum Errand {
     Newer(Arc<Service>, Identity, u64),
 }
 
+impl Errand {
+    /// Of a new session: that other workers end older ones of its identity, where there is to be only one.
+    fn newer(session: &Session, only_one: bool) -> Option<Self> {
+        let alone = session.service.duplicate_session_detection || only_one;
+        alone.then(|| Self::Newer(session.service.clone(), session.identity.clone(), session.began))
+    }
+}
+
 /// What has to be written down.
 #[derive(Debug, Default)]
 pub struct Changed {
@@ -83,6 +93,8 @@ pub struct State {
     changed: Changed,
     next_call: u64,
     sweep: Option<u64>,
+    /// The life of `ipsecmgr` that was heard last.
+    life: u32,
 }
 
 impl State {
@@ -111,6 +123,7 @@ impl State {
             changed: Changed::default(),
             next_call: born << 32 | u64::from(worker & 0xff) << 24,
             sweep: None,
+            life: 0,
         }
     }
 
@@ -132,8 +145,7 @@ impl State {
         for (key, lease) in past.blocks() {
             self.blocks.add(&key, lease);
         }
-        let mut sessions: Vec<(u64, Session)> = past.sessions(&self.policy, now).collect();
-        sessions.sort_by_key(|(_, session)| session.began);
+        let sessions: Vec<(u64, Box<Session>)> = past.sessions(&self.policy, now).collect();
         for (ike_spi, session) in sessions {
             for given in [&session.ipv4, &session.ipv6].into_iter().flatten() {
                 match &given.source {
@@ -145,7 +157,7 @@ impl State {
                             tracing::error!(
                                 "address {} of {} is in no block of ours",
                                 given.address,
-                                session.user
+                                session.user()
                             );
                         }
                     }
@@ -169,6 +181,7 @@ impl State {
                 let (ipv4, ipv6) = (session.ipv4.is_some(), session.ipv6.is_some());
                 page.restored(ipv4, ipv6);
             }
+            self.life = self.life.max(session.life);
             self.sessions.add(ike_spi, session);
         }
     }
@@ -201,24 +214,19 @@ impl State {
         }
     }
 
-    /// Adds an admitted session. Returns the older session that must go. `only_one`: the peer says that it has no other session; those of
-    /// this worker `ipsecmgr` ends by itself, those of other workers are told.
-    pub fn admit(&mut self, ike_spi: u64, session: Session, only_one: bool) -> Option<u64> {
+    /// Adds an admitted session and tells which older one must go. `only_one`: the peer says that it has no other session; those of this
+    /// worker `ipsecmgr` ends by itself, those of other workers are told.
+    pub fn admit(&mut self, ike_spi: u64, session: Box<Session>, only_one: bool) -> &Session {
         self.counters.inc(counted::CURRENT_CALLS);
         self.counters.inc(counted::CURRENT_ARRIVED);
         self.counters.inc(counted::WSG_CURRENT);
         self.services.of(&session.service).inc(wsg::CURRENT_SESSIONS);
-        let service = session.service.clone();
-        if service.duplicate_session_detection || only_one {
-            self.errands.push(Errand::Newer(
-                service.clone(),
-                session.identity.clone(),
-                session.began,
-            ));
-        }
-        let older = self.sessions.add(ike_spi, session);
         self.changed.sessions.insert(ike_spi);
-        older.filter(|_| service.duplicate_session_detection)
+        self.errands.extend(Errand::newer(&session, only_one));
+        let detect = session.service.duplicate_session_detection;
+        let (session, older) = self.sessions.add(ike_spi, session);
+        session.displaced = older.filter(|_| detect).and_then(NonZeroU64::new);
+        session
     }
 
     /// Takes an address over from an older session of the same identity that has to go anyway.
@@ -226,8 +234,9 @@ impl State {
         if !service.duplicate_session_detection {
             return None;
         }
-        let of_identity = self.sessions.of(&service.context, &service.name, identity);
-        let older = *of_identity.last()?;
+        let mut of_identity = self.sessions.of(&service.context, &service.name, identity);
+        let older = of_identity.next_back()?;
+        drop(of_identity);
         self.changed.sessions.insert(older);
         let session = self.sessions.get_mut(older)?;
         let slot = [&mut session.ipv4, &mut session.ipv6]
@@ -238,7 +247,7 @@ impl State {
 
     /// Another worker admitted a session of this identity, to be the only one. Both workers hear of each other; the younger session stays.
     pub fn newer_elsewhere(&mut self, context: &str, service: &str, identity: &Identity, began: u64) {
-        let older = self.sessions.of(context, service, identity).iter().copied();
+        let older = self.sessions.of(context, service, identity);
         let older: Vec<u64> = older
             .filter(|spi| {
                 self.sessions
@@ -265,7 +274,8 @@ impl State {
             .fold(session.past, Usage::plus);
         session.past = past;
         self.changed.sessions.insert(connected.ike_spi);
-        session.spis = connected.spis.clone();
+        session.spis = connected.spis.as_slice().into();
+        session.displaced = None;
         if session.phase != Phase::Arrived {
             return;
         }
@@ -347,21 +357,6 @@ impl State {
         }
         for assigned in [&session.ipv4, &session.ipv6].into_iter().flatten() {
             self.release_address(assigned, Some(&session.identity), now);
-        }
-    }
-
-    /// The `ipsecmgr` of this worker lost all its tunnels.
-    pub fn release_all(&mut self, now: Instant) {
-        let all: Vec<u64> = self.sessions.after(None).map(|(ike_spi, _)| ike_spi).collect();
-        for ike_spi in all {
-            self.released(
-                &Released {
-                    ike_spi,
-                    reason: Reason::IpsecmgrDeath.number(),
-                    ..Released::default()
-                },
-                now,
-            );
         }
     }
 

@@ -17,7 +17,7 @@ use bus::messages::common::Execute;
 use bus::messages::ipsecmgr::{DeleteTunnels, Deleted};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sessmgr::{
-    Admission, Admit, Connected, ConnectedSession, HeldBlocks, Release, Released, Verdict, WorkerRestarted,
+    Admission, Admit, Connected, ConnectedSession, HeldBlocks, Release, Released, Verdict, WorkerRecovered,
 };
 use bus::messages::sit::Opened;
 use bus::messages::vpnmgr::{Block, LeaseBlock, ReturnBlock, Returned};
@@ -181,6 +181,7 @@ impl World {
         });
         let request = Admit {
             admissions: admissions.collect(),
+            life: 0,
         };
         // A service is unknown until the configuration has been read.
         for _ in 0..100 {
@@ -246,6 +247,14 @@ fn sessions_from_admission_to_accounting_stop() {
     block_on(async {
         let world = world(1).await;
         let verdicts = world.admit(1, &(1..=20).collect::<Vec<u64>>(), "ue").await;
+        let journal = std::fs::read(world.folder.join("run/sessions/sessmgr-1")).unwrap();
+        for verdict in &verdicts {
+            let entry = [&b"S"[..], &verdict.ike_spi.to_be_bytes()].concat();
+            assert!(
+                journal.windows(entry.len()).any(|octets| octets == entry),
+                "a verdict has left before it was on file"
+            );
+        }
         let mut addresses: Vec<Vec<u8>> = verdicts.into_iter().map(|verdict| verdict.ipv4).collect();
         addresses.sort();
         addresses.dedup();
@@ -295,11 +304,11 @@ fn sessions_from_admission_to_accounting_stop() {
                     .iter()
                     .all(|block| block.pool == "v4" && !block.single)
         );
-        world
-            .bus
-            .request(sessmgr(1), &WorkerRestarted {}, DEADLINE)
-            .await
-            .unwrap();
+        let recovered = WorkerRecovered {
+            life: 1,
+            ..WorkerRecovered::default()
+        };
+        world.bus.request(sessmgr(1), &recovered, DEADLINE).await.unwrap();
         let shown = world.bus.request(sessmgr(1), &request, DEADLINE).await.unwrap();
         assert_eq!(shown.text, "");
         // With nobody there, the blocks but one or two go back.

@@ -1,9 +1,10 @@
 //! `starward sim tunnel`: one tunnel with a TUN device at its end, for ordinary programs to send through.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::{Secret, SystemRandom};
+use crypto::SystemRandom;
 use ikev2::{Action, Engine, EngineConfig, Event, IkeSaId, Output, Path};
 use ipnet::IpNet;
 use netio::{
@@ -14,7 +15,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rtnetlink::RouteMessageBuilder;
 
-use crate::initiator::{Common, Memory, answer, profile};
+use crate::credentials::Credentials;
+use crate::initiator::{Common, Memory, RETRANSMISSION, profile};
 use crate::offer::Offer;
 use crate::plane::Plane;
 use crate::progress::tell;
@@ -44,16 +46,16 @@ pub struct Device {
     /// Local outer address
     #[arg(long)]
     pub local: IpAddr,
-    /// Pre-shared key
-    #[arg(long)]
-    pub psk: String,
+    /// Key or certificate
+    #[command(flatten)]
+    pub credentials: Credentials,
     /// Algorithms
     #[command(flatten)]
     pub offer: Offer,
     /// What carries ESP
     #[arg(long, value_enum, default_value_t = Encapsulation::Udp)]
     pub encapsulation: Encapsulation,
-    /// The identity is PREFIX0.sim.test
+    /// The identity is PREFIX0.sim.test, unless a certificate says otherwise
     #[arg(long, default_value = "enb")]
     pub identity_prefix: String,
     /// Inner address; the device gets it
@@ -83,12 +85,13 @@ impl Device {
     /// Runs until SIGTERM or SIGINT, or until the tunnel ends otherwise, which is an error.
     pub(crate) fn run(self) -> Result<bool, String> {
         let common = Common {
-            secret: Secret::new(self.psk.clone().into_bytes()),
+            credentials: Arc::new(self.credentials.read()?),
             offer: self.offer.clone(),
             protected: self.protected,
             asks_for_address: false,
             fakes_nat: self.encapsulation == Encapsulation::Udp,
             identity_prefix: self.identity_prefix.clone(),
+            retransmission: RETRANSMISSION,
         };
         let stop = stop_signals().map_err(|error| format!("signals: {error}"))?;
         let mut end = End::open(&self, common).map_err(|error| error.to_string())?;
@@ -325,7 +328,7 @@ impl End {
                     let _ = self.send.send(socket, &[Datagram::to(path.remote, &bytes)]);
                 }
                 Output::Ask { ticket, question, .. } => {
-                    let answer = answer(&self.common, &question);
+                    let answer = self.common.credentials.answer(0, &question);
                     self.engine
                         .answer(Instant::now(), ticket, answer, &mut self.memory);
                 }

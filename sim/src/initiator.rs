@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crypto::Secret;
 use ikev2::{
-    Answer, ChildProfile, ConfigurationRequest, Identity, Liveness, LocalAuth, Profile, Question, RemoteAuth,
-    Retransmission, Sad, SelectorPolicy, TrafficSelector, Usage,
+    ChildProfile, ConfigurationRequest, Identity, Liveness, Profile, Retransmission, Sad, SelectorPolicy,
+    TrafficSelector, Usage,
 };
 use ipnet::IpNet;
 
+use crate::credentials::Known;
 use crate::offer::Offer;
 use crate::progress::LONGEST;
 
@@ -25,14 +25,22 @@ const LIVENESS: Liveness = Liveness {
 /// What the eNodeBs have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
-    pub secret: Secret,
+    pub credentials: Arc<Known>,
     pub offer: Offer,
     pub protected: IpNet,
     pub asks_for_address: bool,
     /// A NAT is faked, so that ESP goes over UDP.
     pub fakes_nat: bool,
     pub identity_prefix: String,
+    pub retransmission: Retransmission,
 }
+
+/// How requests are sent again unless told otherwise.
+pub(crate) const RETRANSMISSION: Retransmission = Retransmission {
+    timeout: Duration::from_secs(1),
+    exponential: true,
+    max: 4,
+};
 
 /// The policy of eNodeB `number`, whose inner address is `inner`.
 pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Profile> {
@@ -42,7 +50,7 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
         SelectorPolicy::Ranges(vec![TrafficSelector::host(inner.into())])
     };
     let far = TrafficSelector::prefix(common.protected.addr(), common.protected.prefix_len());
-    Arc::new(Profile {
+    let mut profile = Profile {
         name: format!("{}{number}", common.identity_prefix),
         tag: number as u64,
         proposals: common.offer.ike(),
@@ -53,16 +61,7 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
             SelectorPolicy::Ranges(vec![far]),
         ))],
         local_identity: Identity::fqdn(&format!("{}{number}.sim.test", common.identity_prefix)),
-        local_auth: LocalAuth::Psk,
-        remote_auth: RemoteAuth {
-            psk: true,
-            ..RemoteAuth::default()
-        },
-        retransmission: Retransmission {
-            timeout: Duration::from_secs(1),
-            exponential: true,
-            max: 4,
-        },
+        retransmission: common.retransmission,
         liveness: Some(LIVENESS),
         configuration_request: common.asks_for_address.then(|| ConfigurationRequest {
             ipv4: Some(Ipv4Addr::UNSPECIFIED),
@@ -70,22 +69,9 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
         }),
         force_encapsulation: common.fakes_nat,
         ..Profile::default()
-    })
-}
-
-/// Answers what an initiator with a pre-shared key is asked.
-pub(crate) fn answer(common: &Common, question: &Question) -> Answer {
-    match question {
-        Question::Psk {
-            wants_local,
-            wants_remote,
-            ..
-        } => Answer::Psk {
-            local: wants_local.then(|| common.secret.clone()),
-            remote: wants_remote.then(|| common.secret.clone()),
-        },
-        _ => Answer::Unavailable("a simulated eNodeB has a pre-shared key and nothing else".to_owned()),
-    }
+    };
+    common.credentials.apply(number, &mut profile);
+    Arc::new(profile)
 }
 
 /// SPIs and usage in plain memory.

@@ -10,21 +10,32 @@
 //!     └─ namespace "core"   starward sim host       an ordinary kernel socket: counts what arrives, echoes it
 //! ```
 //!
-//! `enodebs` and `tunnel` work against any IKEv2 gateway, so peers are measured with them under the same rules. Nothing here is part of the node.
+//! Beside it stand the tools that measurements are made with: `load` (set-ups, rekeyings), `traffic`, `stream` and `far` (packets, counted and timed at both ends),
+//! `flood` (spoofed requests), `pki`. All of them, `enodebs` and `tunnel` work against any IKEv2 gateway, so peers are measured under the same rules.
+//! Nothing here is part of the node.
 
+mod authority;
+mod credentials;
 mod demo;
 mod device;
 mod enodebs;
+mod fleet;
+mod flood;
+mod histogram;
 mod host;
 mod initiator;
+mod lane;
+mod load;
 mod offer;
 mod packets;
+mod peers;
 mod plane;
 mod processors;
 mod progress;
 mod rates;
 mod screen;
 mod sockets;
+mod traffic;
 mod tunnel;
 mod world;
 
@@ -41,6 +52,18 @@ pub enum Simulate {
     Tunnel(device::Device),
     /// A host behind the gateway: counts the packets it gets and sends them back
     Host(host::Host),
+    /// Set-ups, rekeyings and deletes at a rate, with their times
+    Load(load::Load),
+    /// Set-ups beside a flood of requests from spoofed addresses
+    Flood(flood::Flood),
+    /// Numbered packets through simulated tunnels, counted and timed at both ends
+    Traffic(traffic::Traffic),
+    /// The same on ordinary sockets, through whatever tunnel the system routes them to
+    Stream(traffic::Plain),
+    /// The far end of both, behind the gateway
+    Far(traffic::Far),
+    /// An authority and certificates for measurements
+    Pki(authority::Pki),
 }
 
 impl Simulate {
@@ -50,6 +73,12 @@ impl Simulate {
             Simulate::Enodebs(enodebs) => enodebs.run(),
             Simulate::Tunnel(device) => device.run(),
             Simulate::Host(host) => host.run(),
+            Simulate::Load(load) => load.run(),
+            Simulate::Flood(flood) => flood.run(),
+            Simulate::Traffic(traffic) => traffic.run(),
+            Simulate::Stream(plain) => plain.run(),
+            Simulate::Far(far) => far.run(),
+            Simulate::Pki(pki) => pki.run(),
         };
         match result {
             Ok(true) => ExitCode::SUCCESS,

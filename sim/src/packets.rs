@@ -23,22 +23,8 @@ pub(crate) struct Template(Vec<u8>);
 impl Template {
     /// A packet of `length` octets from `source` to `destination`, of tunnel `tunnel`.
     pub(crate) fn new(source: SocketAddrV4, destination: SocketAddrV4, length: usize, tunnel: u32) -> Self {
-        let length = length.clamp(SMALLEST, usize::from(u16::MAX));
-        let total = u16::try_from(length).unwrap_or(u16::MAX);
-        let mut packet = vec![0; length];
-        packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&total.to_be_bytes());
-        packet[6] = DONT_FRAGMENT;
-        packet[8] = TTL;
-        packet[9] = UDP;
-        packet[12..16].copy_from_slice(&source.ip().octets());
-        packet[16..20].copy_from_slice(&destination.ip().octets());
-        let sum = checksum(&packet[..IPV4_HEADER]);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        packet[20..22].copy_from_slice(&source.port().to_be_bytes());
-        packet[22..24].copy_from_slice(&destination.port().to_be_bytes());
-        packet[24..26].copy_from_slice(&(total - 20).to_be_bytes());
-        // UDP over IPv4 may go without checksum: ESP protects it.
+        let mut packet = vec![0; length.clamp(SMALLEST, usize::from(u16::MAX))];
+        write_headers(&mut packet, source, destination);
         packet[HEADERS..HEADERS + 4].copy_from_slice(&tunnel.to_be_bytes());
         Self(packet)
     }
@@ -64,6 +50,34 @@ pub(crate) fn read(packet: &[u8], destination: Ipv4Addr) -> Option<(u32, u64)> {
         u32::from_be_bytes(*tunnel),
         u64::from_be_bytes(number.try_into().ok()?),
     ))
+}
+
+/// The payload of an IPv4 packet without options that carries UDP. `None` for anything else.
+pub(crate) fn payload(packet: &[u8]) -> Option<&[u8]> {
+    let (header, payload) = packet.split_first_chunk::<HEADERS>()?;
+    (header[0] == 0x45 && header[9] == UDP).then_some(payload)
+}
+
+/// Writes the IPv4 and UDP headers of a packet, which has room for them in front.
+pub(crate) fn write_headers(packet: &mut [u8], source: SocketAddrV4, destination: SocketAddrV4) {
+    let total = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+    let Some(header) = packet.first_chunk_mut::<HEADERS>() else {
+        return;
+    };
+    *header = [0; HEADERS];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    header[6] = DONT_FRAGMENT;
+    header[8] = TTL;
+    header[9] = UDP;
+    header[12..16].copy_from_slice(&source.ip().octets());
+    header[16..20].copy_from_slice(&destination.ip().octets());
+    let sum = checksum(&header[..IPV4_HEADER]);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header[20..22].copy_from_slice(&source.port().to_be_bytes());
+    header[22..24].copy_from_slice(&destination.port().to_be_bytes());
+    // UDP over IPv4 may go without checksum: what is inside protects itself.
+    header[24..26].copy_from_slice(&(total - IPV4_HEADER as u16).to_be_bytes());
 }
 
 /// RFC 1071.

@@ -6,7 +6,7 @@ use esp::VnetHeader;
 use esp::{CoalescerSpace, Delivery, InboundSa, OutboundSa, Packet, ReplayWindow, Segments};
 use netio::{MAX_GSO_BYTES, MAX_GSO_SEGMENTS, Offloads, TunQueue};
 
-use crate::tunnel::halves;
+use crate::lane::halves;
 
 /// Packets (or super-packets) read from the device before anything else gets its turn.
 const ROUND: usize = 32;

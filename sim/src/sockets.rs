@@ -56,7 +56,7 @@ impl Sockets {
             by_local,
             poller,
             receive: ReceiveBatch::new(BATCH, GRO_BUFFER_BYTES),
-            send: SendBatch::new(1),
+            send: SendBatch::new(BATCH),
         })
     }
 
@@ -124,5 +124,33 @@ impl Sockets {
             Err(stopped) if stopped.error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
             Err(stopped) => Err(stopped.error),
         }
+    }
+
+    /// Sends datagrams that lie one behind the other in `octets`: path, end, octets of each that they are cut into. Gives how many the kernel took.
+    pub(crate) fn send_all(&mut self, waiting: &[(Path, usize, u16)], octets: &[u8]) -> std::io::Result<u64> {
+        let mut taken = 0;
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let mut start = 0;
+            let mut datagrams = Vec::new();
+            for (path, end, segment) in waiting {
+                let data = octets.get(start..*end).unwrap_or(&[]);
+                start = *end;
+                if self.by_local.get(&path.local) == Some(&index) {
+                    datagrams.push(Datagram {
+                        segment: (data.len() > usize::from(*segment)).then_some(*segment),
+                        ..Datagram::to(path.remote, data)
+                    });
+                }
+            }
+            taken += match self.send.send(socket, &datagrams) {
+                Ok(()) => datagrams.iter().map(Datagram::segments).sum(),
+                Err(stopped) if stopped.error.kind() == std::io::ErrorKind::WouldBlock => {
+                    let whole = datagrams.iter().take(stopped.sent).map(Datagram::segments);
+                    whole.sum::<usize>() + stopped.segments
+                }
+                Err(stopped) => return Err(stopped.error),
+            } as u64;
+        }
+        Ok(taken)
     }
 }

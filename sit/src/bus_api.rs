@@ -6,7 +6,7 @@ use config::Exec;
 use netio::Signal;
 
 use crate::manager::Manager;
-use crate::show;
+use crate::{security, show};
 
 impl Manager {
     pub(crate) fn serve(&mut self, incoming: Incoming) {
@@ -19,7 +19,11 @@ impl Manager {
     fn execute(&mut self, command: &Execute) -> Result<Output, String> {
         match Exec::from_id(&command.command) {
             Some(Exec::ShowTaskTable) => Ok(show::task_table(self, command.value("facility"))),
+            Some(Exec::ShowProcessSecurity) => {
+                Ok(security::process_security(self, command.value("facility")))
+            }
             Some(Exec::ShowCrashList) => Ok(show::crash_list(&self.crashes).into()),
+            Some(Exec::ShowSessionRecovery) => Ok(show::recovery_status(self, command.has("verbose")).into()),
             Some(Exec::ClearCrashList) => match self.crashes.clear() {
                 Ok(()) => Ok(Output::default()),
                 Err(error) => Err(format!("the crash list cannot be saved: {error}")),

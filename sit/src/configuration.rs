@@ -47,6 +47,11 @@ pub(crate) fn bound_devices(text: &str) -> BTreeMap<String, String> {
     bound
 }
 
+/// Whether a configuration in canonical form wants sessions to outlive the death of a process.
+pub(crate) fn wants_recovery(text: &str) -> bool {
+    !text.lines().any(|line| line == "  no require session recovery")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +67,14 @@ mod tests {
             .collect();
         assert_eq!(numbers, [("apn", 7), ("isp", 2), ("last", 8), ("local", 1)]);
         assert_eq!(contexts_of("").len(), 1);
+    }
+
+    #[test]
+    fn recovery_is_wanted_unless_it_is_said() {
+        let mut config = config::Config::default();
+        assert!(wants_recovery(&config.to_text()));
+        config.session_recovery = false;
+        assert!(!wants_recovery(&config.to_text()));
     }
 
     #[test]

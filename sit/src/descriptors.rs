@@ -31,8 +31,8 @@ const RING_BYTES: usize = 1 << 20;
 const UDP_BUFFER: usize = 1 << 20;
 /// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
 pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4;
-/// Slots of one `OpenSlots`: three descriptors each.
-const MOST_SLOTS: usize = netio::ControlSocket::MAX_FDS / 3;
+/// Slots of one `OpenSlots`: up to four descriptors each.
+const MOST_SLOTS: usize = netio::ControlSocket::MAX_FDS / 4;
 
 /// What `sit` holds for the others.
 pub(crate) struct Descriptors {
@@ -278,7 +278,7 @@ impl Descriptors {
                     entry.insert(SlotSegments::create(slot)?)
                 }
             };
-            // Keys are for those two only.
+            // Keys are for those two only, and IKE SAs for the owner.
             let fds = match who.facility {
                 Facility::Ipsecmgr if who.instance == owner => segments.owner_fds()?,
                 Facility::Iftask if who.instance == owner => segments.worker_fds()?,
@@ -295,6 +295,9 @@ impl Descriptors {
             given.add(format!("slot-{slot}-keys"), fds.keys)?;
             given.add(format!("slot-{slot}-hot"), fds.hot)?;
             given.add(format!("slot-{slot}-counters"), fds.counters)?;
+            if let Some(ike) = fds.ike {
+                given.add(format!("slot-{slot}-ike"), ike)?;
+            }
         }
         Ok(given)
     }

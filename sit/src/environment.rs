@@ -1,13 +1,13 @@
 //! What the system must offer before a node can run, and the run directory.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs;
 use std::path::Path;
 
 use netio::LockFile;
 
-use crate::Options;
 use crate::error::Error;
+use crate::users::Users;
+use crate::{Options, folders};
 
 /// Descriptors for 255 slots, the rings and sockets of many contexts.
 const OPEN_FILES: u64 = 65_536;
@@ -18,6 +18,10 @@ pub(crate) struct Environment {
     pub _locks: [LockFile; 2],
     /// Processors this node may use.
     pub processors: Vec<usize>,
+    /// The users of the processes; `None`: all are ours.
+    pub users: Option<Users>,
+    /// What the boot configuration says of the number of tasks.
+    pub tasks: config::Tasks,
     /// What is missing here, in words; nothing a node could not do without.
     pub missing: Vec<String>,
 }
@@ -40,12 +44,12 @@ impl Environment {
 /// Takes the run directory and checks the rest. Must be called before the process has a second thread, because it may enter a user namespace.
 pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     let mut missing = Vec::new();
-    config::read(&options.config).map_err(|source| Error::Configuration {
+    let text = config::read(&options.config).map_err(|source| Error::Configuration {
         path: options.config.clone(),
         source,
     })?;
     for path in [&options.run_dir, &options.state_dir] {
-        make_directory(path, 0o755)?;
+        folders::make(path, 0o755)?;
     }
     // With names of their own: the directories may be one.
     let locks = [
@@ -64,13 +68,16 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         );
     }
     netio::check_tun()?;
-    // What an earlier node left there would pass for tasks of this one. (The lock says that it is gone, and its tasks died with it.)
-    for (name, mode) in [("bus", 0o700), ("counters", 0o755)] {
-        let path = options.run_dir.join(name);
-        make_directory(&path, mode)?;
-        empty_directory(&path)?;
-    }
-    make_directory(&options.run_dir.join("netns"), 0o755)?;
+    let users = match Users::find(options.first_user, &[&options.run_dir, &options.state_dir]) {
+        Ok(users) => Some(users),
+        Err(why) => {
+            missing.push(format!(
+                "own users: every process runs as the same one, because {why}"
+            ));
+            None
+        }
+    };
+    folders::prepare(options, users.as_ref())?;
     let files = netio::task::raise_open_files(OPEN_FILES)?;
     if files < OPEN_FILES / 16 {
         missing.push(format!(
@@ -80,6 +87,8 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     Ok(Environment {
         _locks: locks,
         processors: netio::task::usable_cpus()?,
+        users,
+        tasks: config::boot_tasks(&text),
         missing,
     })
 }
@@ -106,37 +115,6 @@ fn maps_every_user(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Removes the files in a directory.
-fn empty_directory(path: &Path) -> Result<(), Error> {
-    let wrong = |source| Error::Directory {
-        path: path.to_owned(),
-        source,
-    };
-    for entry in fs::read_dir(path).map_err(wrong)? {
-        fs::remove_file(entry.map_err(wrong)?.path()).map_err(wrong)?;
-    }
-    Ok(())
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
-    let wrong = |source| Error::Directory {
-        path: path.to_owned(),
-        source,
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(wrong)?;
-    let metadata = fs::metadata(path).map_err(wrong)?;
-    // What an earlier node of another user left is not ours to use.
-    if metadata.uid() != nix::unistd::geteuid().as_raw() && !nix::unistd::geteuid().is_root() {
-        let text = format!("it belongs to user {}", metadata.uid());
-        return Err(wrong(std::io::Error::other(text)));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,16 +124,5 @@ mod tests {
         assert!(maps_every_user("         0          0 4294967295\n"));
         assert!(!maps_every_user("         0      65534          1\n"));
         assert!(!maps_every_user("         0     100000      65536\n"));
-    }
-
-    #[test]
-    fn a_directory_is_emptied() {
-        let path = std::env::temp_dir().join(format!("sit-empty-{}", std::process::id()));
-        make_directory(&path, 0o755).unwrap();
-        fs::write(path.join("iftask-7"), "").unwrap();
-        fs::write(path.join("iftask-8"), "").unwrap();
-        empty_directory(&path).unwrap();
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-        fs::remove_dir(&path).unwrap();
     }
 }

@@ -3,10 +3,9 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use bus::Address;
-use bus::Message;
 use bus::frame::{Header, Kind};
 use bus::messages::sit::Welcome;
+use bus::{Address, Message, Sockets};
 use netio::{Child, ControlSocket, Namespace, Signal, Spawn};
 use task::{Channel, Packet, async_fd};
 use tokio::sync::mpsc;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use crate::manager::{Happening, SIT};
 use crate::state::Life;
 
-/// Starts a process for `address` and tells `happenings` what it says and when it is dead.
+/// Starts a process for `address`, on these sockets of the bus, and tells `happenings` what it says and when it is dead.
 ///
 /// The process dies with the thread that calls this, which is the only one that `sit` has.
 pub(crate) fn launch(
@@ -24,6 +23,7 @@ pub(crate) fn launch(
     number: u32,
     namespace: Option<&Namespace>,
     welcome: &Welcome,
+    sockets: &Sockets,
     happenings: &mpsc::Sender<Happening>,
 ) -> Result<Life, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -41,7 +41,11 @@ pub(crate) fn launch(
     };
     // It waits in the socket for the child.
     channel
-        .try_send(header, welcome, &[])
+        .try_send(
+            header,
+            welcome,
+            &[sockets.requests.as_fd(), sockets.events.as_fd()],
+        )
         .map_err(|error| text(&error))?;
     let child = spawn.spawn(&theirs).map_err(|error| text(&error))?;
     let (child, death) = watched(child, |child| {
@@ -70,6 +74,7 @@ pub(crate) fn launch(
         child,
         channel,
         since: Instant::now(),
+        confined: 0,
         watchers,
     })
 }

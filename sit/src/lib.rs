@@ -21,14 +21,18 @@ mod crashes;
 mod descriptors;
 mod environment;
 mod error;
+mod files;
+mod folders;
 mod launch;
 mod links;
 mod lives;
 mod manager;
 mod requests;
+mod security;
 mod show;
 mod state;
 mod stop;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +41,10 @@ use bus::Address;
 use netio::Spawn;
 
 pub use error::Error;
+
+/// The first of the numbers of users, unless the operator names another: neither accounts that people make (up to 60000) nor the ranges of systemd and
+/// of containers are there.
+pub const FIRST_USER: u32 = 60_700;
 
 /// How the node is to run.
 #[derive(Clone)]
@@ -47,8 +55,10 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What lives as long as the node: lock, bus, counters, names of namespaces.
     pub run_dir: PathBuf,
-    /// Number of workers; `None`: one for each processor the node may use.
+    /// Number of workers; `None`: as the boot configuration says, which without a word on it is one for each processor the node may use.
     pub workers: Option<u32>,
+    /// The first of the numbers of the processes' users and groups, where the system has no accounts for them.
+    pub first_user: u32,
     /// How the process of a task is started.
     pub spawn: Arc<dyn Fn(Address) -> Spawn>,
     /// The tasks to start instead of the static ones; for tests.
@@ -69,6 +79,7 @@ impl Options {
             state_dir,
             run_dir,
             workers: None,
+            first_user: FIRST_USER,
             spawn: Arc::new(spawn),
             tasks: None,
         }

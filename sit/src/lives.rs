@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bus::frame::{Header, Kind};
 use bus::messages::common::Ping;
 use bus::messages::sit::{CONTROL_VERSION, Shutdown, TaskStarted, Welcome};
-use bus::{Address, Facility, Message};
+use bus::{Address, Facility, Message, Sockets};
 use netio::Signal;
 use telemetry::events::{self, ManagerFailure, ManagerRestart, TaskFailed, TaskRestart};
 
@@ -50,9 +50,26 @@ impl Manager {
             unprotected: Vec::new(),
             boot_config: self.options.config.to_string_lossy().into_owned(),
         };
-        let spawn = (self.options.spawn)(address);
+        let mut spawn = (self.options.spawn)(address);
+        let users = self.environment.users.as_ref();
+        if let Some(identity) = users.and_then(|users| users.identity(address.facility)) {
+            spawn = spawn.identity(identity);
+        }
         let number = entry.lives;
-        match launch::launch(spawn, address, number, namespace, &welcome, &self.happenings) {
+        let launched = Sockets::bind(&self.options.run_dir, address)
+            .map_err(|error| error.to_string())
+            .and_then(|sockets| {
+                launch::launch(
+                    spawn,
+                    address,
+                    number,
+                    namespace,
+                    &welcome,
+                    &sockets,
+                    &self.happenings,
+                )
+            });
+        match launched {
             Ok(life) => {
                 let pid = life.pid();
                 entry.life = Some(life);
@@ -107,6 +124,7 @@ impl Manager {
         if stopping || entry.phase == Phase::Stopping {
             tracing::debug!("{address} (pid {pid}) ended: {cause}");
             self.tasks.remove(&address);
+            Sockets::remove(&self.options.run_dir, address);
             // The context may have come back in the meantime.
             if !stopping && address.facility == Facility::Vpnmgr {
                 self.restore_vpnmgr(address);
@@ -183,7 +201,10 @@ impl Manager {
                     },
                 );
             }
-            None => drop(self.tasks.remove(&address)),
+            None => {
+                self.tasks.remove(&address);
+                Sockets::remove(&self.options.run_dir, address);
+            }
         }
     }
 
@@ -310,6 +331,7 @@ fn parts(address: Address) -> (&'static str, u32, u32) {
 fn describe(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(number), _) => match Signal::try_from(number) {
+            Ok(Signal::SIGSYS) => format!("killed by signal {number} (SIGSYS): a forbidden system call"),
             Ok(signal) => format!("killed by signal {number} ({signal})"),
             Err(_) => format!("killed by signal {number}"),
         },
@@ -335,6 +357,10 @@ mod tests {
     #[test]
     fn ends_are_described() {
         assert_eq!(describe(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
+        assert_eq!(
+            describe(ExitStatus::from_raw(31)),
+            "killed by signal 31 (SIGSYS): a forbidden system call"
+        );
         assert_eq!(describe(ExitStatus::from_raw(0x6500)), "panic (exit status 101)");
         assert_eq!(describe(ExitStatus::from_raw(0x0100)), "exit status 1");
     }

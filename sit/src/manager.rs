@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Options;
-use crate::configuration::{bound_devices, contexts_of};
+use crate::configuration::{bound_devices, contexts_of, wants_recovery};
 use crate::contexts::{Contexts, LOCAL};
 use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::files::files_of;
 use crate::requests::Deferred;
 use crate::state::{Entry, Phase, TaskTable, static_tasks};
 use crate::stop::StopSignals;
@@ -57,6 +58,25 @@ pub(crate) enum Happening {
     },
 }
 
+/// How many workers the node has while it runs: as the option says, or as the boot configuration does.
+fn workers(options: &Options, environment: &Environment) -> Result<u32, Error> {
+    let processors = u32::try_from(environment.processors.len()).unwrap_or(u32::MAX);
+    let configured = environment.tasks.workers(processors);
+    match options.workers {
+        Some(asked) if !(1..=MOST_WORKERS).contains(&asked) => Err(Error::Workers {
+            asked,
+            most: MOST_WORKERS,
+        }),
+        Some(asked) => Ok(asked),
+        None => {
+            if configured > MOST_WORKERS {
+                tracing::warn!("{configured} workers are asked for, {MOST_WORKERS} are possible");
+            }
+            Ok(configured.min(MOST_WORKERS))
+        }
+    }
+}
+
 /// The state of the node.
 pub(crate) struct Manager {
     pub(crate) options: Options,
@@ -70,6 +90,10 @@ pub(crate) struct Manager {
     wanted: BTreeMap<String, u32>,
     /// The context of each device that a port is bound with.
     bound: BTreeMap<String, String>,
+    /// `require session recovery`.
+    pub(crate) recovery: bool,
+    /// The files that the configuration names.
+    pub(crate) files: BTreeSet<String>,
     pub(crate) descriptors: Descriptors,
     pub(crate) crashes: CrashList,
     pub(crate) since: Instant,
@@ -90,16 +114,7 @@ pub(crate) struct Manager {
 impl Manager {
     /// Opens the bus and starts the static tasks.
     pub async fn start(options: Options, environment: Environment) -> Result<Self, Error> {
-        let processors = u32::try_from(environment.processors.len())
-            .unwrap_or(1)
-            .clamp(1, MOST_WORKERS);
-        let workers = options.workers.unwrap_or(processors);
-        if !(1..=MOST_WORKERS).contains(&workers) {
-            return Err(Error::Workers {
-                asked: workers,
-                most: MOST_WORKERS,
-            });
-        }
+        let workers = workers(&options, &environment)?;
         let (bus, server) = Bus::open(&options.run_dir, SIT).await.map_err(Error::Bus)?;
         task::publish_events(&bus);
         let (happenings, queue) = mpsc::channel(QUEUE);
@@ -107,6 +122,8 @@ impl Manager {
             contexts: Contexts::new(options.run_dir.join("netns"))?,
             wanted: BTreeMap::new(),
             bound: BTreeMap::new(),
+            recovery: true,
+            files: BTreeSet::new(),
             descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
             crashes: CrashList::load(&options.state_dir),
             options,
@@ -235,6 +252,8 @@ impl Manager {
     fn configure(&mut self, text: &str) {
         self.wanted = contexts_of(text);
         self.bound = bound_devices(text);
+        self.recovery = wants_recovery(text);
+        self.files = files_of(text);
         let (replaced, gone): (Vec<_>, Vec<_>) = self
             .unwanted()
             .into_iter()
@@ -328,6 +347,11 @@ impl Manager {
                 self.unprotected.insert(protection);
             }
         }
+    }
+
+    /// The protections that are missing here, in words.
+    pub(crate) fn unprotected(&self) -> impl Iterator<Item = &str> {
+        self.unprotected.iter().map(String::as_str)
     }
 
     /// Gives up everything that outlives the process.

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use bus::frame::{Header, Kind};
-use bus::messages::sit::{Close, Closed, Opened, Ready};
+use bus::messages::sit::{Close, Closed, OpenFile, Opened, Ready};
 use bus::{Address, Message};
-use task::Packet;
+use task::{Channel, Packet};
 use tokio::time::Instant;
 
 use crate::descriptors::{Given, Refusal};
@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request that waits for something to become known.
 pub(crate) struct Deferred {
-    address: Address,
+    pub address: Address,
     life: u32,
-    packet: Packet,
-    until: Instant,
+    pub packet: Packet,
+    pub until: Instant,
 }
 
 impl Manager {
@@ -39,13 +39,15 @@ impl Manager {
         match packet.header.message {
             Ready::TYPE => {
                 self.answer(address, packet.header, &Closed {}, &[]);
-                if let Ok(ready) = packet.decode::<Ready>() {
-                    self.note_unprotected(ready.unprotected);
-                }
-                if let Some(entry) = self.tasks.get_mut(&address)
-                    && entry.phase == Phase::Starting
-                {
-                    entry.phase = Phase::Ready;
+                let ready = packet.decode::<Ready>().unwrap_or_default();
+                self.note_unprotected(ready.unprotected);
+                if let Some(entry) = self.tasks.get_mut(&address) {
+                    if entry.phase == Phase::Starting {
+                        entry.phase = Phase::Ready;
+                    }
+                    if let Some(life) = &mut entry.life {
+                        life.confined = ready.confined;
+                    }
                 }
                 self.publish_start(address);
                 self.check_ready();
@@ -70,6 +72,9 @@ impl Manager {
 
     /// Fulfils an opening request, or puts it aside.
     fn open(&mut self, request: Deferred) {
+        if request.packet.header.message == OpenFile::TYPE {
+            return self.open_file(request);
+        }
         let Deferred {
             address,
             packet,
@@ -111,14 +116,24 @@ impl Manager {
         let Some(life) = self.tasks.get(&address).and_then(|entry| entry.life.as_ref()) else {
             return;
         };
-        let header = Header {
-            kind: Kind::Reply,
-            sender: SIT,
-            ..asked
-        };
-        // A child that does not read its socket gets no answer; it would time out and ask again.
-        if let Err(error) = life.channel.try_send(header, message, fds) {
-            tracing::warn!("cannot answer {address}: {error}");
-        }
+        answer_on(&life.channel, address, asked, message, fds);
+    }
+}
+
+/// Answers a request of `address`. A child that does not read its socket gets no answer; it would time out and ask again.
+pub(crate) fn answer_on(
+    channel: &Channel,
+    address: Address,
+    asked: Header,
+    message: &impl prost::Message,
+    fds: &[BorrowedFd<'_>],
+) {
+    let header = Header {
+        kind: Kind::Reply,
+        sender: SIT,
+        ..asked
+    };
+    if let Err(error) = channel.try_send(header, message, fds) {
+        tracing::warn!("cannot answer {address}: {error}");
     }
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bus::Address;
 use bus::messages::common::Output;
+use telemetry::Reader;
 use telemetry::time::{Civil, Zone};
 
 use crate::crashes::CrashList;
 use crate::manager::{Manager, SIT};
 use crate::state::Phase;
+
+mod recovery;
 
 /// One line of the task table. All columns together are as wide as a terminal; a longer name of a context is cut.
 struct Row {
@@ -54,6 +57,23 @@ pub(crate) fn uptime(manager: &Manager) -> String {
     let seconds = manager.since.elapsed().as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     format!("System uptime: {days}D {hours}H {minutes}M\n")
+}
+
+/// `show session recovery status`.
+pub(crate) fn recovery_status(manager: &Manager, verbose: bool) -> String {
+    let tasks: Vec<recovery::Running> = manager
+        .tasks
+        .values()
+        .map(|entry| (entry.address.facility, entry.phase == Phase::Ready))
+        .collect();
+    let mut text = recovery::status(manager.recovery, &tasks);
+    if verbose {
+        text.push_str(&recovery::tasks(&tasks));
+        if let Ok(reader) = Reader::open(&manager.options.run_dir.join("counters")) {
+            text.push_str(&recovery::kept(&reader));
+        }
+    }
+    text
 }
 
 /// `show crash list`.

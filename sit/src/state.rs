@@ -56,6 +56,8 @@ pub(crate) struct Life {
     pub child: Child,
     pub channel: Arc<Channel>,
     pub since: Instant,
+    /// Version of the kernel's interface that confines it to its files, as it says; 0 if nothing does.
+    pub confined: u32,
     /// The tasks that read its channel and await its death.
     pub watchers: [AbortHandle; 2],
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   UDP 161 ──> Sockets ──> State::answer ──> Agent (protocol) over a View (mibs) of counters, tasks, services
 //!   every task ── notices on the bus ──> State::take ──> Traps ──> queue ──> UDP to each target
-//!                                   └──> Journal (RUN/snmp-heard): where the next life goes on
+//!                                   └──> Journal (RUN/snmp/heard): where the next life goes on
 //!   sct ── ConfigChanged ──> Loader ── GetConfig, RevealSecret (link), sockets from sit ──> State::apply
 //!   shell ── Execute ──> show
 //! ```

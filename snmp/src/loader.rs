@@ -70,7 +70,7 @@ impl Loader {
             .request(Address::only(Facility::Sct), &request, DEADLINE)
             .await
         {
-            Ok(revealed) if revealed.failure.is_empty() => Some(revealed.secret),
+            Ok(mut revealed) if revealed.failure.is_empty() => Some(std::mem::take(&mut revealed.secret)),
             Ok(revealed) => {
                 tracing::error!("a community is not used: {}", revealed.failure);
                 None

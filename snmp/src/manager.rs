@@ -68,7 +68,8 @@ pub async fn run(task: Task) -> Result<(), Error> {
             // Not before it is known where notifications go.
             heard = notices.next(), if serving => {
                 // Before it is taken: if it is what ends this process, it does not end the next one too.
-                journal.save(notices.positions());
+                let (Heard::Event(publisher, _) | Heard::Missed(publisher)) = &heard;
+                journal.note(*publisher, notices.positions());
                 hear(&mut state, &heard);
             }
             started = starts.next() => if let Heard::Event(_, started) = started

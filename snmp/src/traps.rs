@@ -113,9 +113,6 @@ impl Traps {
     /// the queue. `uptime` is in hundredths of a second.
     pub fn take(&mut self, told: &Told<'_>, uptime: u32) {
         let Some(trap) = told.event.trap else { return };
-        let Some(notification) = mibs::notification(told.event, |name| told.field(name)) else {
-            return;
-        };
         let counts = self.counts.entry(trap.name).or_insert(TrapCounts::new(told.time));
         if self.suppressed.iter().any(|name| name == trap.name) {
             counts.disabled += 1;
@@ -135,7 +132,11 @@ impl Traps {
             text,
             sentence: told.text.to_owned(),
         });
-        self.send(trap.name, &notification, uptime);
+        if !self.targets.is_empty()
+            && let Some(notification) = mibs::notification(told.event, |name| told.field(name))
+        {
+            self.send(trap.name, &notification, uptime);
+        }
     }
 
     /// The authenticationFailure of SNMPv2-MIB: a request carried a community that is not configured.

@@ -30,7 +30,7 @@ enum Command {
     Demo(sim::Demo),
     /// Simulated eNodeBs and hosts, for load and tests
     #[command(subcommand)]
-    Sim(sim::Simulate),
+    Sim(Box<sim::Simulate>),
     /// A process of the node: started by `run`, of no use alone
     #[command(external_subcommand)]
     Manager(Vec<String>),
@@ -47,9 +47,12 @@ struct Run {
     /// Directory for what lives as long as the node
     #[arg(long, value_name = "DIR", default_value_os_t = directories::run())]
     run_dir: PathBuf,
-    /// Number of workers [default: one for each processor]
+    /// Number of workers [default: what the configuration says, otherwise one for each processor]
     #[arg(long, value_name = "N")]
     workers: Option<u32>,
+    /// First of the numbers of the processes' users and groups, where there are no accounts 'starward-...' for them
+    #[arg(long, value_name = "ID", default_value_t = sit::FIRST_USER, value_parser = clap::value_parser!(u32).range(1..=4_000_000_000))]
+    first_user_id: u32,
 }
 
 fn main() -> ExitCode {
@@ -72,10 +75,12 @@ fn run(arguments: Run) -> ExitCode {
         state_dir,
         run_dir,
         workers,
+        first_user_id,
     } = arguments;
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let options = sit::Options {
         workers,
+        first_user: first_user_id,
         ..sit::Options::new(absolute(config), absolute(state_dir), absolute(run_dir))
     };
     match sit::run(options) {

@@ -3,118 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/node.rs"]
+mod running;
 
-use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use bus::messages::common::Execute;
-use bus::{Address, Bus, Facility};
-use netio::{Namespace, Pid, Signal};
+use netio::{Pid, Signal};
 
-use common::{PATIENCE, STARWARD, eventually};
-
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/secgw.cfg");
-
-struct Node {
-    process: Child,
-    folder: PathBuf,
-    bus: Bus,
-    runtime: tokio::runtime::Runtime,
-}
-
-/// A line of the task table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
-    facility: String,
-    instance: String,
-    state: String,
-    pid: Option<i32>,
-}
-
-impl Node {
-    fn start(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("starward-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        own_network();
-        let process = Command::new(STARWARD)
-            .args(["run", "--workers", "2", "--config", EXAMPLE, "--run-dir"])
-            .arg(folder.join("run"))
-            .arg("--state-dir")
-            .arg(folder.join("state"))
-            .stdin(Stdio::null())
-            .stderr(File::create(folder.join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let run_dir = folder.join("run");
-        eventually("the bus", || run_dir.join("bus/sit-1").exists());
-        let me = Address::new(Facility::Cli, std::process::id());
-        let bus = runtime.block_on(async { Bus::client(&run_dir, me).unwrap() });
-        Self {
-            process,
-            folder,
-            bus,
-            runtime,
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap()
-    }
-
-    fn show(&self, command: &str) -> String {
-        let request = Execute::new(command, &[]);
-        let sit = Address::only(Facility::Sit);
-        let output = self
-            .runtime
-            .block_on(self.bus.request(sit, &request, PATIENCE))
-            .unwrap();
-        assert_eq!(output.failure, "");
-        output.text
-    }
-
-    fn tasks(&self) -> Vec<Line> {
-        self.show("show task table")
-            .lines()
-            .map(|line| {
-                let words: Vec<_> = line.split_whitespace().collect();
-                Line {
-                    facility: words[1].into(),
-                    instance: words[2].into(),
-                    state: words[3].into(),
-                    pid: words.last().unwrap().parse().ok(),
-                }
-            })
-            .filter(|line| line.facility != "sit")
-            .collect()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // Its children die with it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// As root in a network of its own; otherwise the node makes one itself.
-fn own_network() {
-    if let Ok(namespace) = Namespace::create() {
-        namespace.enter().unwrap();
-    }
-}
+use common::{STARWARD, eventually};
+use running::{EXAMPLE, Line, Node, own_network};
 
 #[test]
 fn every_process_starts_and_comes_back_when_it_is_killed() {
     let mut node = Node::start("test");
-    eventually("the node to be ready", || node.log().contains("node is ready"));
+    node.is_ready();
     let tasks = node.tasks();
     assert!(!tasks.is_empty());
     for task in &tasks {
@@ -156,7 +60,7 @@ fn every_process_starts_and_comes_back_when_it_is_killed() {
 #[test]
 fn what_was_changed_is_shown_at_once() {
     let mut node = Node::start("changes");
-    eventually("the node to be ready", || node.log().contains("node is ready"));
+    node.is_ready();
     let mut script = String::new();
     let mut pools = Vec::new();
     for number in 1..=100 {
@@ -209,6 +113,27 @@ fn what_was_changed_is_shown_at_once() {
     node.process.wait().unwrap();
     let said = shell("show version\n");
     assert!(said.starts_with("Failure: no node runs on "), "{said}");
+}
+
+#[test]
+fn the_boot_configuration_says_how_many_workers_there_are() {
+    let example = std::fs::read_to_string(EXAMPLE).unwrap();
+    let path = std::env::temp_dir().join(format!("starward-workers-{}.cfg", std::process::id()));
+    let line = "config\n  task facility ipsecmgr task-count 3\n";
+    let config = example.replacen("config\n", line, 1);
+    assert_ne!(config, example);
+    std::fs::write(&path, config).unwrap();
+    let node = Node::start_with("workers", &["--config", text(&path)]);
+    eventually("the node to be ready", || node.log().contains("node is ready"));
+    for facility in ["ipsecmgr", "iftask", "sessmgr"] {
+        let tasks = node.tasks().into_iter();
+        let instances: Vec<_> = tasks
+            .filter(|line| line.facility == facility)
+            .map(|line| line.instance)
+            .collect();
+        assert_eq!(instances, ["1", "2", "3"], "{facility}");
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

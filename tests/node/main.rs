@@ -2,9 +2,11 @@
 
 #![expect(clippy::expect_used, reason = "tests")]
 
+mod congestion;
 mod contexts;
 mod gro;
 mod hostile;
 mod processes;
 mod protocol_50;
 mod shell;
+mod tools;

@@ -90,6 +90,25 @@ impl Recorded {
             .collect()
     }
 
+    /// Initiator's SPIs of the IKE SAs that somebody began: one for each, however often the request was sent.
+    pub fn begun(&self) -> BTreeSet<String> {
+        // Exchange type IKE_SA_INIT, and no flag of responses (RFC 7296 3.1).
+        let requests = "udp port 500 and udp[26] = 34 and udp[27] & 0x20 = 0";
+        let dump = run(&["tcpdump", "-n", "-t", "-x", "-r", &self.file, requests]);
+        let packets = dump.split("\nIP").map(|packet| {
+            let lines = packet
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("0x")?.split_once(':'));
+            lines
+                .flat_map(|(_, words)| words.split_whitespace())
+                .collect::<String>()
+        });
+        // Behind 20 octets of IPv4 and 8 of UDP.
+        packets
+            .filter_map(|hex| Some(hex.get(56..72)?.to_owned()))
+            .collect()
+    }
+
     /// Fails the scenario when anything but IKE, ESP and neighbour discovery was seen, or nothing at all.
     pub fn only_ike_and_esp(&self) {
         self.only("udp port 500 or udp port 4500 or ip proto 50 or ip6 proto 50");

@@ -25,6 +25,7 @@ pub mod process;
 pub mod scenario;
 pub mod simulator;
 pub mod strongswan;
+pub mod tool;
 pub mod traffic;
 pub mod world;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::process::{PATIENCE, Running, eventually, run, try_run_in};
+use crate::process::{PATIENCE, Running, eventually, kill, run, try_run_in};
 use crate::world::World;
 
 /// User and group of the ordinary user.
@@ -175,6 +175,28 @@ impl Node {
             .collect()
     }
 
+    /// Kills all tasks of these facilities at once and waits until others have taken their places.
+    pub fn kill(&self, facilities: &[&str]) {
+        let running = || -> Vec<u32> { facilities.iter().flat_map(|one| self.running(one)).collect() };
+        let before = eventually(&format!("{facilities:?} to serve"), || {
+            Some(running()).filter(|pids| !pids.is_empty())
+        });
+        before.iter().copied().for_each(kill);
+        eventually(&format!("{facilities:?} to come back"), || {
+            let now = running();
+            (now.len() == before.len() && now.iter().all(|pid| !before.contains(pid))).then_some(())
+        });
+    }
+
+    /// Process ids of the tasks called `facility` that serve; none while the table cannot be read.
+    fn running(&self, facility: &str) -> Vec<u32> {
+        let (ok, table) = self.try_cli(&[&format!("show task table facility {facility}")]);
+        let lines = table.lines().filter(|line| ok && line.contains(" running "));
+        lines
+            .filter_map(|line| line.split_whitespace().last()?.parse().ok())
+            .collect()
+    }
+
     /// Run directory.
     pub fn run_dir(&self) -> &std::path::Path {
         &self.run_dir
@@ -201,6 +223,13 @@ impl Node {
 pub fn binary() -> String {
     std::env::var("STARWARD")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/starward").to_owned())
+}
+
+/// The number in the line that begins with `label`, behind a colon.
+pub fn number_of(text: &str, label: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
+    let (_, value) = lines.find(|(found, _)| found.trim_end() == label)?;
+    value.trim().parse().ok()
 }
 
 /// The number behind `label:` in a text.

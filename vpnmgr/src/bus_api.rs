@@ -2,15 +2,16 @@
 
 use bus::messages::common::Execute;
 use bus::messages::vpnmgr::{
-    AddRoutes, Addresses, Block, GetAddresses, LeaseAddress, LeaseBlock, Leased, RemoveRoutes, ReturnBlock,
-    Returned, Route, RoutesChanged,
+    AddRoutes, Addresses, Block, GetAddresses, GetPortTraffic, LeaseAddress, LeaseBlock, Leased,
+    RemoveRoutes, ReturnBlock, Returned, Route, RoutesChanged,
 };
 use bus::{Incoming, RefusalCode, dispatch};
 use ipnet::IpNet;
 
-use crate::routes::TunnelRoute;
+use crate::routes::{Holder, TunnelRoute};
 use crate::show;
 use crate::state::{State, address, octets};
+use crate::traffic::port_traffic;
 
 /// Answers one request.
 pub fn answer(state: &mut State, incoming: Incoming) {
@@ -35,7 +36,7 @@ pub fn answer(state: &mut State, incoming: Incoming) {
         },
         RemoveRoutes => |request, responder| {
             match request.routes.is_empty() {
-                true => state.remove_worker_routes(request.worker),
+                true => state.remove_older_routes(holder(request.worker, request.life)),
                 false => state.remove_routes(request.routes.iter().filter_map(tunnel_route)),
             }
             responder.reply(RoutesChanged::default());
@@ -46,6 +47,7 @@ pub fn answer(state: &mut State, incoming: Incoming) {
             }),
             Err(error) => responder.refuse(RefusalCode::Busy, &error.to_string()),
         },
+        GetPortTraffic => |_, responder| responder.reply(port_traffic(&state.config, &state.context)),
         Execute => |request, responder| responder.reply(show::execute(state, &request)),
     });
 }
@@ -91,7 +93,11 @@ fn lease_address(state: &mut State, request: &LeaseAddress) -> Leased {
 fn add_routes(state: &mut State, request: &AddRoutes) -> Result<(), String> {
     let routes: Option<Vec<TunnelRoute>> = request.routes.iter().map(tunnel_route).collect();
     let routes = routes.ok_or_else(|| "a route is no IP network, or has no SPI of ours".to_owned())?;
-    state.add_routes(request.worker, routes)
+    state.add_routes(holder(request.worker, request.life), routes)
+}
+
+fn holder(worker: u32, life: u32) -> Holder {
+    Holder { worker, life }
 }
 
 /// None for what is no network, or has an SPI that cannot be ours (its first octet is the slot, which is never 0).

@@ -30,6 +30,7 @@ mod routes;
 mod rules;
 mod show;
 mod state;
+mod traffic;
 mod watch;
 
 pub use error::Error;

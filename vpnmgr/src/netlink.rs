@@ -1,7 +1,7 @@
 //! A netlink socket that is asked and answered at once: batches of changes in one system call, dumps of tables.
 //!
-//! Every change has its own acknowledgement; a batch tells for each of its changes what became of it. The kernel answers while it
-//! carries out the request, so nothing here ever waits for anything but the kernel itself.
+//! The kernel tells of every change that it refuses, and of the last one of a batch in any case; the others were carried out. It answers while
+//! it carries out the request, so nothing here ever waits for anything but the kernel itself.
 
 use std::io;
 
@@ -56,16 +56,19 @@ impl Netlink {
         while changes.peek().is_some() {
             let first = self.sequence.wrapping_add(1);
             let mut batch = Vec::new();
-            for (message, mode) in changes.by_ref().take(BATCH) {
+            for number in 1..=BATCH {
+                let Some((message, mode)) = changes.next() else {
+                    break;
+                };
                 let flags = match mode {
                     Mode::Add => NLM_F_CREATE | NLM_F_EXCL,
                     Mode::Existing => 0,
                 };
-                self.append(&mut batch, message, flags | NLM_F_ACK);
+                let last = number == BATCH || changes.peek().is_none();
+                self.append(&mut batch, message, if last { flags | NLM_F_ACK } else { flags });
             }
             self.send(&batch)?;
-            let count = self.sequence.wrapping_sub(first) as usize + 1;
-            self.acknowledgements(first, count, &mut results)?;
+            self.outcomes(first, &mut results)?;
         }
         Ok(results)
     }
@@ -124,30 +127,27 @@ impl Netlink {
         }
     }
 
-    fn acknowledgements(
-        &self,
-        first: u32,
-        count: usize,
-        results: &mut Vec<io::Result<()>>,
-    ) -> Result<(), Error> {
-        let mut waiting = count;
-        while waiting > 0 {
+    /// What became of the changes from number `first` on, up to the last one sent.
+    fn outcomes(&self, first: u32, results: &mut Vec<io::Result<()>>) -> Result<(), Error> {
+        let last = self.sequence.wrapping_sub(first) as usize;
+        let begin = results.len();
+        results.extend((0..=last).map(|_| Ok(())));
+        loop {
             for message in self.receive()? {
                 let place = message.header.sequence_number.wrapping_sub(first) as usize;
                 let NetlinkPayload::Error(error) = message.payload else {
                     continue;
                 };
-                if place >= count {
-                    continue;
+                if error.code.is_some()
+                    && let Some(result) = results.get_mut(begin + place.min(last + 1))
+                {
+                    *result = Err(error.to_io());
                 }
-                waiting = waiting.saturating_sub(1);
-                results.push(match error.code {
-                    None => Ok(()),
-                    Some(_) => Err(error.to_io()),
-                });
+                if place == last {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
     }
 
     fn receive(&self) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, Error> {
@@ -174,7 +174,7 @@ impl Netlink {
     }
 }
 
-/// Changes in one system call: their acknowledgements must fit into the socket's receive buffer.
+/// Changes in one system call: what the kernel says of them must fit into the socket's receive buffer, also when it refuses all.
 const BATCH: usize = 100;
 /// Netlink messages begin at multiples of this.
 const ALIGNMENT: usize = 4;

@@ -32,14 +32,23 @@ impl TunnelRoute {
     }
 }
 
-/// All routes of tunnels, with the worker that asked for them (0: found in the kernel after a restart).
+/// All routes of tunnels, with who asked for them.
 #[derive(Debug, Default)]
-pub struct TunnelRoutes(BTreeMap<TunnelRoute, u32>);
+pub struct TunnelRoutes(BTreeMap<TunnelRoute, Holder>);
+
+/// Who asked for a route last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The worker; 0: nobody, it was found in the kernel after a restart.
+    pub worker: u32,
+    /// Which life of its `ipsecmgr`.
+    pub life: u32,
+}
 
 impl TunnelRoutes {
     /// Notes routes. Returns those that are new: to be added to the kernel.
-    pub fn add(&mut self, worker: u32, routes: impl IntoIterator<Item = TunnelRoute>) -> Vec<TunnelRoute> {
-        let new = |route: &TunnelRoute| self.0.insert(*route, worker).is_none();
+    pub fn add(&mut self, holder: Holder, routes: impl IntoIterator<Item = TunnelRoute>) -> Vec<TunnelRoute> {
+        let new = |route: &TunnelRoute| self.0.insert(*route, holder).is_none();
         routes.into_iter().filter(new).collect()
     }
 
@@ -51,21 +60,22 @@ impl TunnelRoutes {
             .collect()
     }
 
-    /// Forgets all routes of the tunnels of a worker. `owner` tells the worker of a slot, for routes found after a restart.
-    pub fn remove_worker(&mut self, worker: u32, owner: impl Fn(u8) -> Option<u32>) -> Vec<TunnelRoute> {
-        let theirs = |(route, holder): (&TunnelRoute, &u32)| match *holder {
+    /// Forgets the routes of the tunnels of a worker that the present life of its `ipsecmgr` has not asked for. `owner` tells the worker of a
+    /// slot, for routes found after a restart.
+    pub fn remove_older(&mut self, present: Holder, owner: impl Fn(u8) -> Option<u32>) -> Vec<TunnelRoute> {
+        let theirs = |(route, holder): (&TunnelRoute, &Holder)| match *holder {
             _ if route.spi == NO_SPI => None,
-            FOUND if owner(route.slot()) == Some(worker) => Some(*route),
-            holder if holder == worker => Some(*route),
+            FOUND if owner(route.slot()) == Some(present.worker) => Some(*route),
+            holder if holder.worker == present.worker && holder.life < present.life => Some(*route),
             _ => None,
         };
         let routes: Vec<TunnelRoute> = self.0.iter().filter_map(theirs).collect();
         self.remove(routes)
     }
 
-    /// Forgets routes found after a restart that are in slots of a worker which has said since that it has no tunnels of before.
+    /// Forgets routes found after a restart that are in slots of a worker which has said since which tunnels it has, and not these.
     pub fn remove_found(&mut self, worker: u32, owner: impl Fn(u8) -> Option<u32>) -> Vec<TunnelRoute> {
-        let theirs = |(route, holder): (&TunnelRoute, &u32)| {
+        let theirs = |(route, holder): (&TunnelRoute, &Holder)| {
             let stale = *holder == FOUND && route.spi != NO_SPI && owner(route.slot()) == Some(worker);
             stale.then_some(*route)
         };
@@ -91,8 +101,8 @@ impl TunnelRoutes {
 
 /// The metric of routes that belong to no child SA. No SPI of ours is that small.
 pub const NO_SPI: u32 = 2;
-/// Worker of routes found in the kernel.
-const FOUND: u32 = 0;
+/// Of routes found in the kernel.
+const FOUND: Holder = Holder { worker: 0, life: 0 };
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +115,10 @@ mod tests {
         }
     }
 
+    const fn life(life: u32) -> Holder {
+        Holder { worker: 1, life }
+    }
+
     #[test]
     fn same_network_behind_two_tunnels_stays_until_both_are_gone() {
         let mut routes = TunnelRoutes::default();
@@ -112,8 +126,8 @@ mod tests {
             route("10.1.0.0/24", 0x0700_0001),
             route("10.1.0.0/24", 0x0700_0002),
         );
-        assert_eq!(routes.add(1, [old]), [old]);
-        assert_eq!(routes.add(1, [old, new]), [new], "adding again is nothing");
+        assert_eq!(routes.add(life(0), [old]), [old]);
+        assert_eq!(routes.add(life(0), [old, new]), [new], "adding again is nothing");
         assert_eq!(routes.remove([old]), [old]);
         assert_eq!(routes.remove([old]), [], "removing again is nothing");
         assert_eq!(routes.after(None).collect::<Vec<_>>(), [new]);
@@ -127,14 +141,34 @@ mod tests {
         let other = route("10.3.0.0/24", 0x0200_0001);
         let address = TunnelRoute::of_address("10.9.0.1".parse().unwrap());
         routes.recover([found, other, address]);
-        routes.add(1, [mine]);
+        routes.add(life(0), [mine]);
         routes.recover([mine]);
         let owner = |slot: u8| Some(u32::from(slot));
-        assert_eq!(routes.remove_worker(1, |_| None), [mine], "whose is it?");
-        routes.add(1, [mine]);
+        assert_eq!(routes.remove_older(life(1), |_| None), [mine], "whose is it?");
+        routes.add(life(0), [mine]);
         assert_eq!(routes.remove_found(1, owner), [found], "what is new stays");
         routes.recover([found]);
-        assert_eq!(routes.remove_worker(1, owner), [mine, found]);
+        assert_eq!(routes.remove_older(life(1), owner), [mine, found]);
         assert_eq!(routes.after(Some(other)).collect::<Vec<_>>(), [address]);
+    }
+
+    #[test]
+    fn routes_that_the_next_life_asks_for_again_stay_and_are_not_new() {
+        let mut routes = TunnelRoutes::default();
+        let [kept, found, gone, lost] =
+            [1, 2, 3, 4].map(|number| route(&format!("10.{number}.0.0/24"), 0x0100_0000 + number));
+        let other = route("10.1.0.0/24", 0x0200_0001);
+        routes.recover([found, lost]);
+        routes.add(life(0), [kept, gone]);
+        routes.add(Holder { worker: 2, life: 0 }, [other]);
+        let fresh = route("10.5.0.0/24", 0x0100_0005);
+        assert_eq!(routes.add(life(1), [kept, found, fresh]), [fresh]);
+        let owner = |slot: u8| Some(u32::from(slot));
+        assert_eq!(routes.remove_older(life(1), owner), [gone, lost]);
+        assert_eq!(routes.remove_older(life(1), owner), []);
+        assert_eq!(
+            routes.after(None).collect::<Vec<_>>(),
+            [kept, other, found, fresh]
+        );
     }
 }

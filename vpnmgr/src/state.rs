@@ -14,7 +14,7 @@ use crate::network::{Network, is_own};
 use crate::plan::Plan;
 use crate::pool::Lease;
 use crate::pools::{Block, Pools, Refusal};
-use crate::routes::{NO_SPI, TunnelRoute, TunnelRoutes};
+use crate::routes::{Holder, NO_SPI, TunnelRoute, TunnelRoutes};
 
 /// The state of one context.
 pub struct State {
@@ -34,7 +34,7 @@ pub struct State {
     pub pages: PathBuf,
     /// Worker of each slot, from slot 1 on.
     slots: Vec<u32>,
-    /// Workers that took all their routes back before the slot map was known: those that were found are removed when it is.
+    /// Workers that told of all their routes before the slot map was known: others that were found in their slots are removed when it is.
     cleared: BTreeSet<u32>,
     /// Workers that have not said yet what they hold. Nothing is leased before they have.
     unheard: BTreeSet<u32>,
@@ -136,7 +136,7 @@ impl State {
             .lease_address(address, worker)
             .map_err(|refusal| refusal.to_string())?;
         if pool.is_none() {
-            self.add_routes(worker, [TunnelRoute::of_address(address)])?;
+            self.add_routes(Holder { worker, life: 0 }, [TunnelRoute::of_address(address)])?;
         }
         Ok(pool)
     }
@@ -162,10 +162,10 @@ impl State {
     /// Adds routes of tunnels.
     pub fn add_routes(
         &mut self,
-        worker: u32,
+        holder: Holder,
         routes: impl IntoIterator<Item = TunnelRoute>,
     ) -> Result<(), String> {
-        let new = self.tunnels.add(worker, routes);
+        let new = self.tunnels.add(holder, routes);
         if new.is_empty() {
             return Ok(());
         }
@@ -185,12 +185,12 @@ impl State {
         self.drop_from_kernel(&gone);
     }
 
-    /// Removes the routes of all tunnels of a worker.
-    pub fn remove_worker_routes(&mut self, worker: u32) {
+    /// Removes the routes of a worker that the present life of its `ipsecmgr` has not asked for.
+    pub fn remove_older_routes(&mut self, present: Holder) {
         if self.slots.is_empty() {
-            self.cleared.insert(worker);
+            self.cleared.insert(present.worker);
         }
-        let gone = self.tunnels.remove_worker(worker, owner(&self.slots));
+        let gone = self.tunnels.remove_older(present, owner(&self.slots));
         self.drop_from_kernel(&gone);
     }
 

@@ -126,9 +126,13 @@ fn route() -> Route {
     }
 }
 
-/// Adds routes of worker 1; returns why not.
-async fn add_routes(bus: &Bus, routes: Vec<Route>) -> String {
-    let request = AddRoutes { worker: 1, routes };
+/// Adds routes of worker 1 in this life of its `ipsecmgr`; returns why not.
+async fn add_routes(bus: &Bus, routes: Vec<Route>, life: u32) -> String {
+    let request = AddRoutes {
+        worker: 1,
+        routes,
+        life,
+    };
     bus.request(VPNMGR, &request, DEADLINE).await.unwrap().failure
 }
 
@@ -213,13 +217,13 @@ fn a_context_is_served() {
             .unwrap();
         assert!(!routes().contains("172.16.0.9"));
 
-        assert_eq!(add_routes(&bus, vec![route()]).await, "");
+        assert_eq!(add_routes(&bus, vec![route()], 0).await, "");
         assert!(routes().contains("10.20.1.0/24 dev tunnels"));
         let bad = Route {
             length: 33,
             ..route()
         };
-        assert_ne!(add_routes(&bus, vec![bad]).await, "");
+        assert_ne!(add_routes(&bus, vec![bad], 0).await, "");
 
         let pools = show(&bus, "show ip pool", &[]).await;
         assert!(pools.contains("PG00  v4") && !pools.contains("v6"), "{pools}");
@@ -266,6 +270,7 @@ fn a_context_is_served() {
         let remove = RemoveRoutes {
             worker: 1,
             routes: vec![route()],
+            life: 0,
         };
         bus.request(VPNMGR, &remove, DEADLINE).await.unwrap();
         assert!(!routes().contains("10.20.1.0/24"));
@@ -292,7 +297,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
         });
         let (bus, manager, shutdown) = start(&hub, 0).await;
         let block = lease_block(&bus, "v4", 1).await.unwrap();
-        assert_eq!(add_routes(&bus, vec![route()]).await, "");
+        assert_eq!(add_routes(&bus, vec![route()], 0).await, "");
         shutdown.request(DEADLINE);
         manager.await.unwrap();
         assert!(routes().contains("10.20.1.0/24"), "the kernel keeps it");
@@ -330,11 +335,18 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             pools.contains("      10      242"),
             "what sessions have is used, what is held for its last user is not free:\n{pools}"
         );
-        // The tunnels of the worker are gone with its ipsecmgr; the slot map says that the found route is one of them.
+        // One tunnel of the worker outlived its ipsecmgr, the others did not; the slot map says that the found route is one of theirs.
+        let kept = Route {
+            network: vec![10, 20, 2, 0],
+            ..route()
+        };
+        assert_eq!(add_routes(&bus, vec![kept.clone()], 0).await, "");
+        assert_eq!(add_routes(&bus, vec![kept], 1).await, "");
         loop {
             let all = RemoveRoutes {
                 worker: 1,
                 routes: Vec::new(),
+                life: 1,
             };
             bus.request(VPNMGR, &all, DEADLINE).await.unwrap();
             if !routes().contains("10.20.1.0/24") {
@@ -342,6 +354,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             }
             sleep(Duration::from_millis(50)).await;
         }
+        assert!(routes().contains("10.20.2.0/24"));
         shutdown.request(DEADLINE);
         manager.await.unwrap();
     });
@@ -353,7 +366,7 @@ fn a_device_that_was_made_again_gets_its_routes_back() {
         let hub = Hub::new();
         tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
         let (bus, manager, shutdown) = start(&hub, 0).await;
-        assert_eq!(add_routes(&bus, vec![route()]).await, "");
+        assert_eq!(add_routes(&bus, vec![route()], 0).await, "");
         let is_whole = || {
             let routes = routes();
             let parts = [

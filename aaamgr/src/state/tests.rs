@@ -277,7 +277,7 @@ fn silent_servers_fail_the_peer_and_what_is_unknown_is_told() {
     let mut config = config();
     config.contexts.get_mut("isp").unwrap().aaa_groups.clear();
     world.configure(&config);
-    world.round(&[]);
+    world.round_of("bob", &[]);
     assert_eq!(
         world.answer().failure,
         "context isp has no radius server in aaa group default"
@@ -290,7 +290,7 @@ fn an_abandoned_peer_is_forgotten_and_a_new_beginning_replaces_the_old() {
     let mut world = World::new("abandon");
     world.round(&[]);
     let first = world.sent();
-    world.round(&[]);
+    world.round_of("bob", &[]);
     let second = world.sent();
     world.challenge(&first, 1);
     assert!(
@@ -306,10 +306,50 @@ fn an_abandoned_peer_is_forgotten_and_a_new_beginning_replaces_the_old() {
     };
     world.state.round(IPSECMGR, round, Box::new(|_| ()), world.now);
     assert_eq!(world.state.conversations.len(), 0);
+    world.round(&[2, 2, 0, 6, 26, 0]);
+    assert!(!world.answer().failure.is_empty());
     world.round(&[]);
     world.now += Duration::from_secs(121);
     world.state.give_up_silent(world.now);
     assert_eq!(world.state.conversations.len(), 0);
+}
+
+#[test]
+fn a_round_that_comes_again_is_answered_like_the_first_time() {
+    let mut world = World::new("repeat");
+    let silent = |world: &mut World| {
+        assert!(world.answers.lock().unwrap().is_empty());
+        assert_eq!(world.state.datagrams, [], "no server is asked again");
+    };
+    world.round(&[]);
+    let first = world.sent();
+    // The ipsecmgr dies, and the next one asks again before and after the server has answered.
+    world.round(&[]);
+    silent(&mut world);
+    world.challenge(&first, 7);
+    let challenge = world.answer();
+    world.round(&[]);
+    assert_eq!(world.answer(), challenge);
+    let response = [2, 7, 0, 6, 26, 0];
+    world.round(&response);
+    let second = world.sent();
+    world.round(&response);
+    silent(&mut world);
+    let mut list = AttributeList::new();
+    list.eap(&[3, 7, 0, 4]).unwrap();
+    world.reply(&second, Code::AccessAccept, &list, Some(&[5; 64]));
+    let success = world.answer();
+    assert!(success.success);
+    world.round(&response);
+    assert_eq!(world.answer(), success, "with the same keys");
+    silent(&mut world);
+    assert_eq!(world.counters.get(aaa::AUTH_SUCCESS), 1);
+    assert_eq!(world.counters.get(aaa::AUTH_REQUESTS), 1);
+    // Not for ever.
+    world.now += Duration::from_secs(30);
+    world.state.give_up_silent(world.now);
+    world.round(&response);
+    assert!(!world.answer().success);
 }
 
 #[test]

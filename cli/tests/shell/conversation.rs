@@ -58,7 +58,7 @@ fn question_mark_keeps_what_stands_after_it() {
     let mut shell = Terminal::start("middle");
     // Back over "clock", and ask.
     shell.type_in("terminal length 0\rshow clock\u{1b}[D\u{1b}[D\u{1b}[D\u{1b}[D\u{1b}[D?");
-    shell.expect("version         Shows the version");
+    shell.expect("Shows the version of the software");
     shell.expect("[local]gw# show clock");
     shell.type_in("\r");
     shell.expect(" 20");

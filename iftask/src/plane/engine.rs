@@ -16,6 +16,13 @@ use super::strays::Strays;
 use super::table::Table;
 use crate::counters::{Count, Tally};
 
+/// Packets looked at together: what one needs is fetched into the cache while those before it are worked on.
+pub(crate) const BATCH: usize = 64;
+/// How many packets ahead of its turn the SA of a packet and its records are fetched, and its keys. A packet costs about as much as two lines from memory; where the
+/// keys are is known once the SA is there.
+pub(crate) const FAR: usize = 8;
+pub(crate) const NEAR: usize = 4;
+
 /// How old the view of the slots may be, in nanoseconds, when a packet asks for what it does not have.
 const REFRESH_NS: u64 = 1_000_000;
 /// Answers to packets that are too big: a burst, and as many in a second (RFC 4443 2.4 (f)).
@@ -120,7 +127,7 @@ impl<I: Io> Engine<I> {
         match (entries.get_mut(spi), slots.get(spi.slot())) {
             (Some(sa), Some(worker)) => {
                 sa.forget_old_path(self.now_ns);
-                sa.outbound.is_some() || prepare(sa, worker)
+                sa.keys.is_some() || prepare(sa, worker)
             }
             _ => false,
         }

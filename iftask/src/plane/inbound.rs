@@ -6,11 +6,11 @@ use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Packet, SharedReplay};
 use netio::{Received, split_ipv4_header};
 use sadb::{Encapsulation, SaCounter, Spi, StrayOrigin};
 
-use super::engine::{Engine, Tag, write_plain};
+use super::engine::{BATCH, Engine, FAR, NEAR, Tag, write_plain};
 use super::io::{Io, Ports, Socket};
 use super::strays::Via;
 use super::table::Slots;
-use crate::counters::{Count, Tally};
+use crate::counters::{Call, Count, Tally};
 
 /// Without options.
 const USUAL_IPV4_HEADER: usize = 20;
@@ -30,31 +30,42 @@ impl<I: Io> Engine<I> {
         };
         let mut coalescer = std::mem::take(&mut self.space).start(self.joins_datagrams);
         let mut batch = batch.fuse();
-        // What two packets from now will need is loaded meanwhile.
-        let mut ahead = [batch.next(), batch.next()];
-        ahead
-            .iter()
-            .flatten()
-            .for_each(|received| self.expect(socket, received));
-        while let Some(received) = ahead[0].take() {
-            ahead = [ahead[1].take(), batch.next()];
-            if let Some(next) = &ahead[1] {
-                self.expect(socket, next);
+        let mut packets = 0;
+        loop {
+            let mut reads = [const { None }; BATCH];
+            let mut spis = [None; BATCH];
+            let mut count = 0;
+            for ((read, spi), received) in reads.iter_mut().zip(&mut spis).zip(&mut batch) {
+                *spi = expected(socket, &received);
+                *read = Some(received);
+                count += 1;
             }
-            self.tally.one(Count::GroBuffers, 0);
-            self.received(socket, received, &mut coalescer);
+            let spi_of = |n: usize| spis.get(n).copied().flatten();
+            for spi in (0..FAR).filter_map(spi_of) {
+                self.table.expect(spi, false);
+            }
+            for spi in (0..NEAR).filter_map(spi_of) {
+                self.table.expect_keys(spi, false);
+            }
+            for (n, read) in reads.iter_mut().enumerate().take(count) {
+                if let Some(spi) = spi_of(n + FAR) {
+                    self.table.expect(spi, false);
+                }
+                if let Some(spi) = spi_of(n + NEAR) {
+                    self.table.expect_keys(spi, false);
+                }
+                if let Some(received) = read {
+                    self.tally.one(Count::GroBuffers, 0);
+                    packets += received.data.len().div_ceil(received.segment.max(1));
+                    self.received(socket, received, &mut coalescer);
+                }
+            }
+            if count < BATCH {
+                break;
+            }
         }
+        self.tally.call(Call::Receive, packets);
         self.finish(coalescer);
-    }
-
-    /// Begins to load what the first packet of a read will need.
-    fn expect(&self, socket: Socket, received: &Received<'_>) {
-        let raw_v4 = socket.encapsulation == Encapsulation::Esp && socket.local.is_ipv4();
-        let start = if raw_v4 { USUAL_IPV4_HEADER } else { 0 };
-        let number = received.data.get(start..).and_then(esp::spi_of);
-        if let Some(spi) = number.and_then(Spi::from_u32) {
-            self.table.touch(spi);
-        }
     }
 
     /// An ESP packet that another process passed on.
@@ -64,7 +75,12 @@ impl<I: Io> Engine<I> {
         self.finish(coalescer);
     }
 
-    fn received<'p>(&mut self, socket: Socket, received: Received<'p>, coalescer: &mut Coalescer<'p, Tag>) {
+    fn received<'p>(
+        &mut self,
+        socket: Socket,
+        received: &mut Received<'p>,
+        coalescer: &mut Coalescer<'p, Tag>,
+    ) {
         let origin = StrayOrigin {
             source: received.source,
             local: socket.local,
@@ -76,17 +92,17 @@ impl<I: Io> Engine<I> {
         }
         if socket.encapsulation == Encapsulation::Udp {
             let segment = received.segment.max(1);
-            for data in received.data.chunks_mut(segment) {
+            for data in std::mem::take(&mut received.data).chunks_mut(segment) {
                 self.esp(Via::Socket, origin, data, coalescer);
             }
         } else if socket.local.is_ipv4() {
             let length = received.data.len();
-            match split_ipv4_header(received.data) {
+            match split_ipv4_header(std::mem::take(&mut received.data)) {
                 Some((_, data)) => self.esp(Via::Socket, origin, data, coalescer),
                 None => self.tally.one(Count::Truncated, length),
             }
         } else {
-            self.esp(Via::Socket, origin, received.data, coalescer);
+            self.esp(Via::Socket, origin, std::mem::take(&mut received.data), coalescer);
         }
     }
 
@@ -157,24 +173,24 @@ impl<I: Io> Engine<I> {
             slots.count(spi, |cells| cells.add(SaCounter::DropInactive, 1));
             return Ok(None);
         }
-        if sa.inbound.is_none() && !super::engine::prepare(sa, worker) {
+        if sa.keys.is_none() && !super::engine::prepare(sa, worker) {
             self.tally.one(Count::Inactive, length);
             return Ok(None);
         }
-        let (Some(inbound), Some(hot)) = (&mut sa.inbound, worker.hot(spi)) else {
+        let (Some(keys), Some(hot)) = (&mut sa.keys, worker.hot(spi)) else {
             return Ok(None);
         };
         let mut replay = SharedReplay {
             hot,
             window: sa.replay_window,
         };
-        let opened = inbound.open(data, &mut replay)?;
+        let opened = keys.inbound.open(data, &mut replay)?;
         hot.received_at(self.now_ns);
         if opened.newest
             && origin.encapsulation == Encapsulation::Udp
             && sa.encapsulation == Encapsulation::Udp
-            && origin.local.ip() == sa.local.ip()
             && origin.source != sa.peer
+            && origin.local.ip() == sa.local.ip()
         {
             // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from. From where another address of ours was reached nothing is
             // learned: our packets leave by the SA's own, for which that NAT has no mapping.
@@ -241,6 +257,14 @@ impl<I: Io> Engine<I> {
     }
 }
 
+/// The SPI of the first packet of a read.
+fn expected(socket: Socket, received: &Received<'_>) -> Option<Spi> {
+    let raw_v4 = socket.encapsulation == Encapsulation::Esp && socket.local.is_ipv4();
+    let start = if raw_v4 { USUAL_IPV4_HEADER } else { 0 };
+    let number = received.data.get(start..).and_then(esp::spi_of);
+    number.and_then(Spi::from_u32)
+}
+
 /// Where packets go that are through.
 struct Sink<'a, I> {
     io: &'a mut I,
@@ -275,6 +299,7 @@ impl<I: Io> Sink<'_, I> {
     /// Writes a packet or super-packet; returns how many of its packets the kernel took.
     fn write(&mut self, tun: usize, delivery: &Delivery<'_, Tag>) -> u64 {
         self.tally.one(Count::Writes, 0);
+        self.tally.call(Call::Write, delivery.packets as usize);
         let header = delivery.header().to_bytes();
         let result = if let [packet] = delivery.parts {
             self.io.write(tun, &[IoSlice::new(&header), IoSlice::new(packet)])

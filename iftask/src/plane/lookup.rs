@@ -3,13 +3,15 @@
 //! Single addresses are found by hash (most tunnels have one), networks in a trie; among SAs with the same destination the newest that may carry the
 //! packet wins, among networks the narrowest.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 
 use esp::{Addresses, Packet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use sadb::Spi;
+
+use super::hosts::Hosts;
 
 /// SAs tried for one destination. Beyond that somebody gave thousands of tunnels the same selectors.
 const MOST_CANDIDATES: usize = 256;
@@ -22,18 +24,15 @@ pub(crate) struct Lookup {
 
 #[derive(Default)]
 struct Routes {
-    hosts_v4: HashMap<u32, Candidates, Mixer>,
-    hosts_v6: HashMap<u128, Candidates, Mixer>,
+    hosts_v4: Hosts<u32, Mixer>,
+    hosts_v6: Hosts<u128, Mixer>,
     networks_v4: PrefixMap<Ipv4Net, Candidates>,
     networks_v6: PrefixMap<Ipv6Net, Candidates>,
 }
 
-/// SAs with the same destination, newest first. Nearly always one.
+/// SAs with the same network behind them, newest first. Nearly always one.
 #[derive(Default)]
-struct Candidates {
-    newest: Option<Spi>,
-    older: Vec<Spi>,
-}
+struct Candidates(Vec<Spi>);
 
 impl Lookup {
     /// Adds an SA as the newest of each of its networks.
@@ -47,10 +46,7 @@ impl Lookup {
             return;
         };
         for route in routes {
-            table.with(route, |candidates| {
-                candidates.remove(spi);
-                candidates.insert(spi);
-            });
+            table.insert(route, spi);
         }
     }
 
@@ -60,67 +56,99 @@ impl Lookup {
             return;
         };
         for route in routes {
-            table.with(route, |candidates| candidates.remove(spi));
+            table.remove(route, spi);
         }
     }
 
     /// The SA for a packet: the first that `may_carry` it.
     pub(crate) fn find(&self, context: u32, packet: &Packet, may_carry: impl Fn(Spi) -> bool) -> Option<Spi> {
-        let (_, routes) = self.contexts.iter().find(|(id, _)| *id == context)?;
+        let routes = self.routes(context)?;
         match packet.addresses {
-            Addresses::V4 { destination, .. } => routes
-                .hosts_v4
-                .get(&destination)
-                .and_then(|candidates| candidates.first(&may_carry))
-                .or_else(|| {
+            Addresses::V4 { destination, .. } => {
+                let newest = routes.hosts_v4.newest(destination);
+                let host = newest.filter(|spi| may_carry(*spi));
+                let host = host.or_else(|| first(routes.hosts_v4.older(destination), &may_carry));
+                host.or_else(|| {
                     let host = Ipv4Net::from(std::net::Ipv4Addr::from(destination));
                     let wider = routes.networks_v4.cover_values(&host);
-                    wider.filter_map(|candidates| candidates.first(&may_carry)).last()
-                }),
-            Addresses::V6 { destination, .. } => routes
-                .hosts_v6
-                .get(&destination)
-                .and_then(|candidates| candidates.first(&may_carry))
-                .or_else(|| {
+                    wider
+                        .filter_map(|candidates| first(&candidates.0, &may_carry))
+                        .last()
+                })
+            }
+            Addresses::V6 { destination, .. } => {
+                let newest = routes.hosts_v6.newest(destination);
+                let host = newest.filter(|spi| may_carry(*spi));
+                let host = host.or_else(|| first(routes.hosts_v6.older(destination), &may_carry));
+                host.or_else(|| {
                     let host = Ipv6Net::from(std::net::Ipv6Addr::from(destination));
                     let wider = routes.networks_v6.cover_values(&host);
-                    wider.filter_map(|candidates| candidates.first(&may_carry)).last()
-                }),
+                    wider
+                        .filter_map(|candidates| first(&candidates.0, &may_carry))
+                        .last()
+                })
+            }
         }
+    }
+
+    /// Begins to load what [`likely`](Self::likely) will look at.
+    pub(crate) fn prefetch(&self, context: u32, destination: IpAddr) {
+        let Some(routes) = self.routes(context) else {
+            return;
+        };
+        match destination {
+            IpAddr::V4(host) => routes.hosts_v4.prefetch(host.into()),
+            IpAddr::V6(host) => routes.hosts_v6.prefetch(host.into()),
+        }
+    }
+
+    /// The SA that will probably carry packets to there, if it is one of those that have a single address behind them.
+    pub(crate) fn likely(&self, context: u32, destination: IpAddr) -> Option<Spi> {
+        let routes = self.routes(context)?;
+        match destination {
+            IpAddr::V4(host) => routes.hosts_v4.newest(host.into()),
+            IpAddr::V6(host) => routes.hosts_v6.newest(host.into()),
+        }
+    }
+
+    fn routes(&self, context: u32) -> Option<&Routes> {
+        let found = self.contexts.iter().find(|(id, _)| *id == context);
+        found.map(|(_, routes)| routes)
     }
 }
 
+/// The first of several SAs that may carry a packet.
+fn first(candidates: &[Spi], may_carry: &impl Fn(Spi) -> bool) -> Option<Spi> {
+    candidates
+        .iter()
+        .take(MOST_CANDIDATES)
+        .copied()
+        .find(|spi| may_carry(*spi))
+}
+
 impl Routes {
-    /// Changes the candidates of a network, which are made before and dropped after if there are none.
-    fn with(&mut self, route: &IpNet, change: impl FnOnce(&mut Candidates)) {
+    /// Makes an SA the newest of a network.
+    fn insert(&mut self, route: &IpNet, spi: Spi) {
         match route {
-            IpNet::V4(net) if net.prefix_len() == 32 => {
-                let address = u32::from(net.addr());
-                let candidates = self.hosts_v4.entry(address).or_default();
-                change(candidates);
-                if candidates.is_empty() {
-                    self.hosts_v4.remove(&address);
-                }
-            }
-            IpNet::V6(net) if net.prefix_len() == 128 => {
-                let address = u128::from(net.addr());
-                let candidates = self.hosts_v6.entry(address).or_default();
-                change(candidates);
-                if candidates.is_empty() {
-                    self.hosts_v6.remove(&address);
-                }
-            }
+            IpNet::V4(net) if net.prefix_len() == 32 => self.hosts_v4.insert(net.addr().into(), spi),
+            IpNet::V6(net) if net.prefix_len() == 128 => self.hosts_v6.insert(net.addr().into(), spi),
+            IpNet::V4(net) => self.networks_v4.entry(*net).or_default().insert(spi),
+            IpNet::V6(net) => self.networks_v6.entry(*net).or_default().insert(spi),
+        }
+    }
+
+    /// Takes an SA from a network.
+    fn remove(&mut self, route: &IpNet, spi: Spi) {
+        match route {
+            IpNet::V4(net) if net.prefix_len() == 32 => self.hosts_v4.remove(net.addr().into(), spi),
+            IpNet::V6(net) if net.prefix_len() == 128 => self.hosts_v6.remove(net.addr().into(), spi),
             IpNet::V4(net) => {
-                let candidates = self.networks_v4.entry(*net).or_default();
-                change(candidates);
-                if candidates.is_empty() {
+                if self.networks_v4.get_mut(net).is_some_and(|all| all.remove(spi)) {
                     self.networks_v4.remove(net);
                 }
             }
             IpNet::V6(net) => {
-                let candidates = self.networks_v6.entry(*net).or_default();
-                change(candidates);
-                if candidates.is_empty() {
+                if self.networks_v6.get_mut(net).is_some_and(|all| all.remove(spi)) {
                     self.networks_v6.remove(net);
                 }
             }
@@ -130,29 +158,14 @@ impl Routes {
 
 impl Candidates {
     fn insert(&mut self, spi: Spi) {
-        if let Some(second) = self.newest.replace(spi) {
-            self.older.insert(0, second);
-        }
+        self.remove(spi);
+        self.0.insert(0, spi);
     }
 
-    fn remove(&mut self, spi: Spi) {
-        self.older.retain(|other| *other != spi);
-        if self.newest == Some(spi) {
-            self.newest = (!self.older.is_empty()).then(|| self.older.remove(0));
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.newest.is_none()
-    }
-
-    fn first(&self, may_carry: &impl Fn(Spi) -> bool) -> Option<Spi> {
-        self.newest
-            .iter()
-            .chain(&self.older)
-            .take(MOST_CANDIDATES)
-            .copied()
-            .find(|spi| may_carry(*spi))
+    /// True when none is left.
+    fn remove(&mut self, spi: Spi) -> bool {
+        self.0.retain(|other| *other != spi);
+        self.0.is_empty()
     }
 }
 

@@ -5,31 +5,71 @@ use netio::Datagram;
 use sadb::{Hot, SaCounter, SequenceExhausted, Spi};
 
 use super::bursts::{Exit, MOST_BURSTS};
-use super::engine::{Engine, write_plain};
+use super::engine::{BATCH, Engine, FAR, NEAR, write_plain};
 use super::io::Io;
 use super::strays::Stray;
-use crate::counters::Count;
+use super::table::Table;
+use crate::counters::{Call, Count};
 
 /// Inner packets of one super-packet: more than the kernel ever puts into one.
 const MOST_SEGMENTS: usize = 4096;
 
 impl<I: Io> Engine<I> {
-    /// Takes one read of a TUN queue: a virtio-net header and a packet or super-packet. What becomes of it leaves with the next
+    /// Takes reads of a TUN queue: each a virtio-net header and a packet or super-packet. What becomes of them leaves with the next
     /// [`flush`](Engine::flush) at the latest.
-    pub(crate) fn outbound(&mut self, context: u32, read: &mut [u8]) {
-        self.clear_packet(context, read, None);
+    pub(crate) fn outbound<'p>(&mut self, context: u32, reads: impl Iterator<Item = &'p mut [u8]>) {
+        let mut reads = reads.fuse();
+        loop {
+            let mut batch = [const { None }; BATCH];
+            let mut destinations = [None; BATCH];
+            let mut count = 0;
+            for ((place, destination), read) in batch.iter_mut().zip(&mut destinations).zip(&mut reads) {
+                *destination = read.get(VnetHeader::BYTES..).and_then(esp::destination_of);
+                if let Some(destination) = *destination {
+                    self.table.expect_route(context, destination);
+                }
+                *place = Some(read);
+                count += 1;
+            }
+            // First the SA, then its keys: each says where the next is.
+            let mut spis = [None; BATCH];
+            let expect = |table: &Table, spis: &mut [Option<Spi>; BATCH], n: usize| {
+                let destination = destinations.get(n).copied().flatten();
+                if let (Some(destination), Some(place)) = (destination, spis.get_mut(n))
+                    && let Some(spi) = table.likely_route(context, destination)
+                {
+                    *place = Some(spi);
+                    table.expect(spi, true);
+                }
+            };
+            (0..FAR).for_each(|n| expect(&self.table, &mut spis, n));
+            for spi in spis.iter().take(NEAR).flatten() {
+                self.table.expect_keys(*spi, true);
+            }
+            for (n, read) in batch.into_iter().flatten().enumerate() {
+                expect(&self.table, &mut spis, n + FAR);
+                if let Some(spi) = spis.get(n + NEAR).copied().flatten() {
+                    self.table.expect_keys(spi, true);
+                }
+                self.clear(context, read, None);
+            }
+            if count < BATCH {
+                break;
+            }
+        }
     }
 
-    /// The same for a packet that another worker passed on.
-    pub(crate) fn clear_packet(&mut self, context: u32, read: &mut [u8], stray: Option<Stray>) {
+    /// Takes a packet that another worker passed on, as it was read there.
+    pub(crate) fn stray_clear(&mut self, context: u32, read: &mut [u8], stray: Stray) {
+        self.clear(context, read, Some(stray));
+    }
+
+    fn clear(&mut self, context: u32, read: &mut [u8], stray: Option<Stray>) {
         let length = read.len();
         let Some((header, data)) = VnetHeader::split(read) else {
             return self.tally.one(Count::NotIp, length);
         };
-        let parsed = header
-            .offload()
-            .and_then(|offload| Some((offload, Packet::parse(data)?)));
-        let Some((offload, packet)) = parsed else {
+        let (Some(offload), Some(packet)) = (header.offload(), Packet::parse(data)) else {
             return self.tally.one(Count::NotIp, length);
         };
         if stray.is_none() {
@@ -53,9 +93,13 @@ impl<I: Io> Engine<I> {
             return self.drop_clear(spi, Count::OwnOuter, None, 1, packet.length);
         }
         match offload.segmentation {
-            None => self.plain(spi, data, &packet, offload),
+            None => {
+                self.tally.call(Call::Read, 1);
+                self.plain(spi, data, &packet, offload);
+            }
             Some(segmentation) => match Segments::new(data, &packet, segmentation) {
                 Some(segments) if segments.count() <= MOST_SEGMENTS => {
+                    self.tally.call(Call::Read, segments.count());
                     self.super_packet(spi, context, data, &packet, &segments);
                 }
                 _ => self.drop_clear(
@@ -232,7 +276,7 @@ impl<I: Io> Engine<I> {
             destination: sa.destination(),
             traffic_class: esp::traffic_class(sa.dscp, packet.traffic_class),
             dont_fragment: sa.limits.dont_fragment(packet, length),
-            joins: length <= sa.limits.fits,
+            joins: length <= sa.limits.fits(),
         })
     }
 
@@ -252,7 +296,8 @@ impl<I: Io> Engine<I> {
         let Some(sa) = entries.get_mut(exit.spi) else {
             return;
         };
-        let Some(outbound) = &mut sa.outbound else { return };
+        let Some(keys) = &mut sa.keys else { return };
+        let outbound = &mut keys.outbound;
         let transform = outbound.transform();
         let sealed = transform.sealed_len(length);
         let place = self.bursts.place(&mut sa.burst, exit, sealed);
@@ -341,7 +386,7 @@ impl<I: Io> Engine<I> {
             let mut failures = self.failed.iter().filter(|failed| failed.burst == index);
             let too_long = failures.any(|failed| failed.too_long);
             let segment = burst.segment;
-            let sent_inner = burst.inner * (packets - lost) / packets.max(1);
+            let sent_inner = share(burst.inner, packets - lost, packets);
             let (slots, entries) = self.table.split();
             if too_long
                 && let Some(sa) = entries.get_mut(spi)
@@ -358,12 +403,12 @@ impl<I: Io> Engine<I> {
                 if let Some(hot) = slots.get(spi.slot()).and_then(|slot| slot.hot(spi)) {
                     hot.sent_at(self.now_ns);
                 }
-                let octets = bytes.len() as u64 * (packets - lost) / packets.max(1);
+                let octets = share(bytes.len() as u64, packets - lost, packets);
                 self.tally.add(Count::EspSent, packets - lost, octets);
             }
             if lost > 0 {
                 slots.count(spi, |cells| cells.add(SaCounter::DropSend, lost));
-                let octets = bytes.len() as u64 * lost / packets.max(1);
+                let octets = share(bytes.len() as u64, lost, packets);
                 self.tally.add(Count::NotSent, lost, octets);
             }
         }
@@ -395,6 +440,15 @@ impl<I: Io> Engine<I> {
     }
 }
 
+/// What falls to `part` of `all` packets. Nearly always everything, for which nothing is divided.
+fn share(octets: u64, part: u64, all: u64) -> u64 {
+    if part == all {
+        octets
+    } else {
+        octets * part / all.max(1)
+    }
+}
+
 /// Packets of a burst that the kernel refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Failed {
@@ -415,6 +469,7 @@ fn transmit<I: Io>(
     let all = datagrams.len();
     while !datagrams.is_empty() {
         tally.one(Count::GsoSends, 0);
+        tally.call(Call::Send, datagrams.iter().map(Datagram::segments).sum());
         let Err(error) = io.send(socket, dont_fragment, datagrams) else {
             return;
         };

@@ -101,7 +101,7 @@ impl Sa {
     /// Learns what another SA to the same peer has learned.
     pub(crate) fn follow(&mut self, path: Path) -> bool {
         let limits = self.widest.on_path(path.mtu);
-        if limits.fits >= self.limits.fits {
+        if limits.fits() >= self.limits.fits() {
             return false;
         }
         self.limits = limits;

@@ -10,42 +10,56 @@ use super::paths::Path;
 use super::ranges::networks;
 
 /// A child SA without its keys, and with them once they were needed. One for each record, made from it, replaced when it changes.
+///
+/// Small, as most tunnels are idle; in the order of use: a packet that comes needs the first two cache lines, one that leaves some more.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Sa {
     pub(crate) spi: Spi,
-    /// The peer's.
-    pub(crate) outbound_spi: u32,
+    /// Of the clear side.
+    pub(crate) context: u32,
+    pub(crate) keys: Option<Box<Keys>>,
+    pub(crate) policy: Policy,
+    /// Where the peer is: learned, or as configured.
+    pub(crate) peer: SocketAddr,
+    pub(crate) replay_window: u16,
     pub(crate) inbound_active: bool,
     pub(crate) outbound_active: bool,
     pub(crate) esn: bool,
     pub(crate) encapsulation: Encapsulation,
     pub(crate) dscp: DscpPolicy,
-    pub(crate) replay_window: u16,
-    /// Of the clear side.
-    pub(crate) context: u32,
     pub(crate) local: SocketAddr,
-    /// Where IKE says the peer is.
-    pub(crate) configured_peer: SocketAddr,
-    /// Where it is: learned, or as configured.
-    pub(crate) peer: SocketAddr,
     /// As far as is known of the path.
     pub(crate) limits: Limits,
-    /// As the record has it.
-    pub(super) widest: Limits,
-    pub(super) path: Option<Path>,
-    pub(crate) policy: Policy,
-    /// The remote selectors as networks, by which packets find it.
-    pub(crate) routes: Box<[IpNet]>,
     /// The burst that its last packet went into, and the batch in which that was.
     pub(crate) burst: (u64, usize),
     /// When the last packet left, and the last NAT keepalive (nanoseconds of CLOCK_MONOTONIC, as far as this process knows).
     pub(crate) sent_ns: u64,
     pub(crate) kept_alive_ns: u64,
-    pub(crate) inbound: Option<InboundSa>,
-    pub(crate) outbound: Option<OutboundSa>,
+    pub(super) path: Option<Path>,
+    /// Where IKE says the peer is.
+    pub(crate) configured_peer: SocketAddr,
+    /// As the record has it.
+    pub(super) widest: Limits,
+    /// The peer's.
+    pub(crate) outbound_spi: u32,
+    /// The remote selectors as networks, by which packets find it.
+    pub(crate) routes: Box<[IpNet]>,
+}
+
+/// Both directions, prepared.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Keys {
+    pub(crate) inbound: InboundSa,
+    pub(crate) outbound: OutboundSa,
 }
 
 impl Sa {
+    /// How much of the front is looked at for a packet that comes, and for one that leaves.
+    pub(crate) const RECEIVING_BYTES: usize = std::mem::offset_of!(Self, local);
+    pub(crate) const SENDING_BYTES: usize = std::mem::offset_of!(Self, kept_alive_ns);
+
     /// From a record; takes over a learned endpoint from the hot record.
     ///
     /// # Errors
@@ -86,8 +100,7 @@ impl Sa {
             burst: (0, 0),
             sent_ns: 0,
             kept_alive_ns: 0,
-            inbound: None,
-            outbound: None,
+            keys: None,
         })
     }
 
@@ -106,8 +119,10 @@ impl Sa {
 
     /// Prepares the keys, if that was not done yet.
     pub(crate) fn prepare(&mut self, record: &ChildSa) -> Result<(), Error> {
-        self.inbound = Some(InboundSa::from_record(record)?);
-        self.outbound = Some(OutboundSa::from_record(record)?);
+        self.keys = Some(Box::new(Keys {
+            inbound: InboundSa::from_record(record)?,
+            outbound: OutboundSa::from_record(record)?,
+        }));
         Ok(())
     }
 }

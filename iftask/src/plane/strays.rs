@@ -310,7 +310,7 @@ impl<I: Io> Engine<I> {
             KIND_CLEAR if data.len() > VnetHeader::BYTES => {
                 self.tally.one(Count::StrayReceived, data.len());
                 let stray = Stray::from_ring(hops, worker);
-                self.clear_packet(header.context, data, Some(stray));
+                self.stray_clear(header.context, data, stray);
             }
             KIND_HINT => {
                 let owner = match worker {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi};
+use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi, prefetch, prefetch_front};
 
 use super::lookup::Lookup;
 use super::sa::Sa;
@@ -37,9 +37,9 @@ pub(crate) struct Table {
 /// The mapped segments, by slot.
 pub(crate) struct Slots(Vec<Option<SlotWorker>>);
 
-/// The SAs, by slot and index.
+/// The SAs, by slot and index: where one lies follows from its SPI, so that it can be fetched without looking anywhere else.
 pub(crate) struct Entries {
-    slots: Vec<Vec<Option<Box<Sa>>>>,
+    slots: Vec<Vec<Option<Sa>>>,
     count: usize,
     /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of.
     peers: BTreeSet<(SocketAddr, u32, u32)>,
@@ -129,17 +129,43 @@ impl Table {
         self.entries.get(spi).is_some()
     }
 
-    /// Begins to load an SA and its records into the cache.
-    pub(crate) fn touch(&self, spi: Spi) {
+    /// Begins to load an SA and its records into the cache, for a packet that comes, or for one that leaves.
+    pub(crate) fn expect(&self, spi: Spi, leaves: bool) {
         if let Some(worker) = self.slots.get(spi.slot()) {
-            if let Some(hot) = worker.hot(spi) {
-                hot.prefetch();
+            worker.prefetch(spi, leaves);
+        }
+        if let Some(place) = self.entries.place(spi) {
+            // Whether there is an SA stands in it: that would have to be waited for.
+            prefetch_front(
+                place,
+                if leaves {
+                    Sa::SENDING_BYTES
+                } else {
+                    Sa::RECEIVING_BYTES
+                },
+            );
+        }
+    }
+
+    /// Begins to load the keys of an SA, which should be in the cache by now.
+    pub(crate) fn expect_keys(&self, spi: Spi, leaves: bool) {
+        if let Some(keys) = self.entries.get(spi).and_then(|sa| sa.keys.as_deref()) {
+            if leaves {
+                prefetch(&keys.outbound);
+            } else {
+                prefetch(&keys.inbound);
             }
-            std::hint::black_box(worker.counters(spi).is_some());
         }
-        if let Some(inbound) = self.entries.get(spi).and_then(|sa| sa.inbound.as_ref()) {
-            inbound.touch();
-        }
+    }
+
+    /// Begins to look for the SA of a clear packet.
+    pub(crate) fn expect_route(&self, context: u32, destination: IpAddr) {
+        self.lookup.prefetch(context, destination);
+    }
+
+    /// The SA that will probably carry clear packets to there.
+    pub(crate) fn likely_route(&self, context: u32, destination: IpAddr) -> Option<Spi> {
+        self.lookup.likely(context, destination)
     }
 
     /// The SA that carries a clear packet.
@@ -268,20 +294,24 @@ impl Slots {
 impl Entries {
     /// The SA with this very SPI.
     pub(crate) fn get(&self, spi: Spi) -> Option<&Sa> {
+        self.place(spi)?.as_ref().filter(|sa| sa.spi == spi)
+    }
+
+    /// Where the SA of an SPI is, if there is one.
+    fn place(&self, spi: Spi) -> Option<&Option<Sa>> {
         let slot = self.slots.get(usize::from(spi.slot().number()))?;
-        let sa = slot.get(usize::from(spi.index().number()))?.as_deref()?;
-        (sa.spi == spi).then_some(sa)
+        slot.get(usize::from(spi.index().number()))
     }
 
     /// The SA with this very SPI.
     pub(crate) fn get_mut(&mut self, spi: Spi) -> Option<&mut Sa> {
         let slot = self.slots.get_mut(usize::from(spi.slot().number()))?;
-        let sa = slot.get_mut(usize::from(spi.index().number()))?.as_deref_mut()?;
+        let sa = slot.get_mut(usize::from(spi.index().number()))?.as_mut()?;
         (sa.spi == spi).then_some(sa)
     }
 
     /// The SAs of a slot, with holes.
-    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut [Option<Box<Sa>>] {
+    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut [Option<Sa>] {
         self.slots
             .get_mut(usize::from(slot.number()))
             .map_or(&mut [], Vec::as_mut_slice)
@@ -321,13 +351,13 @@ impl Entries {
             slot.resize_with(index + 1, || None);
         }
         if let Some(place) = slot.get_mut(index)
-            && place.replace(Box::new(sa)).is_none()
+            && place.replace(sa).is_none()
         {
             self.count += 1;
         }
     }
 
-    fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Box<Sa>> {
+    fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Sa> {
         let slot = self.slots.get_mut(usize::from(slot.number()))?;
         let old = slot.get_mut(usize::from(index.number()))?.take();
         if let Some(old) = &old {

@@ -22,13 +22,13 @@ async fn datagrams_come_in_and_go_out_and_are_counted() {
     let mut got = Vec::new();
     while got.len() < 2 {
         sockets.readable().await;
-        sockets.receive(|path, message| {
+        sockets.receive(&mut |path, message| {
             assert_eq!(path, Path { local, remote });
             got.push(message.to_vec());
         });
     }
     assert_eq!(got, [b"one".to_vec(), b"second".to_vec()]);
-    sockets.receive(|_, _| panic!("nothing waits"));
+    sockets.receive(&mut |_, _| panic!("nothing waits"));
     let nothing = tokio::time::timeout(Duration::from_millis(50), sockets.readable()).await;
     assert!(nothing.is_err(), "ready although nothing waits");
 
@@ -91,7 +91,7 @@ fn on_the_nat_port_only_ike_passes() {
         let mut got = Vec::new();
         while got.len() < 2 {
             sockets.readable().await;
-            sockets.receive(|_, message| got.push(message.to_vec()));
+            sockets.receive(&mut |_, message| got.push(message.to_vec()));
         }
         assert_eq!(got, [b"ike".to_vec(), b"".to_vec()]);
         let counted = [
@@ -146,7 +146,7 @@ async fn gather(sockets: &mut Sockets, most: usize) -> Vec<(Path, Vec<u8>)> {
     let mut got = Vec::new();
     while got.len() < most {
         sockets.readable().await;
-        sockets.receive(|path, message| got.push((path, message.to_vec())));
+        sockets.receive(&mut |path, message| got.push((path, message.to_vec())));
     }
     got
 }
@@ -219,7 +219,7 @@ fn what_is_not_ours_goes_to_the_data_plane_and_what_is_comes_from_there() {
             remote: peer.local(),
         };
         assert_eq!(got, vec![(path, b"found".to_vec()); 2]);
-        sockets.receive(|_, _| panic!("nothing waits"));
+        sockets.receive(&mut |_, _| panic!("nothing waits"));
         let nothing = tokio::time::timeout(Duration::from_millis(50), sockets.readable()).await;
         assert!(nothing.is_err(), "ready although nothing waits");
     });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bus::frame::{Header, Kind};
 use bus::link::{LinkServer, Links};
 use bus::messages::common::{Execute, Output as Shown};
-use bus::messages::rmctrl::{GetSlotMap, SlotMap};
+use bus::messages::rmctrl::{Congestion, CongestionChanged, GetCongestion, GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigText, GetConfig, RevealSecret, Revealed};
 use bus::messages::sessmgr::{
     Admission, Admit, Admitted, Connected, ConnectedSession, Noted, Release, Released, Verdict,
@@ -38,6 +38,8 @@ pub struct Heard {
     pub ready: bool,
     /// Our address has gone from the interface.
     pub absent: bool,
+    /// What rmctrl says.
+    pub congestion: Congestion,
 }
 
 /// The house.
@@ -47,6 +49,7 @@ pub struct House {
     pub worker: SlotWorker,
     pub shutdown: task::Shutdown,
     bus: Bus,
+    rmctrl: Bus,
 }
 
 impl House {
@@ -65,7 +68,8 @@ impl House {
         link_to_sct(&task, heard.clone());
         tokio::task::spawn_local(play_sit(sit, segments, heard.clone()));
         let join = |facility, instance| Bus::in_process(&hub, Address::new(facility, instance)).unwrap();
-        tokio::task::spawn_local(play_rmctrl(join(Facility::Rmctrl, 1)));
+        let (rmctrl, server) = join(Facility::Rmctrl, 1);
+        tokio::task::spawn_local(play_rmctrl(server, heard.clone()));
         tokio::task::spawn_local(play_sct(join(Facility::Sct, 1), configuration.to_owned()));
         tokio::task::spawn_local(play_sessmgr(join(Facility::Sessmgr, 1), verdict, heard.clone()));
         tokio::task::spawn_local(play_vpnmgr(join(Facility::Vpnmgr, 2), heard.clone()));
@@ -76,6 +80,7 @@ impl House {
             worker,
             shutdown,
             bus,
+            rmctrl,
         };
         house
             .until("ipsecmgr is ready", |heard| heard.ready.then_some(()))
@@ -116,6 +121,12 @@ impl House {
         self.bus.request(IPSECMGR, request, PATIENCE).await.unwrap()
     }
 
+    /// Has rmctrl say this from now on.
+    pub fn congest(&self, congestion: Congestion) {
+        self.heard.lock().unwrap().congestion = congestion;
+        self.rmctrl.publish(&CongestionChanged {});
+    }
+
     /// What the data plane would do with packets of this SPI.
     pub fn child(&self, spi: u32) -> Option<sadb::ChildSa> {
         self.worker.find(Spi::from_u32(spi).unwrap()).unwrap()
@@ -152,7 +163,7 @@ async fn play_sit(channel: Channel, segments: SlotSegments, heard: Arc<Mutex<Hea
         match packet.header.message {
             OpenSlots::TYPE => {
                 let fds = segments.owner_fds().unwrap();
-                let names = ["keys", "hot", "counters"]
+                let names = ["keys", "hot", "counters", "ike"]
                     .map(|kind| format!("slot-1-{kind}"))
                     .to_vec();
                 answer(
@@ -162,7 +173,7 @@ async fn play_sit(channel: Channel, segments: SlotSegments, heard: Arc<Mutex<Hea
                         names,
                         ..Opened::default()
                     },
-                    vec![fds.keys, fds.hot, fds.counters],
+                    vec![fds.keys, fds.hot, fds.counters, fds.ike.unwrap()],
                 )
                 .await;
             }
@@ -225,11 +236,14 @@ impl MessageOf for Closed {
     }
 }
 
-async fn play_rmctrl((_bus, mut server): (Bus, Server)) {
+async fn play_rmctrl(mut server: Server, heard: Arc<Mutex<Heard>>) {
     while let Some(incoming) = server.next().await {
         let mut workers = vec![0; 255];
         workers[0] = 1;
-        dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(SlotMap { version: 1, workers }) });
+        dispatch!(incoming, {
+            GetSlotMap => |_, responder| responder.reply(SlotMap { version: 1, workers }),
+            GetCongestion => |_, responder| responder.reply(heard.lock().unwrap().congestion.clone()),
+        });
     }
 }
 
@@ -287,11 +301,11 @@ pub struct Peer {
     pub children: HashMap<u32, ikev2::ChildSa>,
     secret: Vec<u8>,
     sockets: [DatagramSocket; 2],
-    sad: PeerSad,
+    pub sad: PeerSad,
 }
 
 #[derive(Default)]
-struct PeerSad {
+pub struct PeerSad {
     next: u32,
 }
 

@@ -31,7 +31,7 @@ known! {
     rmctrl: GetSlotMap SlotMapChanged;
     vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes GetAddresses;
     ipsecmgr: DeleteTunnels Drain;
-    sessmgr: Admit Connected Release WorkerRestarted HeldBlocks SessionAdmitted;
+    sessmgr: Admit Connected Release WorkerRecovered HeldBlocks SessionAdmitted;
     aaamgr: Account EapRound;
     certmgr: GetCertificate GetTrust Sign VerifyPeer;
 }

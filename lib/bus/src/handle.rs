@@ -16,7 +16,7 @@ use crate::events::Subscription;
 use crate::facility::Address;
 use crate::frame::{self, Header, Kind, Refusal};
 use crate::hub::{Hub, HubTransport};
-use crate::ipc::IpcTransport;
+use crate::ipc::{IpcTransport, Sockets};
 use crate::message::{Event, Request};
 use crate::peer::{Failure, Peer, lock};
 use crate::publisher::Publisher;
@@ -46,11 +46,17 @@ struct Inner {
 impl Bus {
     /// Opens the bus of the node in `run_dir` and serves `me` on it.
     ///
-    /// Fails when another live process serves `me`, or when others than our user may enter `run_dir/bus`. Must be called within a tokio
+    /// Fails when another live process serves `me`, or when others than our user and group may enter `run_dir/bus`. Must be called within a tokio
     /// runtime, which then runs the tasks of the bus.
     pub async fn open(run_dir: &Path, me: Address) -> Result<(Self, Server), BusError> {
+        Self::open_on(run_dir, me, Sockets::bind(run_dir, me)?).await
+    }
+
+    /// As [`open`](Self::open), on sockets that were bound before.
+    pub async fn open_on(run_dir: &Path, me: Address, sockets: Sockets) -> Result<(Self, Server), BusError> {
         let (tasks, counts) = (Arc::<Tasks>::default(), Arc::<Counts>::default());
-        let (transport, arrived, arrivals) = IpcTransport::bind(run_dir, me, &tasks, &counts).await?;
+        let (transport, arrived, arrivals) =
+            IpcTransport::serve(run_dir, me, sockets, &tasks, &counts).await?;
         Ok(Self::serving(
             me,
             Arc::new(transport),

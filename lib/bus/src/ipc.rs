@@ -1,8 +1,9 @@
 //! The bus over ZeroMQ sockets in a directory: ROUTER and DEALER for requests, PUB and SUB for events.
 //!
-//! Who may talk: whoever may enter the directory, which belongs to our user and is closed to all others (0700; checked here). A client
-//! also checks by SO_PEERCRED that the server runs as its own user. The `zeromq` crate accepts connections itself, so the server cannot
-//! look at the credentials of a client; the directory does that for it.
+//! Who may talk: whoever may enter the directory. It belongs to our user or, where every process has a user of its own, to the node's parent, and
+//! to a group of ours; nobody but its owner may write there, and nobody else may enter (checked here). So every socket in it was made by the owner,
+//! who hands it to the process it is for ([`Sockets`]); a client checks that by SO_PEERCRED, too. The `zeromq` crate accepts connections itself, so
+//! the server cannot look at the credentials of a client; the directory does that for it.
 //!
 //! What the `zeromq` crate does not do, and is done here or in [`crate::peer`] and [`crate::events`]:
 //! * a stale socket file is removed before binding, when nobody answers on it;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Gid;
 use prost::bytes::Bytes;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
@@ -64,6 +66,39 @@ macro_rules! lost {
     }};
 }
 
+/// The listening sockets of one address: made by itself, or by the node's parent for it.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Where requests arrive.
+    pub requests: UnixListener,
+    /// Where subscribers arrive.
+    pub events: UnixListener,
+}
+
+impl Sockets {
+    /// Binds those of `me` in `run_dir/bus`. Fails when another live process serves `me`, or when others than our user and group may enter there.
+    pub fn bind(run_dir: &Path, me: Address) -> Result<Self, BusError> {
+        let directory = run_dir.join("bus");
+        let group = check_directory(&directory)?;
+        Ok(Self {
+            requests: listener(&directory.join(me.to_string()), me, group)?,
+            events: listener(&events_path(&directory, me), me, group)?,
+        })
+    }
+
+    /// Takes away the names of those of `address`, which is gone for good.
+    pub fn remove(run_dir: &Path, address: Address) {
+        let directory = run_dir.join("bus");
+        for path in [
+            directory.join(address.to_string()),
+            events_path(&directory, address),
+        ] {
+            // Whoever served there may have done it.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 /// The sockets of one process.
 pub(crate) struct IpcTransport {
     directory: PathBuf,
@@ -81,10 +116,11 @@ impl IpcTransport {
         })
     }
 
-    /// Binds the ROUTER and the PUB of `me`.
-    pub async fn bind(
+    /// Puts the ROUTER and the PUB of `me` on its sockets.
+    pub async fn serve(
         run_dir: &Path,
         me: Address,
+        sockets: Sockets,
         tasks: &Tasks,
         counts: &Arc<Counts>,
     ) -> Result<(Self, mpsc::Receiver<Arrived>, Arc<Notify>), BusError> {
@@ -94,7 +130,7 @@ impl IpcTransport {
         let path = directory.join(me.to_string());
         let mut router = RouterSocket::new();
         router
-            .bind_listener(listener(&path, me)?)
+            .bind_listener(sockets.requests)
             .await
             .map_err(|error| failed_to_bind(&path, error))?;
         let (send, recv) = router.split();
@@ -107,7 +143,7 @@ impl IpcTransport {
         let mut publisher = PubSocket::new();
         let mut monitor = publisher.monitor();
         publisher
-            .bind_listener(listener(&path, me)?)
+            .bind_listener(sockets.events)
             .await
             .map_err(|error| failed_to_bind(&path, error))?;
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
@@ -215,8 +251,9 @@ fn options() -> SocketOptions {
     options
 }
 
-/// The bus directory must be ours alone: who can enter it is a peer. It is made if it is missing.
-fn check_directory(directory: &Path) -> Result<(), BusError> {
+/// The bus directory must be ours, or that of a group of ours with somebody else as its only writer: who can enter it is a peer. It is made if it is
+/// missing. Returns the group it belongs to.
+fn check_directory(directory: &Path) -> Result<Gid, BusError> {
     let wrong = |cause: String| BusError::Directory {
         path: directory.to_owned(),
         cause,
@@ -230,20 +267,24 @@ fn check_directory(directory: &Path) -> Result<(), BusError> {
     if !metadata.is_dir() {
         return Err(wrong("is not a directory".into()));
     }
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+    let group = Gid::from_raw(metadata.gid());
+    let ours = metadata.uid() == nix::unistd::geteuid().as_raw();
+    let our_groups = || nix::unistd::getgroups().unwrap_or_default();
+    let shared = || metadata.mode() & 0o070 == 0o050 && our_groups().contains(&group);
+    if !ours && !shared() {
         return Err(wrong(format!("belongs to user {}, not to us", metadata.uid())));
     }
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & 0o027 != 0 {
         return Err(wrong(format!(
-            "has mode {:o}; others may enter it, 700 is needed",
+            "has mode {:o}; others may enter it or write there, 750 or 700 is needed",
             metadata.mode() & 0o777
         )));
     }
-    Ok(())
+    Ok(group)
 }
 
-/// A listening socket at `path`. A file left by a dead process is removed; a live one is not disturbed.
-fn listener(path: &Path, me: Address) -> Result<UnixListener, BusError> {
+/// A listening socket at `path` for its user and `group`. A file left by a dead process is removed; a live one is not disturbed.
+fn listener(path: &Path, me: Address, group: Gid) -> Result<UnixListener, BusError> {
     if path.as_os_str().len() > MAX_PATH {
         return Err(BusError::Directory {
             path: path.to_owned(),
@@ -269,7 +310,9 @@ fn listener(path: &Path, me: Address) -> Result<UnixListener, BusError> {
         }
     }
     let bound = UnixListener::bind(path).and_then(|listener| {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        // (Connecting is writing.)
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        nix::unistd::chown(path, None, Some(group))?;
         Ok(listener)
     });
     bound.map_err(|source| BusError::Io {
@@ -287,12 +330,17 @@ fn failed_to_bind(path: &Path, error: zeromq::ZmqError) -> BusError {
     }
 }
 
-/// Is somebody there, and is it our own user? Fails at once if not, where the connect of `zeromq` would go on trying.
+/// Is somebody there, on a socket that the owner of the directory made? Fails at once if not, where the connect of `zeromq` would go on trying.
 async fn probe(path: &Path) -> io::Result<()> {
     let stream = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await??;
     let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
-    if peer.uid() != nix::unistd::geteuid().as_raw() {
-        let text = format!("{} is served by user {}, not by us", path.display(), peer.uid());
+    let owner = fs::metadata(path.parent().unwrap_or(path))?.uid();
+    if peer.uid() != owner {
+        let text = format!(
+            "{} was made by user {}, not by {owner}",
+            path.display(),
+            peer.uid()
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     Ok(())

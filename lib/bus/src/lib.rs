@@ -42,6 +42,7 @@ pub use facility::{Address, Facility};
 pub use frame::{FrameError, MAX_MESSAGE};
 pub use handle::Bus;
 pub use hub::Hub;
+pub use ipc::Sockets;
 pub use message::{Event, LinkMessage, Message, Request};
 pub use server::{Incoming, Responder, Server};
 pub use statistics::Statistics;

@@ -31,6 +31,11 @@ impl Server {
     pub async fn next(&mut self) -> Option<Incoming> {
         self.requests.recv().await
     }
+
+    /// The next request, if it is here already.
+    pub fn try_next(&mut self) -> Option<Incoming> {
+        self.requests.try_recv().ok()
+    }
 }
 
 /// A request that has come in. Dropping it refuses it.

@@ -2,7 +2,7 @@
 
 use crypto::{MasterKey, SystemRandom};
 
-use crate::{Config, Finding, LineError, Loaded, is_sealed, load};
+use crate::{Config, Finding, LineError, Loaded, Tasks, is_sealed, load};
 
 /// A file that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,12 @@ pub fn check(text: &str) -> Checked {
         findings,
         sealed,
     }
+}
+
+/// What a node starts with that boots from this file.
+pub fn boot_tasks(text: &str) -> Tasks {
+    // Secrets are read by another.
+    load(text, &MasterKey::generate(&mut SystemRandom)).config.tasks
 }
 
 /// The line that leads to an object (`context isp`, `wsg-service enb`, outermost first), each word looked for after the one before; 1 when

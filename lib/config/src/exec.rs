@@ -73,7 +73,17 @@ exec! {
     ShowTaskResources, "show task resources",
         "[facility'Only one facility' <facility:name(20)'Name of a facility'> [all'Every instance' | instance'One instance' <instance:1-65535>]]":
         One("rmctrl"), Inspector, "Shows processor time, memory, files and sessions of every task";
+    ShowProcessSecurity, "show process security", "[facility'Only one facility' <facility:name(20)'Name of a facility'>]":
+        One("sit"), Operator, "Shows which protections are in force for every process";
+    ShowCpuTable, "show cpu table": One("rmctrl"), Inspector, "Shows load, processor time and memory of the node";
+    ShowCpuInfo, "show cpu info", "[card'The node is one card' <card:1-1> [cpu <cpu:0-0>]] [crypto-cores'Only the processors of the data plane']":
+        One("rmctrl"), Inspector, "Shows the use of every processor";
+    ShowCongestionControl, "show congestion-control", "{configuration'Thresholds and policy' | statistics'State, measured values and counters'}":
+        One("rmctrl"), Operator, "Shows congestion control";
+    ShowThreshold, "show threshold": One("rmctrl"), Operator, "Shows the thresholds of alarms";
     ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
+    ShowSessionRecovery, "show session recovery status", "[verbose'With the tasks and what is kept']":
+        One("sit"), Inspector, "Shows whether sessions outlive the death of a process";
     ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
         One("sct"), Inspector, "Shows the contexts";
     ShowServiceAll, "show service all": Every("sessmgr"), Inspector, "Shows every service with its sessions";
@@ -97,7 +107,7 @@ exec! {
         Every("ipsecmgr"), Operator, "Shows IKE SAs";
     ShowIpsecSas, "show crypto ipsec security-associations", "[summary'Counts only'] [peer'One peer' <peer:ip'Address of the peer'>]":
         Every("ipsecmgr"), Operator, "Shows child SAs";
-    ShowCryptoManagers, "show crypto managers", "[instance'One manager' <instance:1-255>]":
+    ShowCryptoManagers, "show crypto managers", "[summary'The sum of all' | [~instance] <instance:1-255'One manager'>]":
         One("rmctrl"), Operator, "Shows the IPsec managers and their slots";
     ShowCryptoStatistics, "show crypto statistics", "[ikev2'IKEv2 in detail']":
         Shell, Operator, "Shows counters of IKE and IPsec";
@@ -212,7 +222,6 @@ const UNSUPPORTED: &[&str] = &[
     "show cli",
     "show cmp",
     "show configuration verbose",
-    "show cpu",
     "show crypto blacklist",
     "show crypto group",
     "show crypto ikev1",
@@ -246,12 +255,17 @@ const UNSUPPORTED: &[&str] = &[
     "show power",
     "show rct",
     "show resources",
-    "show session",
+    "show session counters",
+    "show session disconnect-reasons",
+    "show session duration",
+    "show session progress",
+    "show session setuptime",
+    "show session subsystem",
+    "show session trail",
     "show srp",
     "show ssh",
     "show support",
     "show temperature",
-    "show threshold",
     "show users",
     "show wsg-lookup",
     "srp",
@@ -270,6 +284,7 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("force", "Does it now"),
     ("aaa", "Authentication, authorization, accounting"),
     ("configuration", "The running configuration"),
+    ("cpu", "Processors"),
     ("crash", "Crashes of tasks"),
     ("crypto", "IPsec and IKE"),
     ("ikev2-ikesa", "IKE SAs"),
@@ -278,10 +293,13 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("ipv6", "Internet protocol version 6"),
     ("ipsec", "IPsec"),
     ("port", "Ports"),
+    ("process", "Processes"),
     ("radius", "RADIUS"),
     ("counters", "Counters"),
     ("security-association", "SAs"),
     ("service", "Services"),
+    ("session", "Sessions"),
+    ("recovery", "What outlives the death of a process"),
     ("snmp", "Simple network management protocol"),
     ("system", "The node"),
     ("task", "Tasks"),

@@ -18,7 +18,7 @@ mod refused;
 mod secret;
 mod text;
 
-pub use check::{Checked, check};
+pub use check::{Checked, boot_tasks, check};
 pub use commands::tree;
 pub use exec::{Answer, Exec, FACILITIES};
 pub use file::read;

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use openssl::cipher::Cipher as OpensslCipher;
 use openssl::cipher_ctx::CipherCtx;
 
 use crate::error::check_len;
 use crate::{Cipher, Error};
+use context::Context;
+
+mod context;
 
 /// Bytes of an AES-GCM nonce: salt (4) and IV (8).
 pub const NONCE_LEN: usize = 12;
@@ -15,15 +17,17 @@ pub const NONCE_LEN: usize = 12;
 /// The longest ICV of an AEAD, for buffers.
 pub const MAX_ICV_LEN: usize = 16;
 
-/// An AEAD algorithm with its key prepared. One key may seal and open; each nonce must be used for one seal only.
+/// An AEAD algorithm with its key prepared. One key may seal and open; each nonce must be used for one seal only. With an ICV of 16 bytes all of it lies here, so that
+/// it can be fetched into the cache ahead of its use.
 pub struct AeadKey {
     cipher: Cipher,
     backend: Backend,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the state lies in the key")]
 enum Backend {
     /// ICV of 16 bytes: aws-lc.
-    Full(Box<LessSafeKey>),
+    Full(Context),
     /// ICV of 8 or 12 bytes: OpenSSL, as aws-lc opens only full tags.
     Short(CipherCtx),
 }
@@ -39,13 +43,7 @@ impl AeadKey {
         }
         check_len("AES-GCM key", key.len(), cipher.key_len())?;
         let backend = if cipher.icv_len() == MAX_ICV_LEN {
-            let algorithm = if key.len() == 16 {
-                &AES_128_GCM
-            } else {
-                &AES_256_GCM
-            };
-            let key = UnboundKey::new(algorithm, key).map_err(|_| Error::Library("AES-GCM key set-up"))?;
-            Backend::Full(Box::new(LessSafeKey::new(key)))
+            Backend::Full(Context::new(key)?)
         } else {
             Backend::Short(short_context(key).map_err(|_| Error::Library("AES-GCM key set-up"))?)
         };
@@ -70,13 +68,9 @@ impl AeadKey {
     ) -> Result<(), Error> {
         check_len("ICV", icv.len(), self.cipher.icv_len())?;
         match &mut self.backend {
-            Backend::Full(key) => {
-                let nonce = Nonce::assume_unique_for_key(*nonce);
-                let tag = key
-                    .seal_in_place_separate_tag(nonce, Aad::from(aad), in_out)
-                    .map_err(|_| Error::Library("AES-GCM seal"))?;
-                icv.copy_from_slice(tag.as_ref());
-                Ok(())
+            Backend::Full(context) => {
+                let icv = icv.first_chunk_mut().ok_or(Error::Library("AES-GCM seal"))?;
+                context.seal(nonce, aad, in_out, icv)
             }
             Backend::Short(context) => {
                 short_seal(context, nonce, aad, in_out, icv).map_err(|_| Error::Library("AES-GCM seal"))
@@ -98,11 +92,9 @@ impl AeadKey {
     ) -> Result<(), Error> {
         check_len("ICV", icv.len(), self.cipher.icv_len())?;
         match &mut self.backend {
-            Backend::Full(key) => {
-                let nonce = Nonce::assume_unique_for_key(*nonce);
-                key.open_in_place_separate_tag(nonce, Aad::from(aad), icv, in_out)
-                    .map_err(|_| Error::Integrity)?;
-                Ok(())
+            Backend::Full(context) => {
+                let icv = icv.first_chunk().ok_or(Error::Integrity)?;
+                context.open(nonce, aad, in_out, icv)
             }
             Backend::Short(context) => {
                 short_open(context, nonce, aad, in_out, icv).map_err(|_| Error::Integrity)

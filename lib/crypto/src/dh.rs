@@ -84,19 +84,27 @@ impl DhGroup {
     /// # Errors
     /// [`Error::Library`] if the library fails, e.g. for want of memory.
     pub fn generate(self, random: &mut dyn Random) -> Result<DhKeyPair, Error> {
-        let private = match modp::Parameters::of(self) {
-            Some(parameters) => Private::Modp(modp::PrivateKey::generate(self, parameters, random)?),
-            None => Private::Ecdh(ecdh::PrivateKey::generate(self, random)?),
-        };
-        let public = match &private {
-            Private::Modp(key) => key.public()?,
-            Private::Ecdh(key) => key.public()?,
-        };
-        Ok(DhKeyPair {
-            group: self,
-            private,
-            public,
-        })
+        DhKeyPair::new(
+            self,
+            match modp::Parameters::of(self) {
+                Some(parameters) => Private::Modp(modp::PrivateKey::generate(self, parameters, random)?),
+                None => Private::Ecdh(ecdh::PrivateKey::generate(self, random)?),
+            },
+        )
+    }
+
+    /// The key pair whose private key [`DhKeyPair::private`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Library`] if it is no private key of this group.
+    pub fn import(self, private: &[u8]) -> Result<DhKeyPair, Error> {
+        DhKeyPair::new(
+            self,
+            match modp::Parameters::of(self) {
+                Some(parameters) => Private::Modp(modp::PrivateKey::import(self, parameters, private)?),
+                None => Private::Ecdh(ecdh::PrivateKey::import(self, private)?),
+            },
+        )
     }
 }
 
@@ -113,6 +121,29 @@ enum Private {
 }
 
 impl DhKeyPair {
+    fn new(group: DhGroup, private: Private) -> Result<Self, Error> {
+        let public = match &private {
+            Private::Modp(key) => key.public()?,
+            Private::Ecdh(key) => key.public()?,
+        };
+        Ok(Self {
+            group,
+            private,
+            public,
+        })
+    }
+
+    /// The private key as octets, for another life of this process to go on with this exchange: [`DhGroup::import`] takes them.
+    ///
+    /// # Errors
+    /// [`Error::Library`] if the library fails, e.g. for want of memory.
+    pub fn private(&self) -> Result<Secret, Error> {
+        match &self.private {
+            Private::Modp(key) => Ok(key.private()),
+            Private::Ecdh(key) => key.private(),
+        }
+    }
+
     /// The group of this key.
     pub fn group(&self) -> DhGroup {
         self.group
@@ -182,6 +213,23 @@ mod tests {
             };
             assert_eq!(public(5), public(5), "{group:?}");
             assert_ne!(public(5), public(6), "{group:?}");
+        }
+    }
+
+    #[test]
+    fn an_imported_key_is_the_exported_one() {
+        for group in DhGroup::ALL {
+            let key = group.generate(&mut SystemRandom).unwrap();
+            let peer = group.generate(&mut SystemRandom).unwrap();
+            let private = key.private().unwrap();
+            let imported = group.import(private.as_bytes()).unwrap();
+            assert_eq!(imported.public(), key.public(), "{group:?}");
+            assert_eq!(imported.private().unwrap(), private, "{group:?}");
+            let secret = imported.agree(peer.public()).unwrap();
+            assert_eq!(secret, key.agree(peer.public()).unwrap(), "{group:?}");
+            for wrong in [0, private.len() - 1, private.len() + 1] {
+                assert!(group.import(&vec![1; wrong]).is_err(), "{group:?} {wrong}");
+            }
         }
     }
 

@@ -1,7 +1,4 @@
-//! The Internet checksum (RFC 1071), summed in lanes that the compiler can vectorise.
-
-const LANES: usize = 8;
-const BLOCK: usize = LANES * 4;
+//! The Internet checksum (RFC 1071).
 
 /// A one's complement sum in the making. Pieces are added at even offsets; the byte order of the machine does not matter (RFC 1071 2B).
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,23 +13,7 @@ impl Checksum {
     /// With `data` added. Only the last piece may have an odd length.
     #[must_use]
     pub fn with(self, data: &[u8]) -> Self {
-        // 32-bit words in 64-bit lanes: no carry to look after below 16 GiB.
-        let (blocks, rest) = data.as_chunks::<BLOCK>();
-        let mut lanes = [0u64; LANES];
-        for block in blocks {
-            for (lane, word) in lanes.iter_mut().zip(block.as_chunks().0) {
-                *lane += u64::from(u32::from_ne_bytes(*word));
-            }
-        }
-        let (words, rest) = rest.as_chunks();
-        let tail = words
-            .iter()
-            .map(|word| u64::from(u32::from_ne_bytes(*word)))
-            .sum::<u64>();
-        let mut last = [0; 4];
-        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        let sum = lanes.iter().sum::<u64>() + tail + u64::from(u32::from_ne_bytes(last));
-        Self(fold(self.0) + fold(sum))
+        Self(fold(self.0) + fold(netio::sum_words(data)))
     }
 
     /// With a 16-bit field added.

@@ -11,6 +11,8 @@ use crate::packet::{Addresses, IPV4_HEADER, IPV6_HEADER, Packet, TCP, UDP};
 
 /// Flows that can be open at a time; beyond that some are delivered early.
 const MOST_RUNS: usize = 64;
+/// Hashes of them that are compared at once.
+const COMPARED: usize = 16;
 /// The longest super-packet, by its IP length field.
 const MOST_BYTES: usize = u16::MAX as usize;
 /// The longest headers of a packet that can be joined: IPv6 and TCP with options.
@@ -146,13 +148,34 @@ impl<'p, T: Copy + PartialEq> Coalescer<'p, T> {
     }
 
     fn find(&self, hash: u32, tag: T, packet: &Packet) -> Option<usize> {
-        self.hashes.iter().zip(&self.runs).position(|(open, run)| {
-            *open == hash
-                && run.tag == tag
+        let mut place = self.place_of(hash, 0)?;
+        loop {
+            let run = self.runs.get(place)?;
+            if run.tag == tag
                 && run.packet.addresses == packet.addresses
                 && run.packet.ports == packet.ports
                 && run.packet.protocol == packet.protocol
-        })
+            {
+                return Some(place);
+            }
+            place = self.place_of(hash, place + 1)?;
+        }
+    }
+
+    /// The first place from `start` on with this hash. Most packets are the only ones of their flow in a batch, so many are compared at once before one is
+    /// looked at.
+    fn place_of(&self, hash: u32, start: usize) -> Option<usize> {
+        let (blocks, _) = self.hashes.as_chunks::<COMPARED>();
+        for (n, block) in blocks.iter().enumerate().skip(start / COMPARED) {
+            if block.iter().fold(false, |found, open| found | (*open == hash)) {
+                let first = start.saturating_sub(n * COMPARED);
+                let place = block.iter().skip(first).position(|open| *open == hash);
+                if let Some(place) = place {
+                    return Some(n * COMPARED + first + place);
+                }
+            }
+        }
+        None
     }
 
     fn candidate(&self, data: &[u8], packet: &Packet) -> Option<Candidate> {
@@ -218,7 +241,8 @@ impl<'p, T: Copy + PartialEq> Coalescer<'p, T> {
             head: piece,
             tail: piece,
         };
-        let place = match self.hashes.iter().position(|hash| *hash == 0) {
+        let free = self.place_of(0, 0);
+        let place = match free {
             Some(place) => place,
             None => {
                 let victim = self.victim;

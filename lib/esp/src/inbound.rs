@@ -57,12 +57,6 @@ impl InboundSa {
         self.transform
     }
 
-    /// Begins to load it into the cache, for a packet that will be opened soon.
-    pub fn touch(&self) {
-        std::hint::black_box(self.transform);
-        self.protection.touch();
-    }
-
     /// Checks and decrypts one ESP packet (SPI to ICV) in place (RFC 4303 3.4): window, integrity, window again, padding.
     ///
     /// Nothing is remembered of a packet that fails. A packet with bad padding is authentic, so its number is used up.

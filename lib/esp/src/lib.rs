@@ -43,7 +43,7 @@ pub use inbound::{InboundSa, Opened, spi_of};
 pub use offload::{Offload, PartialChecksum, SegmentKind, Segmentation};
 pub use outbound::OutboundSa;
 pub use outer::{Fit, Limits, propagate_ecn, traffic_class};
-pub use packet::{Addresses, IPV4, IPV6, NO_NEXT_HEADER, Packet};
+pub use packet::{Addresses, IPV4, IPV6, NO_NEXT_HEADER, Packet, destination_of};
 pub use path::NarrowPath;
 pub use segment::{Segments, finish_checksum};
 pub use selector::Policy;

@@ -1,6 +1,7 @@
 //! The outer header: DSCP, ECN, DF, and how long an inner packet may be.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 
 use sadb::{DfPolicy, DscpPolicy, Encapsulation};
 
@@ -63,18 +64,16 @@ pub(crate) fn narrower(length: usize) -> Option<usize> {
     PLATEAUS.into_iter().find(|mtu| *mtu < length)
 }
 
-/// How long inner packets of an SA may be.
+/// How long inner packets of an SA may be. Small, as there is one for every SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     transform: Transform,
     /// Of the outer IP header, and of UDP if there is one.
-    headers: usize,
-    /// The longest inner packet that may be and whose outer packet is within the outer MTU, in bytes.
-    pub fits: usize,
+    headers: u8,
+    fits: u16,
     /// Longer IPv4 packets that may be are fragmented into pieces of this; `None` = never.
-    pub pre_fragment: Option<usize>,
-    /// The DF policy.
-    pub df: DfPolicy,
+    pre_fragment: Option<NonZeroU16>,
+    df: DfPolicy,
     /// Routers may fragment the outer packet (IPv4); otherwise only its sender may.
     outer_is_v4: bool,
 }
@@ -109,16 +108,22 @@ impl Limits {
             0 => usize::from(u16::MAX),
             mtu => usize::from(mtu),
         };
-        let fits = transform.max_inner(outer_mtu.saturating_sub(ip + udp));
+        let fits = short(transform.max_inner(outer_mtu.saturating_sub(ip + udp)));
         Self {
             transform,
-            headers: ip + udp,
+            headers: (ip + udp) as u8,
             fits,
             pre_fragment: (fragment_mtu != 0)
-                .then(|| usize::from(fragment_mtu).min(fits).max(IPV4_LEAST_MTU)),
+                .then(|| at_least_ipv4(fragment_mtu.min(fits)))
+                .flatten(),
             df,
             outer_is_v4: local.is_ipv4(),
         }
+    }
+
+    /// The longest inner packet that may be and whose outer packet is within the outer MTU, in bytes.
+    pub fn fits(&self) -> usize {
+        self.fits.into()
     }
 
     /// The same, and inner packets are no longer than `inner_mtu`; 0 = that is no limit.
@@ -131,13 +136,13 @@ impl Limits {
 
     /// The same on a path that takes outer packets of up to `mtu` octets.
     pub fn on_path(self, mtu: u16) -> Self {
-        let room = usize::from(mtu).saturating_sub(self.headers);
+        let room = usize::from(mtu).saturating_sub(self.headers.into());
         self.bounded(self.transform.max_inner(room))
     }
 
     /// How wide to take the link to be that does not take an ESP packet of `sealed` octets in one piece; `None` when no link is as narrow.
     pub fn narrower(&self, sealed: usize) -> Option<u16> {
-        let mtu = narrower(sealed + self.headers)?;
+        let mtu = narrower(sealed + usize::from(self.headers))?;
         let least = if self.outer_is_v4 {
             IPV4_LEAST_MTU
         } else {
@@ -147,25 +152,28 @@ impl Limits {
     }
 
     fn bounded(self, most: usize) -> Self {
-        let fits = self.fits.min(most);
+        let fits = self.fits.min(short(most));
         Self {
             fits,
-            pre_fragment: self.pre_fragment.map(|most| most.min(fits).max(IPV4_LEAST_MTU)),
+            pre_fragment: self
+                .pre_fragment
+                .and_then(|most| at_least_ipv4(most.get().min(fits))),
             ..self
         }
     }
 
     /// What to do with a packet of `length` bytes: its own, or that of each segment of a super-packet.
     pub fn fit(&self, packet: &Packet, length: usize) -> Fit {
-        if length <= self.fits && self.pre_fragment.is_none_or(|most| length <= most) {
+        let pre_fragment = self.pre_fragment.map(|most| usize::from(most.get()));
+        if length <= self.fits() && pre_fragment.is_none_or(|most| length <= most) {
             return Fit::Whole;
         }
         if !packet.dont_fragment
-            && let Some(most) = self.pre_fragment
+            && let Some(most) = pre_fragment
         {
             return Fit::Fragment(most);
         }
-        if length <= self.fits {
+        if length <= self.fits() {
             return Fit::Whole;
         }
         let is_v6 = packet.next_header() == crate::packet::IPV6;
@@ -178,13 +186,23 @@ impl Limits {
         {
             return Fit::Whole;
         }
-        Fit::TooBig(u16::try_from(self.fits.max(least)).unwrap_or(u16::MAX))
+        Fit::TooBig(self.fits.max(short(least)))
     }
 
     /// The outer DF bit for a packet of `length` bytes that is sent whole. What cannot get through in one piece must be allowed to be cut.
     pub fn dont_fragment(&self, packet: &Packet, length: usize) -> bool {
-        length <= self.fits && dont_fragment(self.df, packet)
+        length <= self.fits() && dont_fragment(self.df, packet)
     }
+}
+
+/// A length of an IP packet.
+fn short(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// No fragment has to be shorter than every host takes.
+fn at_least_ipv4(length: u16) -> Option<NonZeroU16> {
+    NonZeroU16::new(length.max(IPV4_LEAST_MTU as u16))
 }
 
 #[cfg(test)]
@@ -256,7 +274,7 @@ mod tests {
     #[test]
     fn what_fits() {
         let limits = limits(1500, 1400, DfPolicy::Copy, "192.0.2.1:4500");
-        assert_eq!(limits.fits, 1438);
+        assert_eq!(limits.fits(), 1438);
         let (_, free) = inner(0, false, false);
         let (_, fixed) = inner(0, false, true);
         let (_, v6) = inner(0, true, true);
@@ -319,10 +337,10 @@ mod tests {
         let mut limits = limits(1500, 0, DfPolicy::Copy, "192.0.2.1:4500");
         let mut found = Vec::new();
         // The link takes 1300.
-        while limits.transform.sealed_len(limits.fits) + limits.headers > 1300 {
-            let sealed = limits.transform.sealed_len(limits.fits);
+        while limits.transform.sealed_len(limits.fits()) + usize::from(limits.headers) > 1300 {
+            let sealed = limits.transform.sealed_len(limits.fits());
             limits = limits.on_path(limits.narrower(sealed).unwrap());
-            found.push(limits.fits);
+            found.push(limits.fits());
         }
         assert_eq!(found, [1430, 1338, 1218]);
         assert_eq!(limits.fit(&fixed, 1219), Fit::TooBig(1218));
@@ -335,9 +353,9 @@ mod tests {
     fn ipv6_of_1280_always_passes() {
         let (_, v6) = inner(0, true, true);
         let narrow = limits(1300, 0, DfPolicy::Copy, "192.0.2.1:4500");
-        assert!(narrow.fits < 1280);
+        assert!(narrow.fits() < 1280);
         assert_eq!(narrow.fit(&v6, 1280), Fit::Whole);
         assert_eq!(narrow.fit(&v6, 1281), Fit::TooBig(1280));
-        assert!(!narrow.dont_fragment(&v6, 1280) && narrow.dont_fragment(&v6, narrow.fits));
+        assert!(!narrow.dont_fragment(&v6, 1280) && narrow.dont_fragment(&v6, narrow.fits()));
     }
 }

@@ -96,6 +96,7 @@ pub struct Packet {
 
 impl Packet {
     /// Reads the headers. `None` when it is no IP packet, or cut anywhere from its header to its stated end.
+    #[inline]
     pub fn parse(data: &[u8]) -> Option<Self> {
         match byte(data, 0)? >> 4 {
             4 => Self::parse_v4(data),
@@ -112,6 +113,7 @@ impl Packet {
         }
     }
 
+    #[inline]
     fn parse_v4(data: &[u8]) -> Option<Self> {
         let upper = usize::from(byte(data, 0)? & 0xf) * 4;
         let length = usize::from(word(data, 2)?);
@@ -178,6 +180,15 @@ impl Packet {
             dont_fragment: true,
             is_fragment,
         })
+    }
+}
+
+/// Where a packet goes, if it is IP at all: nothing else of it is looked at.
+pub fn destination_of(data: &[u8]) -> Option<IpAddr> {
+    match byte(data, 0)? >> 4 {
+        4 => Some(Ipv4Addr::from(long(data, 16)?).into()),
+        6 => Some(Ipv6Addr::from(quad(data, 24)?).into()),
+        _ => None,
     }
 }
 
@@ -262,6 +273,7 @@ pub(crate) mod tests {
         let packet = Packet::parse(&data).unwrap();
         assert_eq!(packet.addresses.source(), Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(packet.addresses.destination(), Ipv4Addr::new(10, 0, 0, 2));
+        assert_eq!(destination_of(&data), Some(packet.addresses.destination()));
         assert_eq!(
             (packet.length, packet.upper, packet.protocol),
             (28, 20, UDP),
@@ -297,7 +309,10 @@ pub(crate) mod tests {
         let later = Packet::parse(&chain([UDP, 0, 0, 9, 0, 0, 0, 9])).unwrap();
         assert_eq!((later.protocol, later.ports), (UDP, None));
 
-        let plain = Packet::parse(&ipv6(ICMPV6, &[128, 0, 0, 0])).unwrap();
+        let plain = ipv6(ICMPV6, &[128, 0, 0, 0]);
+        let destination = destination_of(&plain);
+        let plain = Packet::parse(&plain).unwrap();
+        assert_eq!(destination, Some(plain.addresses.destination()));
         assert_eq!(
             (plain.ports, plain.is_fragment, plain.next_header()),
             (Some((0x8000, 0x8000)), false, IPV6)

@@ -7,8 +7,9 @@ use crate::transform::{ESP_HEADER, Transform};
 use crate::{Cause, Error};
 
 /// Key schedules, done once.
+#[expect(clippy::large_enum_variant, reason = "the state lies in the SA")]
 pub(crate) enum Protection {
-    /// RFC 4106.
+    /// RFC 4106. In place, so that it can be fetched into the cache ahead of its use.
     Aead { key: AeadKey, salt: [u8; 4] },
     /// RFC 3602 or RFC 2410, with RFC 4868 or RFC 2404. Large, and so slow that following a pointer does not show.
     Mac(Box<MacKeys>),
@@ -59,18 +60,6 @@ impl Protection {
             cipher,
             integrity: integrity.prepare(keys.integrity.expose())?,
         })))
-    }
-
-    /// Reads a little of the keys, so that they are on their way into the cache.
-    pub(crate) fn touch(&self) {
-        match self {
-            Self::Aead { salt, .. } => {
-                std::hint::black_box(*salt);
-            }
-            Self::Mac(keys) => {
-                std::hint::black_box(keys.cipher.is_some());
-            }
-        }
     }
 
     /// Encrypts and signs `packet` (SPI to ICV) in place. SPI, low half of the sequence number, and the plaintext up to the next header are in it;

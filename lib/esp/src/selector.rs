@@ -6,7 +6,7 @@ use sadb::Selector;
 
 use crate::packet::{Addresses, Packet};
 
-/// Both sides' selectors of an SA, as numbers to compare. The first of each side lies inline, as most SAs have one.
+/// Both sides' selectors of an SA, as numbers to compare. One IPv4 range a side lies inline, as most SAs have it.
 #[derive(Clone, Debug)]
 pub struct Policy {
     local: Side,
@@ -47,114 +47,109 @@ impl Policy {
                 source: from,
                 destination: to,
             } => {
-                source_side.any(packet.protocol, source, |range| range.has_v4(from))
-                    && destination_side.any(packet.protocol, destination, |range| range.has_v4(to))
+                source_side.any_v4(from, packet.protocol, source)
+                    && destination_side.any_v4(to, packet.protocol, destination)
             }
             Addresses::V6 {
                 source: from,
                 destination: to,
             } => {
-                source_side.any(packet.protocol, source, |range| range.has_v6(from))
-                    && destination_side.any(packet.protocol, destination, |range| range.has_v6(to))
+                source_side.any_v6(from, packet.protocol, source)
+                    && destination_side.any_v6(to, packet.protocol, destination)
             }
         }
     }
 }
 
 #[derive(Clone, Debug)]
-struct Side {
-    first: Option<Rule>,
-    more: Box<[Rule]>,
+enum Side {
+    One(Rule<u32>),
+    Many(Box<Rules>),
+}
+
+#[derive(Clone, Debug)]
+struct Rules {
+    v4: Box<[Rule<u32>]>,
+    v6: Box<[Rule<u128>]>,
 }
 
 impl Side {
     fn new(selectors: &[Selector]) -> Self {
-        let mut rules = selectors.iter().map(Rule::new);
-        Self {
-            first: rules.next(),
-            more: rules.collect(),
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for selector in selectors {
+            match (selector.start, selector.end) {
+                (IpAddr::V4(start), IpAddr::V4(end)) => {
+                    v4.push(Rule::new(start.into(), end.into(), selector));
+                }
+                (IpAddr::V6(start), IpAddr::V6(end)) => {
+                    v6.push(Rule::new(start.into(), end.into(), selector));
+                }
+                // Of two families, which records do not allow: matches nothing.
+                _ => {}
+            }
+        }
+        match (v4.as_slice(), v6.as_slice()) {
+            ([one], []) => Self::One(*one),
+            _ => Self::Many(Box::new(Rules {
+                v4: v4.into(),
+                v6: v6.into(),
+            })),
         }
     }
 
-    fn any(&self, protocol: u8, port: Option<u16>, address: impl Fn(&Range) -> bool) -> bool {
-        self.first
-            .iter()
-            .chain(self.more.iter())
-            .any(|rule| address(&rule.range) && rule.has_protocol(protocol) && rule.has_port(port))
+    fn any_v4(&self, address: u32, protocol: u8, port: Option<u16>) -> bool {
+        match self {
+            Self::One(rule) => rule.permits(address, protocol, port),
+            Self::Many(rules) => rules.v4.iter().any(|rule| rule.permits(address, protocol, port)),
+        }
+    }
+
+    fn any_v6(&self, address: u128, protocol: u8, port: Option<u16>) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Many(rules) => rules.v6.iter().any(|rule| rule.permits(address, protocol, port)),
+        }
     }
 }
 
+/// A range of addresses of one family.
 #[derive(Clone, Copy, Debug)]
-struct Rule {
-    range: Range,
+struct Rule<A> {
+    start: A,
+    end: A,
+    /// [`ANY`] = whatever they are, also when they cannot be seen; [`OPAQUE`] = only when they cannot be seen.
+    ports: (u16, u16),
+    /// 0 = all.
     protocol: u8,
-    ports: Ports,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Range {
-    V4 { start: u32, end: u32 },
-    V6 { start: u128, end: u128 },
-}
+/// RFC 7296 3.13.1.
+const ANY: (u16, u16) = (0, u16::MAX);
+const OPAQUE: (u16, u16) = (u16::MAX, 0);
 
-#[derive(Clone, Copy, Debug)]
-enum Ports {
-    /// Whatever they are, also when they cannot be seen.
-    Any,
-    /// Only when they cannot be seen (RFC 4301: OPAQUE).
-    Opaque,
-    Between {
-        start: u16,
-        end: u16,
-    },
-}
-
-impl Rule {
-    fn new(selector: &Selector) -> Self {
-        let range = match (selector.start, selector.end) {
-            (IpAddr::V4(start), IpAddr::V4(end)) => Range::V4 {
-                start: start.into(),
-                end: end.into(),
-            },
-            (IpAddr::V6(start), IpAddr::V6(end)) => Range::V6 {
-                start: start.into(),
-                end: end.into(),
-            },
-            // Of two families, which records do not allow: matches nothing.
-            _ => Range::V4 { start: 1, end: 0 },
-        };
-        let ports = match (selector.start_port, selector.end_port) {
-            (0, u16::MAX) => Ports::Any,
-            (u16::MAX, 0) => Ports::Opaque,
-            (start, end) => Ports::Between { start, end },
-        };
+impl<A: Copy + PartialOrd> Rule<A> {
+    fn new(start: A, end: A, selector: &Selector) -> Self {
         Self {
-            range,
+            start,
+            end,
+            ports: (selector.start_port, selector.end_port),
             protocol: selector.protocol,
-            ports,
         }
     }
 
-    fn has_protocol(&self, protocol: u8) -> bool {
-        self.protocol == 0 || self.protocol == protocol
+    fn permits(&self, address: A, protocol: u8, port: Option<u16>) -> bool {
+        self.start <= address
+            && address <= self.end
+            && (self.protocol == 0 || self.protocol == protocol)
+            && self.has_port(port)
     }
 
     fn has_port(&self, port: Option<u16>) -> bool {
-        match (self.ports, port) {
-            (Ports::Any, _) | (Ports::Opaque, None) => true,
-            (Ports::Between { start, end }, Some(port)) => (start..=end).contains(&port),
-            (Ports::Opaque, Some(_)) | (Ports::Between { .. }, None) => false,
+        match port {
+            _ if self.ports == ANY => true,
+            None => self.ports == OPAQUE,
+            Some(port) => (self.ports.0..=self.ports.1).contains(&port),
         }
-    }
-}
-
-impl Range {
-    fn has_v4(&self, address: u32) -> bool {
-        matches!(*self, Self::V4 { start, end } if (start..=end).contains(&address))
-    }
-
-    fn has_v6(&self, address: u128) -> bool {
-        matches!(*self, Self::V6 { start, end } if (start..=end).contains(&address))
     }
 }
 
@@ -173,8 +168,6 @@ mod tests {
             end_port: ports.1,
         }
     }
-
-    const ANY: (u16, u16) = (0, u16::MAX);
 
     fn udp(source: [u8; 4], destination: [u8; 4], ports: (u16, u16)) -> Packet {
         let payload = [ports.0.to_be_bytes(), ports.1.to_be_bytes(), [0, 8], [0, 0]].concat();

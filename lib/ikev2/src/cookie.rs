@@ -1,13 +1,15 @@
 //! Stateless cookies against floods of IKE_SA_INIT (RFC 7296 2.6).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::{Prf, Random, constant_time_eq};
+use crypto::{Prf, Random, Secret, constant_time_eq};
 
 use crate::engine::CookieSecret;
 use crate::output::Path;
 use crate::profile::CookieThresholds;
+use crate::record::{Sink, Source, Stored, VERSION, stored};
 
 /// The engine's own secrets change this often. A cookie is good for one to two times as long.
 const ROTATION: Duration = Duration::from_secs(120);
@@ -22,6 +24,8 @@ pub(crate) struct Cookies {
     external: bool,
     changed: Option<Instant>,
     active: bool,
+    /// The secrets are as a later life knows them.
+    saved: bool,
 }
 
 /// Verdict on a cookie.
@@ -41,7 +45,39 @@ impl Cookies {
             external: false,
             changed: None,
             active: false,
+            saved: true,
         }
+    }
+
+    /// Our own secrets as a record for a later life, if they changed since the last call. Times count from `epoch`.
+    pub fn changed_state(&mut self, epoch: Instant) -> Option<Secret> {
+        if self.external || std::mem::replace(&mut self.saved, true) {
+            return None;
+        }
+        let mut out = Sink::new(epoch);
+        out.put(&[VERSION]);
+        self.changed.store(&mut out);
+        self.current.store(&mut out);
+        self.previous.store(&mut out);
+        Some(Secret::from(out.bytes()))
+    }
+
+    /// Takes over what [`Cookies::changed_state`] gave in an earlier life. False if it cannot be read.
+    pub fn restore(&mut self, state: &[u8], epoch: Instant) -> bool {
+        let nobody = Arc::default();
+        let mut source = Source::new(state, epoch, &nobody);
+        let mut read = || {
+            (source.octet()? == VERSION).then_some(())?;
+            let secrets = (
+                Stored::load(&mut source)?,
+                Stored::load(&mut source)?,
+                Stored::load(&mut source)?,
+            );
+            source.is_empty().then_some(secrets)
+        };
+        let Some(secrets) = read() else { return false };
+        (self.changed, self.current, self.previous) = secrets;
+        true
     }
 
     pub fn set_secrets(&mut self, current: CookieSecret, previous: Option<CookieSecret>) {
@@ -126,8 +162,11 @@ impl Cookies {
             secret: random.array(),
         });
         self.changed = Some(now);
+        self.saved = false;
     }
 }
+
+stored!(CookieSecret { version, secret });
 
 impl CookieSecret {
     fn cookie(&self, nonce: &[u8], path: Path, initiator_spi: u64) -> Vec<u8> {

@@ -15,6 +15,7 @@ use crate::profile::Profile;
 use crate::sa::{initiate, respond_init};
 use crate::sad::Sad;
 use crate::show::{Cursor, IkeSaView, Totals};
+use crate::table::Found;
 use crate::unprotected::{on_bad_header, on_unknown_ike_sa};
 
 /// What the engine is told once.
@@ -47,6 +48,10 @@ pub struct EngineConfig {
     pub max_unknown_answers: u32,
     /// A replaced child SA receives this long after its delete, for packets on the way.
     pub rekeyed_child_linger: Duration,
+    /// From when records of IKE SAs count time: the same moment in each life of the process. `None`: no records are made.
+    pub epoch: Option<Instant>,
+    /// Established IKE SAs where nothing is going on are dropped when their records are saved, and read again when something comes up.
+    pub rests: bool,
 }
 
 /// A secret from which cookies are made (RFC 7296 2.6).
@@ -79,7 +84,7 @@ pub enum Error {
 
 /// All IKE SAs of one process.
 pub struct Engine {
-    core: Core,
+    pub(crate) core: Core,
     /// Where messages are decrypted; kept for its room.
     scratch: Vec<u8>,
 }
@@ -99,6 +104,8 @@ impl Default for EngineConfig {
             max_selectors: 4,
             max_unknown_answers: 100,
             rekeyed_child_linger: Duration::from_secs(5),
+            epoch: None,
+            rests: false,
         }
     }
 }
@@ -146,9 +153,10 @@ impl Engine {
             false => (header.initiator_spi, header.responder_spi),
         };
         let id = IkeSaId(ours);
-        let Some(mut sa) = env.core.table.take(id) else {
+        let Some(mut sa) = env.take(id) else {
             let cause = match (env.core.table.is_ours(id), header.response) {
                 (false, _) => DropCause::ForeignSlot,
+                _ if env.core.table.is_parked(id) => DropCause::Parked,
                 (true, true) => DropCause::ResponseNoSa,
                 (true, false) => DropCause::RequestNoSa,
             };
@@ -174,6 +182,11 @@ impl Engine {
             env.drop(path.remote, cause);
         }
         env.put_back(sa);
+    }
+
+    /// Whether a peer's IKE_SA_INIT request with this SPI by this path was answered, and its set-up is still under way.
+    pub fn is_setting_up(&self, initiator_spi: u64, path: Path) -> bool {
+        self.core.half_open.contains_key(&(initiator_spi, path))
     }
 
     /// Takes in an answer. One that comes too late is counted and has no other effect.
@@ -220,6 +233,12 @@ impl Engine {
         self.core.outputs.pop_front()
     }
 
+    /// Makes a Diffie-Hellman key pair ahead, for when there is nothing else to do. Each is used once; there are so many at most, of the group that was
+    /// wanted last. False: there are enough.
+    pub fn prepare(&mut self) -> bool {
+        self.core.prepared.make(&mut *self.core.random)
+    }
+
     /// When [`Engine::expire`] must be called at the latest. It may be earlier than anything is due.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.core.timers.next()
@@ -229,6 +248,11 @@ impl Engine {
     pub fn expire(&mut self, now: Instant, sad: &mut dyn Sad) {
         let mut env = env(&mut self.core, now, sad);
         while let Some((at, id)) = env.core.timers.pop(now) {
+            if let Some(Found::Resting(rest)) = env.core.table.find(id)
+                && !rest.is_armed_for(at)
+            {
+                continue;
+            }
             env.with(id, |sa, env| {
                 if sa.disarm(at) {
                     sa.on_timer(env);
@@ -238,24 +262,38 @@ impl Engine {
     }
 
     /// Up to `limit` IKE SAs from `cursor` on, and where the next page begins; `None`: that was the last.
-    pub fn ike_sas(&self, now: Instant, cursor: Cursor, limit: usize) -> (Vec<IkeSaView>, Option<Cursor>) {
+    pub fn ike_sas(
+        &self,
+        now: Instant,
+        cursor: Cursor,
+        limit: usize,
+        sad: &dyn Sad,
+    ) -> (Vec<IkeSaView>, Option<Cursor>) {
         let Cursor { mut slot, mut index } = cursor;
         let mut views = Vec::new();
         while views.len() < limit {
-            let Some((sa, next_slot, next_index)) = self.core.table.next_from(slot, index) else {
+            let Some((id, found, next_slot, next_index)) = self.core.table.next_from(slot, index) else {
                 return (views, None);
             };
-            if !sa.is_gone() {
-                views.push(sa.view(now));
-            }
+            views.extend(self.view(now, id, found, sad));
             (slot, index) = (next_slot, next_index);
         }
         (views, Some(Cursor { slot, index }))
     }
 
     /// One IKE SA.
-    pub fn ike_sa(&self, now: Instant, ike: IkeSaId) -> Option<IkeSaView> {
-        self.core.table.get(ike).map(|sa| sa.view(now))
+    pub fn ike_sa(&self, now: Instant, ike: IkeSaId, sad: &dyn Sad) -> Option<IkeSaView> {
+        self.view(now, ike, self.core.table.find(ike)?, sad)
+    }
+
+    fn view(&self, now: Instant, id: IkeSaId, found: Found<'_>, sad: &dyn Sad) -> Option<IkeSaView> {
+        match found {
+            Found::Awake(sa) => (!sa.is_gone()).then(|| sa.view(now)),
+            Found::Resting(rest) => {
+                let epoch = self.core.config.epoch?;
+                Some(rest.read(id, epoch, sad)?.view(now))
+            }
+        }
     }
 
     /// What the peer of an IKE SA would send: for fuzzing.
@@ -276,13 +314,14 @@ impl Engine {
     /// How many there are.
     pub fn totals(&self) -> Totals {
         Totals {
+            resting: self.core.table.resting(),
             cookies_active: self.core.cookies.is_active(),
             ..self.core.totals
         }
     }
 }
 
-fn env<'a>(core: &'a mut Core, now: Instant, sad: &'a mut dyn Sad) -> Env<'a> {
+pub(crate) fn env<'a>(core: &'a mut Core, now: Instant, sad: &'a mut dyn Sad) -> Env<'a> {
     Env {
         now,
         sad,

@@ -1,12 +1,12 @@
 //! What the IKE SAs of an engine share, and what one has at hand while it works.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::Random;
+use crypto::{DhGroup, DhKeyPair, Random};
 
 use crate::cookie::Cookies;
 use crate::engine::EngineConfig;
@@ -14,12 +14,14 @@ use crate::event::{Count, DropCause, Event};
 use crate::identity::Identity;
 use crate::message::{DecodeError, HEADER_LEN};
 use crate::output::{IkeSaId, Output, Path, Question, Ticket};
+use crate::prepared::Prepared;
 use crate::profile::Profile;
+use crate::record::{ROOM, Sink};
 use crate::sa::{IkeSa, Proved};
 use crate::sad::Sad;
 use crate::show::Totals;
 use crate::source::Sources;
-use crate::table::Table;
+use crate::table::{Table, Taken};
 use crate::timer::Timers;
 use crate::unprotected::Limit;
 
@@ -51,6 +53,20 @@ pub(crate) struct Core {
     /// Answers to requests for IKE SAs that do not exist.
     pub unknown_answers: Limit,
     pub next_serial: u32,
+    /// IKE SAs that were worked on, or went, since the last checkpoint, in this order.
+    pub changed: Vec<IkeSaId>,
+    /// Where records are written; kept for its room.
+    pub sink: Option<Sink>,
+    /// Restored IKE SAs whose rekey met one of the peer.
+    pub contested: Vec<IkeSaId>,
+    /// Child SAs that were restored, until all are.
+    pub claimed: HashSet<u32>,
+    /// Key pairs made ahead.
+    pub prepared: Prepared,
+    /// Where records are read from; kept for its room.
+    pub loaded: Vec<u8>,
+    /// No new IKE SAs are accepted.
+    pub congested: bool,
 }
 
 /// What an IKE SA has at hand while it works: the time, the SAD, and everything but itself.
@@ -66,7 +82,6 @@ impl Core {
     pub fn new(config: EngineConfig, random: Box<dyn Random>) -> Self {
         Self {
             table: Table::new(&config.slots, config.max_ike_sas),
-            config,
             random,
             outputs: VecDeque::new(),
             timers: Timers::default(),
@@ -80,6 +95,14 @@ impl Core {
             totals: Totals::default(),
             unknown_answers: Limit::default(),
             next_serial: 0,
+            changed: Vec::new(),
+            sink: config.epoch.map(Sink::new),
+            contested: Vec::new(),
+            claimed: HashSet::new(),
+            prepared: Prepared::default(),
+            loaded: Vec::with_capacity(if config.rests { ROOM } else { 0 }),
+            congested: false,
+            config,
         }
     }
 }
@@ -146,6 +169,14 @@ impl Env<'_> {
         &mut *self.core.random
     }
 
+    /// A fresh key pair: one that was made ahead, or a new one.
+    pub fn key_pair(&mut self, group: DhGroup) -> Result<DhKeyPair, crypto::Error> {
+        match self.core.prepared.take(group) {
+            Some(pair) => Ok(pair),
+            None => group.generate(self.random()),
+        }
+    }
+
     pub fn nonce(&mut self) -> [u8; 32] {
         self.random().array()
     }
@@ -157,9 +188,17 @@ impl Env<'_> {
         whole.saturating_mul(mille) / 1000
     }
 
+    /// Takes an IKE SA out of the table, to work on it; one that rests wakes up.
+    pub fn take(&mut self, id: IkeSaId) -> Option<Box<IkeSa>> {
+        match self.core.table.take(id)? {
+            Taken::Awake(sa) => Some(sa),
+            Taken::Resting(rest) => rest.wake(self, id),
+        }
+    }
+
     /// Works on another IKE SA than the one in hand, and cleans up after it.
     pub fn with(&mut self, id: IkeSaId, work: impl FnOnce(&mut IkeSa, &mut Env<'_>)) -> bool {
-        let Some(mut sa) = self.core.table.take(id) else {
+        let Some(mut sa) = self.take(id) else {
             return false;
         };
         let reply_path = self.reply_path.take();
@@ -173,12 +212,22 @@ impl Env<'_> {
     pub fn put_back(&mut self, mut sa: Box<IkeSa>) {
         if sa.is_dead() {
             sa.forget(self);
+            self.note_changed(&mut sa);
             self.core.table.release(sa.id);
             return;
         }
         sa.note_memory(self);
         sa.arm(self);
+        self.note_changed(&mut sa);
         self.core.table.put(sa);
+    }
+
+    /// The next checkpoint is to look at this IKE SA.
+    pub fn note_changed(&mut self, sa: &mut IkeSa) {
+        if self.core.sink.is_some() && !sa.touched {
+            sa.touched = true;
+            self.core.changed.push(sa.id);
+        }
     }
 }
 

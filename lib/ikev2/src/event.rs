@@ -125,6 +125,11 @@ pub enum Event {
         /// From now on.
         to: Path,
     },
+    /// The record of an established IKE SA cannot be read any more, so it is gone, without a word to its peer. Its child SAs are to be removed.
+    RecordLost {
+        /// The IKE SA.
+        ike: IkeSaId,
+    },
     /// Something to count, nothing to tell.
     Count(Count),
 }
@@ -193,6 +198,8 @@ pub enum DropCause {
     Keepalive,
     /// Our IKE SPI belongs to a slot that is not ours.
     ForeignSlot,
+    /// Its IKE SA is of an earlier life, and cannot be restored yet.
+    Parked,
 }
 
 /// Things that are only counted.
@@ -359,6 +366,8 @@ pub enum ChildFailure {
     TooMany,
     /// There is no SPI left.
     NoSpi,
+    /// Its kind has gone from the configuration.
+    Unconfigured,
     /// The peer refused.
     Refused(NotifyKind),
     /// The child SA to be rekeyed does not exist.
@@ -435,6 +444,7 @@ impl fmt::Display for ChildFailure {
             Self::NoAddress(reason) => write!(f, "no address: {reason}"),
             Self::TooMany => f.write_str("too many child SAs"),
             Self::NoSpi => f.write_str("no SPI left"),
+            Self::Unconfigured => f.write_str("not configured any more"),
             Self::Refused(kind) => write!(f, "peer refused with {kind}"),
             Self::NotFound => f.write_str("child SA to rekey not found"),
             Self::Temporary => f.write_str("not possible now"),

@@ -1,5 +1,8 @@
 //! Entry points for fuzzing, and for property tests with the same functions: any octets will do, nothing may panic.
 
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,17 +11,21 @@ use crypto::{Cipher, DhGroup, Integrity, Prf, Secret, TestRandom};
 
 use crate::engine::{Engine, EngineConfig};
 use crate::message::{Builder, Exchange, HEADER_LEN, Header, Payloads, Reader, payload};
-use crate::output::{Action, Answer, EapStep, Output, Path, Question};
+use crate::output::{Action, Answer, EapStep, IkeSaId, Output, Path, Question};
 use crate::profile::{
     ChildProfile, Configuration, EspProposal, IkeProposal, Liveness, LocalAuth, Profile, RemoteAuth,
     SelectorPolicy,
 };
 use crate::sad::{Sad, Usage};
 
+pub use record::record;
+
 const ADDRESSES: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
 ];
+/// In the kind of a step: before it the responder's process is replaced.
+const RESTART: u8 = 0x40;
 /// Steps of one run, at most.
 const MAX_STEPS: usize = 64;
 
@@ -82,23 +89,28 @@ struct Run {
     now: Instant,
     peers: [Engine; 2],
     sad: FuzzSad,
+    /// When it began.
+    epoch: Instant,
 }
 
 #[derive(Default)]
 struct FuzzSad {
     next: u32,
-    taken: u32,
+    taken: BTreeSet<u32>,
+    /// What both engines saved.
+    records: BTreeMap<IkeSaId, Vec<u8>>,
 }
 
 impl Sad for FuzzSad {
     fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
         self.next += 1;
-        self.taken += 1;
-        Some(u32::from(slot) << 24 | self.next)
+        let spi = u32::from(slot) << 24 | self.next;
+        self.taken.insert(spi);
+        Some(spi)
     }
 
-    fn free_spi(&mut self, _: u32) {
-        self.taken -= 1;
+    fn free_spi(&mut self, spi: u32) {
+        assert!(self.taken.remove(&spi), "an SPI was given back but not taken");
     }
 
     fn usage(&self, spi: u32) -> Usage {
@@ -107,22 +119,22 @@ impl Sad for FuzzSad {
             ..Usage::default()
         }
     }
+
+    fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        let record = self.records.get(&ike);
+        into.extend(record.into_iter().flatten());
+        record.is_some()
+    }
 }
 
 impl Run {
     fn new() -> Self {
-        let engine = |slot: u8| {
-            let config = EngineConfig {
-                slots: vec![slot],
-                max_ike_sas: 16,
-                ..EngineConfig::default()
-            };
-            Engine::new(config, Box::new(TestRandom::new(u64::from(slot))))
-        };
+        let epoch = Instant::now();
         let mut run = Self {
-            now: Instant::now(),
-            peers: [engine(1), engine(2)],
+            now: epoch,
+            peers: [engine_of(1, 1, epoch), engine_of(2, 2, epoch)],
             sad: FuzzSad::default(),
+            epoch,
         };
         let [ours, theirs] = &mut run.peers;
         let profile = Arc::new(profile());
@@ -158,9 +170,23 @@ impl Run {
                 Output::Ask { ticket, question, .. } => {
                     engine.answer(self.now, ticket, reply(&question), &mut self.sad);
                 }
-                Output::Remove { .. } => self.sad.taken -= 1,
+                Output::Remove { inbound_spi, .. } => self.sad.free_spi(inbound_spi),
                 _ => {}
             }
+        }
+        self.checkpoint(from);
+    }
+
+    fn checkpoint(&mut self, of: usize) {
+        let records = &mut self.sad.records;
+        if let Some(engine) = self.peers.get_mut(of) {
+            engine.checkpoint(self.now, &mut |changed| {
+                match changed.record {
+                    Some(record) => records.insert(changed.ike, record.to_vec()),
+                    None => records.remove(&changed.ike),
+                };
+                true
+            });
         }
     }
 
@@ -181,6 +207,9 @@ impl Run {
     }
 
     fn step(&mut self, kind: u8, octets: &[u8]) {
+        if kind & RESTART != 0 {
+            self.restart();
+        }
         match kind % 8 {
             0 => self.receive(1, path(0), octets),
             1 => self.sealed(octets, false),
@@ -207,15 +236,44 @@ impl Run {
         }
     }
 
+    /// The responder's process is replaced.
+    fn restart(&mut self) {
+        // Child SAs are removed before another life looks what there is.
+        self.collect(1, &mut Vec::new());
+        let seed = u64::from(self.sad.next) << 8 | 2;
+        let [_, theirs] = &mut self.peers;
+        let mut records = self.sad.records.clone();
+        records.retain(|ike, _| ike.slot() == 2);
+        *theirs = engine_of(2, seed, self.epoch);
+        let profile = Arc::new(profile());
+        theirs.set_profile(ADDRESSES[1], Arc::clone(&profile));
+        let mut claimed = BTreeSet::new();
+        for (ike, record) in &records {
+            match theirs.reserve_restored(*ike, record) {
+                Ok(claim) => claimed.extend(claim.spis),
+                Err(error) => unreachable!("{error}"),
+            }
+        }
+        self.sad
+            .taken
+            .retain(|spi| spi >> 24 == 1 || claimed.contains(spi));
+        for (ike, record) in &records {
+            let find = |_: &str| Some(Arc::clone(&profile));
+            let restored = theirs.restore(self.now, *ike, record, &find, &mut self.sad);
+            assert!(restored.is_ok(), "what was saved does not come back");
+        }
+        theirs.finish_restore(self.now, &mut self.sad);
+    }
+
     /// Wraps octets as the true peer would: they pass every check before the decoder.
     fn sealed(&mut self, octets: &[u8], response: bool) {
-        let (Some((&choice, rest)), Some(theirs)) = (octets.split_first(), self.peers.get(1)) else {
+        let (Some((&choice, rest)), Some(theirs)) = (octets.split_first(), self.peers.get_mut(1)) else {
             return;
         };
         let Some((&first, plaintext)) = rest.split_first() else {
             return;
         };
-        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16);
+        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16, &self.sad);
         let Some(view) = views.get(usize::from(choice >> 4) % views.len().max(1)) else {
             return;
         };
@@ -224,6 +282,8 @@ impl Run {
             1 => Exchange::CreateChildSa,
             _ => Exchange::Informational,
         };
+        // Whoever rests cannot forge.
+        theirs.mark_changed(self.now, view.id, &mut self.sad);
         if let Some(datagram) = theirs.forge(view.id, exchange, response, first, plaintext) {
             self.receive(1, path(0), &datagram);
         }
@@ -233,7 +293,7 @@ impl Run {
         let Some(theirs) = self.peers.get_mut(1) else {
             return;
         };
-        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16);
+        let (views, _) = theirs.ike_sas(self.now, crate::show::Cursor::default(), 16, &self.sad);
         for view in views {
             let child = view.children.first().map_or(0, |child| child.inbound_spi);
             let action = match octets.first().copied().unwrap_or(0) % 7 {
@@ -253,7 +313,7 @@ impl Run {
     fn end(&mut self) {
         for _ in 0..2 {
             for engine in &mut self.peers {
-                let (views, _) = engine.ike_sas(self.now, crate::show::Cursor::default(), 64);
+                let (views, _) = engine.ike_sas(self.now, crate::show::Cursor::default(), 64, &self.sad);
                 for view in views {
                     let _ = engine.action(self.now, view.id, Action::Forget, &mut self.sad);
                 }
@@ -263,8 +323,19 @@ impl Run {
                 self.collect(from, &mut wire);
             }
         }
-        assert_eq!(self.sad.taken, 0, "SPIs were not given back");
+        assert_eq!(self.sad.taken, BTreeSet::new(), "SPIs were not given back");
     }
+}
+
+fn engine_of(slot: u8, seed: u64, epoch: Instant) -> Engine {
+    let config = EngineConfig {
+        slots: vec![slot],
+        max_ike_sas: 16,
+        epoch: Some(epoch),
+        rests: true,
+        ..EngineConfig::default()
+    };
+    Engine::new(config, Box::new(TestRandom::new(seed)))
 }
 
 fn path(from: usize) -> Path {

@@ -5,6 +5,7 @@ use crypto::{Prf, Secret};
 use crate::message::Protection;
 use crate::negotiate::EspAlgorithms;
 use crate::output::ChildKeys;
+use crate::record::{Sink, Source, Stored, stored};
 use crate::show::IkeAlgorithms;
 
 /// PSK authentication hashes the key with this (RFC 7296 2.15).
@@ -32,6 +33,21 @@ pub(crate) struct IkeKeys {
 pub(crate) struct AuthKeys {
     pub initiator: Secret,
     pub responder: Secret,
+}
+
+stored!(AuthKeys { initiator, responder });
+
+impl Stored for IkeKeys {
+    fn store(&self, out: &mut Sink) {
+        self.algorithms.store(out);
+        self.material.store(out);
+    }
+
+    fn load(from: &mut Source<'_>) -> Option<Self> {
+        let algorithms = IkeAlgorithms::load(from)?;
+        let material = Secret::load(from)?;
+        (material.len() == material_len(&algorithms)).then_some(Self { algorithms, material })
+    }
 }
 
 /// Derives the keys of a new IKE SA from IKE_SA_INIT (RFC 7296 2.14).
@@ -71,7 +87,7 @@ fn expand(
     exchanged: &Exchanged<'_>,
 ) -> Result<(IkeKeys, AuthKeys), crypto::Error> {
     let prf_len = algorithms.prf.output_len();
-    let kept = prf_len + 2 * integrity_len(&algorithms) + 2 * algorithms.cipher.keymat_len();
+    let kept = material_len(&algorithms);
     let all = algorithms.prf.prf_plus(
         seed.as_bytes(),
         &[
@@ -94,6 +110,11 @@ fn expand(
             responder: responder.into(),
         },
     ))
+}
+
+/// Length of SK_d, SK_ai, SK_ar, SK_ei and SK_er together.
+fn material_len(algorithms: &IkeAlgorithms) -> usize {
+    algorithms.prf.output_len() + 2 * integrity_len(algorithms) + 2 * algorithms.cipher.keymat_len()
 }
 
 fn integrity_len(algorithms: &IkeAlgorithms) -> usize {

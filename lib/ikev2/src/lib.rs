@@ -5,11 +5,14 @@
 //!   answer(ticket) ─────┤        ┌──────────┐        ├── Ask(ticket, question)
 //!   expire(now) ────────┼──────► │  Engine  │ ─poll─►├── Install / Activate / Remove (child SA)
 //!   initiate(profile) ──┤        └────┬─────┘        └── Event
-//!   action(id, ...) ────┘             │ Sad: SPIs, usage
+//!   action(id, ...) ────┘          │     │ Sad: SPIs, usage, records
+//!                                  │
+//!             checkpoint, restore: records for the next life
 //! ```
 //!
 //! How many, where, what ends it: one [`Engine`] in an `ipsecmgr`, for as long as it lives. It holds every IKE SA of its slots in a table;
-//! an IKE SA ends by delete, expiry, silence of the peer or failure, and takes its child SAs along. It holds no thread, socket or
+//! an IKE SA ends by delete, expiry, silence of the peer or failure, and takes its child SAs along. It outlives the process by its record, and one
+//! where nothing is going on may be there as nothing else. It holds no thread, socket or
 //! clock, so the same bytes in give the same bytes out.
 
 mod cookie;
@@ -22,7 +25,10 @@ mod keys;
 mod message;
 mod negotiate;
 mod output;
+mod prepared;
 mod profile;
+mod record;
+mod recovery;
 mod sa;
 mod sad;
 mod selectors;
@@ -48,6 +54,7 @@ pub use profile::{
     FamilyMatch, FragmentMtu, IkeLifetime, IkeProposal, Liveness, LocalAuth, NotifyPolicy, Profile,
     RemoteAuth, Retransmission, SelectorPolicy,
 };
+pub use recovery::{Changed, Claim, RestoreError, Restored, RestoredChild};
 pub use sad::{Sad, Usage};
 pub use selectors::TrafficSelector;
 pub use show::{ChildSaView, ChildState, Cursor, IkeAlgorithms, IkeSaView, IkeState, Totals};

@@ -17,6 +17,18 @@ pub(crate) struct EspAlgorithms {
     pub esn: bool,
 }
 
+/// Nothing but these.
+impl From<EspAlgorithms> for EspProposal {
+    fn from(algorithms: EspAlgorithms) -> Self {
+        Self {
+            ciphers: vec![algorithms.cipher],
+            integrities: algorithms.integrity.into_iter().collect(),
+            groups: algorithms.group.into_iter().collect(),
+            esn: vec![algorithms.esn],
+        }
+    }
+}
+
 /// A choice: the algorithms, and the proposal of the peer that has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chosen<A> {

@@ -14,6 +14,8 @@ use crate::selectors::TrafficSelector;
 pub struct Profile {
     /// Name for logs and `show`, e.g. that of the crypto template.
     pub name: String,
+    /// Name of the service, which it keeps in every life of the process: records of IKE SAs name their profile by it.
+    pub service: String,
     /// The shell's own key, which the engine hands back. Profiles with one key are of one service, at whichever address, now or before:
     /// INITIAL_CONTACT ends older IKE SAs of the same service only.
     pub tag: u64,
@@ -94,7 +96,7 @@ pub struct EspProposal {
 /// What one kind of child SA may be.
 #[derive(Debug, Clone)]
 pub struct ChildProfile {
-    /// Name for logs and `show`, e.g. that of the payload.
+    /// Name for logs and `show`, e.g. that of the payload. Records name it by this, so it is the only one of this name in its profile.
     pub name: String,
     /// The shell's own key; the engine only hands it back.
     pub tag: u64,
@@ -265,6 +267,7 @@ impl Default for Profile {
     fn default() -> Self {
         Self {
             name: String::new(),
+            service: String::new(),
             tag: 0,
             proposals: Vec::new(),
             children: Vec::new(),

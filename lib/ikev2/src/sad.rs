@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::output::IkeSaId;
+
 /// What the shell does for the engine at once, over the data plane's tables. Installing and removing go through
 /// [`Output`](crate::Output) instead, as they have an order with messages.
 pub trait Sad {
@@ -15,6 +17,13 @@ pub trait Sad {
 
     /// What the child SA with this inbound SPI has carried; zeros if it is not known.
     fn usage(&self, spi: u32) -> Usage;
+
+    /// Puts the record of this IKE SA into `into`, as [`Engine::checkpoint`](crate::Engine::checkpoint) gave it last. False if there is none. Asked
+    /// only where [`EngineConfig::rests`](crate::EngineConfig::rests).
+    fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        let _ = (ike, into);
+        false
+    }
 }
 
 /// What a child SA has carried since it was installed.

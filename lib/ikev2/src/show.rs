@@ -145,6 +145,8 @@ pub struct Totals {
     pub established: u32,
     /// Child SAs in use or about to go.
     pub children: u32,
+    /// IKE SAs that rest: their records are all there is of them.
+    pub resting: u32,
     /// Cookies are asked for now.
     pub cookies_active: bool,
 }

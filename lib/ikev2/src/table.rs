@@ -1,16 +1,20 @@
 //! The table of IKE SAs: our SPI says where one is.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use crypto::Random;
 
 use crate::output::IkeSaId;
-use crate::sa::IkeSa;
+use crate::sa::{IkeSa, Rest};
 
 /// Indexes of one slot: 24 bits of the SPI.
 const MAX_INDEX: usize = 1 << 24;
 /// A free index waits until this many others are free, so that an SPI does not come back at once.
 const MIN_FREE: usize = 64;
+
+/// An earlier life may have had indexes up to this one, whatever the limit is now.
+const MIN_INDEXES: usize = 1 << 17;
 
 /// For so many peers there may be one more IKE SA, while they are rekeyed.
 const REKEY_SHARE: u32 = 16;
@@ -23,6 +27,7 @@ pub(crate) struct Table {
     next: usize,
     count: u32,
     max: u32,
+    resting: u32,
 }
 
 struct SlotTable {
@@ -31,10 +36,47 @@ struct SlotTable {
     free: VecDeque<usize>,
 }
 
-/// An SPI that is given out, and its IKE SA unless that is being worked on.
+/// An SPI, and what it stands for. One that is not given out is 0.
 struct Entry {
-    id: Option<IkeSaId>,
-    sa: Option<Box<IkeSa>>,
+    id: IkeSaId,
+    content: Content,
+}
+
+enum Content {
+    /// The SPI is not given out.
+    Free,
+    /// It is, for an IKE SA to be.
+    Reserved,
+    /// Its IKE SA is being worked on.
+    InHand,
+    Here(Box<IkeSa>),
+    /// Its record is all there is of it.
+    Resting(Box<Rest>),
+    /// The IKE SA of an earlier life, not restored yet, and the SPI that is reserved for one in its place.
+    Parked(Option<NonZeroU64>),
+}
+
+/// An IKE SA that was taken out.
+pub(crate) enum Taken {
+    Awake(Box<IkeSa>),
+    Resting(Box<Rest>),
+}
+
+/// An IKE SA that is there.
+#[derive(Clone, Copy)]
+pub(crate) enum Found<'a> {
+    Awake(&'a IkeSa),
+    Resting(&'a Rest),
+}
+
+impl Content {
+    fn found(&self) -> Option<Found<'_>> {
+        match self {
+            Content::Here(sa) => Some(Found::Awake(sa)),
+            Content::Resting(rest) => Some(Found::Resting(rest)),
+            _ => None,
+        }
+    }
 }
 
 impl Table {
@@ -46,6 +88,7 @@ impl Table {
             next: 0,
             count: 0,
             max,
+            resting: 0,
         };
         for &slot in slots {
             let position = u8::try_from(table.slots.len()).ok();
@@ -96,11 +139,15 @@ impl Table {
         Some(id)
     }
 
+    /// How many IKE SAs rest.
+    pub fn resting(&self) -> u32 {
+        self.resting
+    }
+
     /// Gives an SPI back.
     pub fn release(&mut self, id: IkeSaId) {
         let Some(entry) = self.entry_mut(id) else { return };
-        entry.id = None;
-        entry.sa = None;
+        *entry = Entry::FREE;
         self.count = self.count.saturating_sub(1);
         if let Some(table) = self.position(id.slot()).and_then(|at| self.slots.get_mut(at)) {
             table.free.push_back(id.index());
@@ -108,31 +155,132 @@ impl Table {
     }
 
     /// Takes an IKE SA out, to work on it. Bring it back with [`Table::put`], or release its SPI.
-    pub fn take(&mut self, id: IkeSaId) -> Option<Box<IkeSa>> {
-        self.entry_mut(id)?.sa.take()
+    pub fn take(&mut self, id: IkeSaId) -> Option<Taken> {
+        let content = &mut self.entry_mut(id)?.content;
+        match std::mem::replace(content, Content::InHand) {
+            Content::Here(sa) => Some(Taken::Awake(sa)),
+            Content::Resting(rest) => {
+                self.resting = self.resting.saturating_sub(1);
+                Some(Taken::Resting(rest))
+            }
+            other => {
+                *content = other;
+                None
+            }
+        }
     }
 
     /// Puts an IKE SA under its SPI, which must be reserved.
     pub fn put(&mut self, sa: Box<IkeSa>) {
         if let Some(entry) = self.entry_mut(sa.id) {
-            entry.sa = Some(sa);
+            entry.content = Content::Here(sa);
         }
     }
 
-    /// Looks at an IKE SA.
+    /// From now on its record is all there is of an IKE SA.
+    pub fn rest(&mut self, id: IkeSaId, rest: Rest) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.content = Content::Resting(Box::new(rest));
+            self.resting += 1;
+        }
+    }
+
+    /// Parks the IKE SA of an earlier life, with the SPI that is reserved for one in its place. False if one of the SPIs cannot be had.
+    pub fn park(&mut self, id: IkeSaId, offered: Option<IkeSaId>) -> bool {
+        if !self.occupy(id, Content::Parked(offered.and_then(|id| NonZeroU64::new(id.0)))) {
+            return false;
+        }
+        let fits = offered
+            .is_none_or(|offered| offered.slot() == id.slot() && self.occupy(offered, Content::Reserved));
+        if !fits {
+            self.release(id);
+        }
+        fits
+    }
+
+    /// The IKE SA of a parked SPI is there: bring it with [`Table::put`].
+    pub fn unpark(&mut self, id: IkeSaId) {
+        if let Some(entry) = self.entry_mut(id)
+            && let Content::Parked(_) = entry.content
+        {
+            entry.content = Content::InHand;
+        }
+    }
+
+    /// True if the IKE SA of this SPI is of an earlier life and not restored yet.
+    pub fn is_parked(&self, id: IkeSaId) -> bool {
+        matches!(self.content(id), Some(Content::Parked(_)))
+    }
+
+    /// The SPI that is reserved for an IKE SA in place of this parked one.
+    pub fn offered_of(&self, id: IkeSaId) -> Option<IkeSaId> {
+        match self.content(id)? {
+            Content::Parked(offered) => offered.map(|id| IkeSaId(id.get())),
+            _ => None,
+        }
+    }
+
+    /// True if the SPI stands for an IKE SA.
+    pub fn exists(&self, id: IkeSaId) -> bool {
+        !matches!(self.content(id), None | Some(Content::Free | Content::Reserved))
+    }
+
+    /// Takes this SPI, if nobody has its index.
+    fn occupy(&mut self, id: IkeSaId, content: Content) -> bool {
+        let position = self.position(id.slot());
+        let Some(table) = position.and_then(|at| self.slots.get_mut(at)) else {
+            return false;
+        };
+        let index = id.index();
+        let most = self.max.saturating_add(self.max / REKEY_SHARE) as usize + MIN_FREE;
+        if index > most.max(MIN_INDEXES) {
+            return false;
+        }
+        while table.entries.len() <= index {
+            table.free.push_back(table.entries.len());
+            table.entries.push(Entry::FREE);
+        }
+        match table.entries.get_mut(index) {
+            Some(
+                entry @ Entry {
+                    content: Content::Free,
+                    ..
+                },
+            ) => *entry = Entry { id, content },
+            _ => return false,
+        }
+        self.count += 1;
+        true
+    }
+
+    /// What there is of an IKE SA.
+    pub fn find(&self, id: IkeSaId) -> Option<Found<'_>> {
+        self.content(id)?.found()
+    }
+
+    /// Looks at an IKE SA that does not rest.
     pub fn get(&self, id: IkeSaId) -> Option<&IkeSa> {
-        let table = self.slots.get(self.position(id.slot())?)?;
-        let entry = table.entries.get(id.index())?;
-        (entry.id == Some(id)).then_some(entry.sa.as_deref()?)
+        match self.content(id)? {
+            Content::Here(sa) => Some(sa),
+            _ => None,
+        }
+    }
+
+    /// The same, to write down something about it.
+    pub fn get_mut(&mut self, id: IkeSaId) -> Option<&mut IkeSa> {
+        match &mut self.entry_mut(id)?.content {
+            Content::Here(sa) => Some(sa),
+            _ => None,
+        }
     }
 
     /// The first IKE SA from this place on, and the place after it.
-    pub fn next_from(&self, mut slot: usize, mut index: usize) -> Option<(&IkeSa, usize, usize)> {
+    pub fn next_from(&self, mut slot: usize, mut index: usize) -> Option<(IkeSaId, Found<'_>, usize, usize)> {
         while let Some(table) = self.slots.get(slot) {
             while let Some(entry) = table.entries.get(index) {
                 index += 1;
-                if let Some(sa) = &entry.sa {
-                    return Some((sa, slot, index));
+                if let Some(found) = entry.content.found() {
+                    return Some((entry.id, found, slot, index));
                 }
             }
             slot += 1;
@@ -145,27 +293,50 @@ impl Table {
         self.positions.get(usize::from(slot))?.map(usize::from)
     }
 
+    fn content(&self, id: IkeSaId) -> Option<&Content> {
+        let table = self.slots.get(self.position(id.slot())?)?;
+        let entry = table.entries.get(id.index())?;
+        (entry.id == id).then_some(&entry.content)
+    }
+
     fn entry_mut(&mut self, id: IkeSaId) -> Option<&mut Entry> {
         let position = self.position(id.slot())?;
         let entry = self.slots.get_mut(position)?.entries.get_mut(id.index())?;
-        (entry.id == Some(id)).then_some(entry)
+        (entry.id == id).then_some(entry)
     }
 }
 
 impl SlotTable {
     fn reserve(&mut self, random: &mut dyn Random) -> Option<IkeSaId> {
-        let index = if self.free.len() > MIN_FREE || self.entries.len() >= MAX_INDEX {
-            self.free.pop_front()?
-        } else {
-            self.entries.push(Entry { id: None, sa: None });
-            self.entries.len() - 1
-        };
+        let index = self.free_index()?;
         let [_, a, b, c] = u32::try_from(index).ok()?.to_be_bytes();
         let [d, e, f, g] = random.array::<4>();
         let id = IkeSaId(u64::from_be_bytes([self.slot, a, b, c, d, e, f, g]));
-        self.entries.get_mut(index)?.id = Some(id);
+        *self.entries.get_mut(index)? = Entry {
+            id,
+            content: Content::Reserved,
+        };
         Some(id)
     }
+
+    fn free_index(&mut self) -> Option<usize> {
+        while self.free.len() > MIN_FREE || self.entries.len() >= MAX_INDEX {
+            let index = self.free.pop_front()?;
+            // One that was taken for an earlier life stays in the list until then.
+            if matches!(self.entries.get(index)?.content, Content::Free) {
+                return Some(index);
+            }
+        }
+        self.entries.push(Entry::FREE);
+        Some(self.entries.len() - 1)
+    }
+}
+
+impl Entry {
+    const FREE: Self = Self {
+        id: IkeSaId(0),
+        content: Content::Free,
+    };
 }
 
 #[cfg(test)]
@@ -186,6 +357,28 @@ mod tests {
         assert!(!table.is_ours(IkeSaId(0)));
         assert!(table.entry_mut(IkeSaId(first.0 ^ 1)).is_none());
         assert!(table.reserve_for_rekey(8, &mut random).is_none());
+    }
+
+    #[test]
+    fn an_spi_of_an_earlier_life_is_taken_once_and_within_reason() {
+        let mut random = TestRandom::new(1);
+        let mut table = Table::new(&[1], 10);
+        let id = |index: u64| IkeSaId(1 << 56 | index << 32 | 7);
+        assert!(table.park(id(3), Some(id(1))));
+        assert!(!table.park(id(3), None), "taken");
+        assert!(!table.park(id(4), Some(id(1))), "taken too");
+        assert!(!table.exists(id(4)), "nothing is left of that");
+        assert!(!table.park(id(1 << 23), None), "nobody had so many");
+        assert!(!table.park(IkeSaId(2 << 56 | 7), None), "another slot");
+        assert_eq!((table.count, table.offered_of(id(3))), (2, Some(id(1))));
+        // The places between are given out, those that are taken are not.
+        let mut given: Vec<usize> = (0..8)
+            .map(|_| table.reserve_for_rekey(1, &mut random).unwrap().index())
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 8);
+        assert!(!given.contains(&3) && !given.contains(&1));
     }
 
     #[test]

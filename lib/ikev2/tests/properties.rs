@@ -1,7 +1,34 @@
 //! The functions that are fuzzed, as properties: with noise, and with true messages that are damaged here and there.
 
+#![expect(clippy::expect_used, reason = "tests fail by panic")]
+
+use std::fs;
+
 use ikev2::fuzz;
 use proptest::prelude::*;
+
+/// A record of some state, with octets that are something else, or one moved.
+fn damaged_record() -> impl Strategy<Value = Vec<u8>> {
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/ike_record");
+    let samples: Vec<Vec<u8>> = fs::read_dir(samples)
+        .expect("samples")
+        .map(|entry| fs::read(entry.expect("a sample").path()).expect("a sample"))
+        .collect();
+    let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    let moved = prop::option::of((any::<prop::sample::Index>(), any::<bool>()));
+    (prop::sample::select(samples), damage, moved).prop_map(|(mut record, damage, moved)| {
+        for (at, octet) in damage {
+            let at = at.index(record.len());
+            record[at] = octet;
+        }
+        match moved {
+            Some((at, true)) => record.insert(at.index(record.len()), 1),
+            Some((at, false)) => drop(record.remove(at.index(record.len()))),
+            None => {}
+        }
+        record
+    })
+}
 
 /// A chain of payloads with plausible headers around noise.
 fn payload_chain() -> impl Strategy<Value = Vec<u8>> {
@@ -104,5 +131,10 @@ proptest! {
     #[test]
     fn any_script_leaves_the_engine_whole(steps in prop::collection::vec(step(), 1..20)) {
         fuzz::engine(&steps.concat());
+    }
+
+    #[test]
+    fn any_record_is_read_or_refused(record in damaged_record()) {
+        fuzz::record(&record);
     }
 }

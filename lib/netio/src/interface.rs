@@ -47,6 +47,50 @@ pub fn move_to(name: &str, namespace: &Namespace) -> Result<(), Error> {
         .map_err(|e| Error::system(format!("move interface {name} to another namespace"), e))
 }
 
+/// The speed of an interface of the calling thread's namespace, in Mbit/s; `None` when it knows of none (no link, or no such thing).
+pub fn speed(name: &str) -> Result<Option<u32>, Error> {
+    let mut command = EthtoolCommand {
+        command: ETHTOOL_GSET,
+        rest: [0; 10],
+    };
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut command).cast();
+    match control(SIOCETHTOOL, &mut request) {
+        Ok(()) => {
+            let speed = command.speed();
+            Ok((speed != 0 && speed != SPEED_UNKNOWN).then_some(speed))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(Error::system(
+            format!("ask for the speed of interface {name}"),
+            error,
+        )),
+    }
+}
+
+/// linux/sockios.h.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+/// linux/ethtool.h.
+const ETHTOOL_GSET: u32 = 1;
+/// linux/ethtool.h: -1.
+const SPEED_UNKNOWN: u32 = u32::MAX;
+
+/// struct ethtool_cmd of linux/ethtool.h: its command, then 40 bytes.
+#[repr(C)]
+struct EthtoolCommand {
+    command: u32,
+    rest: [u32; 10],
+}
+
+impl EthtoolCommand {
+    /// Mbit/s: `speed` begins the fourth word of the structure, `speed_hi` the eighth.
+    fn speed(&self) -> u32 {
+        let bytes = |word: usize| self.rest.get(word).copied().unwrap_or(0).to_ne_bytes();
+        let ([a, b, ..], [c, d, ..]) = (bytes(2), bytes(6));
+        u32::from(u16::from_ne_bytes([c, d])) << 16 | u32::from(u16::from_ne_bytes([a, b]))
+    }
+}
+
 /// The names of the interfaces of the calling thread's namespace.
 pub fn names() -> Result<Vec<String>, Error> {
     let all = nix::net::if_::if_nameindex().map_err(|e| Error::system("list the interfaces", e))?;
@@ -82,7 +126,7 @@ fn control(code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    // SAFETY: all codes used here take an `ifreq`, which lives through the call.
+    // SAFETY: all codes used here take an `ifreq`, which lives through the call, as does what it points to.
     let result = unsafe { libc::ioctl(any.as_raw_fd(), code, std::ptr::from_mut(request)) };
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -144,6 +188,8 @@ mod tests {
         assert!(error.to_string().contains("swn-none"), "{error}");
         assert!(index("lo").unwrap() >= 1);
         assert!(names().unwrap().contains(&"lo".to_owned()));
+        assert_eq!(speed("lo").unwrap(), None);
+        assert!(speed("swn-none").is_err());
     }
 
     #[test]
@@ -160,6 +206,8 @@ mod tests {
         let gone = here.run(|| move_to("swn-moves", &there)).unwrap().unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENODEV));
         assert_eq!(there.run(names).unwrap().unwrap(), ["lo", "swn-moves"]);
+        // Kernels have different ideas of the speed of a TUN, but all have one.
+        assert!(there.run(|| speed("swn-moves")).unwrap().unwrap().is_some());
         there.run(|| move_to("swn-moves", &here)).unwrap().unwrap();
         assert_eq!(here.run(names).unwrap().unwrap(), ["lo", "swn-moves"]);
         let kept = here.run(|| move_to("lo", &there)).unwrap().unwrap_err();

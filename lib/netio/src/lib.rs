@@ -4,8 +4,10 @@
 //! |---|---|
 //! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
-//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`steering`] |
+//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
+//! | protection | [`Identity`], [`seccomp`], [`landlock`] |
+//! | arithmetic | [`sum_words`] |
 //!
 //! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
 //! Nothing here knows what the packets mean.
@@ -13,12 +15,16 @@
 mod batch;
 mod control;
 mod error;
+mod identity;
 pub mod interface;
+pub mod landlock;
 mod lock;
 mod namespace;
 mod poller;
 mod process;
+pub mod seccomp;
 pub mod steering;
+mod sum;
 mod sys;
 pub mod task;
 #[cfg(test)]
@@ -32,11 +38,13 @@ pub use batch::{
 };
 pub use control::{ControlMessageIn, ControlSocket};
 pub use error::Error;
+pub use identity::Identity;
 pub use lock::LockFile;
 pub use namespace::{Namespace, enter_user_namespace};
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use poller::{Event, Poller};
 pub use process::{Child, Spawn, open_pidfd, spawn_inside};
-pub use tun::{Offloads, Tun, TunQueue, check_tun};
+pub use sum::sum_words;
+pub use tun::{Offloads, Tun, TunBatch, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{ControlSocket, Error, Namespace};
+use crate::{ControlSocket, Error, Identity, Namespace};
 
 /// How to start a child. It gets one descriptor besides the standard ones: number 3.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Spawn {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     namespace: Option<OwnedFd>,
+    identity: Option<Identity>,
     quiet: bool,
     parent_death: Option<Signal>,
 }
@@ -32,6 +33,7 @@ impl Spawn {
             arguments: Vec::new(),
             environment: Vec::new(),
             namespace: None,
+            identity: None,
             quiet: false,
             parent_death: Some(Signal::SIGKILL),
         }
@@ -55,6 +57,12 @@ impl Spawn {
         let fd = namespace.as_fd().try_clone_to_owned();
         self.namespace = Some(fd.map_err(|e| Error::system("duplicate a namespace's descriptor", e))?);
         Ok(self)
+    }
+
+    /// Starts it as somebody else, for which we need the right.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
     /// Gives it /dev/null for its standard output and error; otherwise they are ours.
@@ -85,6 +93,7 @@ impl Spawn {
         let source = unsafe { OwnedFd::from_raw_fd(source) };
         let source_fd = source.as_raw_fd();
         let namespace_fd = self.namespace.as_ref().map(AsRawFd::as_raw_fd);
+        let identity = self.identity;
         let parent_death = self.parent_death;
         let parent = nix::unistd::getpid();
         let mut command = Command::new(&self.program);
@@ -96,7 +105,11 @@ impl Spawn {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         }
         // SAFETY: the closure runs between fork and exec and makes plain system calls on values copied before: no allocation, no lock.
-        unsafe { command.pre_exec(move || prepare_child(source_fd, namespace_fd, parent_death, parent)) };
+        unsafe {
+            command.pre_exec(move || {
+                prepare_child(source_fd, namespace_fd, identity.as_ref(), parent_death, parent)
+            })
+        };
         let child = command.spawn().map_err(|e| Error::system(action(), e))?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         // Not waited for yet, so the number cannot be another process's.
@@ -191,14 +204,19 @@ pub fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
 fn prepare_child(
     source: RawFd,
     namespace: Option<RawFd>,
+    identity: Option<&Identity>,
     parent_death: Option<Signal>,
     parent: Pid,
 ) -> io::Result<()> {
-    if let Some(signal) = parent_death {
-        die_with(signal, parent)?;
-    }
     if let Some(namespace) = namespace {
         enter(namespace)?;
+    }
+    if let Some(identity) = identity {
+        identity.assume()?;
+    }
+    // After the change of user, which takes this back (prctl(2), PR_SET_PDEATHSIG).
+    if let Some(signal) = parent_death {
+        die_with(signal, parent)?;
     }
     // SAFETY: system calls on numbers only. dup2 onto itself would leave close-on-exec set, so that case clears it.
     let result = unsafe {

@@ -53,6 +53,28 @@ pub(crate) fn int_option(
     }
 }
 
+/// The kernel's accounts of a socket's memory, in bytes: held by what waits to be read, and the limit for it (SO_MEMINFO, sock_diag(7)).
+pub(crate) fn receive_memory(socket: impl AsFd) -> io::Result<(u32, u32)> {
+    // SK_MEMINFO_RMEM_ALLOC and SK_MEMINFO_RCVBUF are the first of SK_MEMINFO_VARS; a kernel with more of them gives as many as fit.
+    let mut accounts = [0u32; 2];
+    let mut length = size_of_val(&accounts) as libc::socklen_t;
+    // SAFETY: pointer and length describe `accounts`, which lives through the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            accounts.as_mut_ptr().cast(),
+            std::ptr::from_mut(&mut length),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let [waiting, limit] = accounts;
+    Ok((waiting, limit))
+}
+
 /// An address for the kernel, and its length.
 pub(crate) fn to_c(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: a C structure of integers, for which zero is valid.

@@ -144,9 +144,17 @@ impl ResourceUsage {
             user: ticks(field(14)?),
             system: ticks(field(15)?),
             resident_bytes: field(24)?.saturating_mul(system_value(nix::unistd::SysconfVar::PAGE_SIZE)),
-            open_files: std::fs::read_dir(format!("/proc/{pid}/fd"))
-                .map_or(0, |entries| entries.count() as u64),
+            open_files: open_files(pid),
         })
+    }
+}
+
+/// How many descriptors a process has open. From Linux 6.2 on everybody may know: it is the size of their folder. Before, only who may list it.
+fn open_files(pid: Pid) -> u64 {
+    let folder = format!("/proc/{pid}/fd");
+    match std::fs::metadata(&folder) {
+        Ok(metadata) if metadata.len() > 0 => metadata.len(),
+        _ => std::fs::read_dir(folder).map_or(0, |entries| entries.count() as u64),
     }
 }
 

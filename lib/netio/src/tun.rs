@@ -128,6 +128,60 @@ impl AsRawFd for TunQueue {
     }
 }
 
+/// Memory for several reads of a queue, used again and again: packets are worked on together, so that what one needs is loaded while others are worked on.
+#[derive(Debug)]
+pub struct TunBatch {
+    /// One read after the other.
+    data: Vec<u8>,
+    /// Where each begins and ends.
+    reads: Vec<(usize, usize)>,
+    most: usize,
+}
+
+impl TunBatch {
+    /// Reads begin at multiples of this, so that headers do not lie across cache lines.
+    const ALIGN: usize = 64;
+
+    /// For `most` reads at once, at least one, of which together no more than about `bytes` are held.
+    pub fn new(most: usize, bytes: usize) -> Self {
+        Self {
+            data: vec![0; bytes + TunQueue::MAX_READ],
+            reads: Vec::with_capacity(most),
+            most: most.max(1),
+        }
+    }
+
+    /// Replaces what is held by what waits in a queue; returns how many reads that were. An error, also `WouldBlock`, is told when nothing was read.
+    pub fn read(&mut self, queue: &TunQueue) -> io::Result<usize> {
+        self.reads.clear();
+        let mut start = 0;
+        while self.reads.len() < self.most
+            && let Some(room) = self.data.get_mut(start..start + TunQueue::MAX_READ)
+        {
+            match queue.read(room) {
+                Ok(length) => {
+                    self.reads.push((start, start + length));
+                    start = (start + length).next_multiple_of(Self::ALIGN);
+                }
+                Err(error) if self.reads.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(self.reads.len())
+    }
+
+    /// What was read, each a header and a packet.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let (mut rest, mut gone) = (self.data.as_mut_slice(), 0);
+        self.reads.iter().map_while(move |(start, end)| {
+            let (_, after) = std::mem::take(&mut rest).split_at_mut_checked(start - gone)?;
+            let (read, after) = after.split_at_mut_checked(end - start)?;
+            (rest, gone) = (after, *end);
+            Some(read)
+        })
+    }
+}
+
 /// Whether TUN devices can be made at all.
 ///
 /// # Errors
@@ -269,7 +323,7 @@ mod tests {
             let queue = TunQueue::adopt(tun.queues.into_iter().next().unwrap());
             let mut poller = Poller::new(1).unwrap();
             poller.add(&queue, 1).unwrap();
-            let mut buffer = vec![0; TunQueue::MAX_READ];
+            let mut batch = TunBatch::new(8, TunQueue::MAX_READ);
 
             // Out: ten datagrams sent with UDP GSO arrive as one packet without checksum.
             let socket = crate::DatagramSocket::bind_udp(
@@ -291,10 +345,13 @@ mod tests {
                     1,
                     "nothing came out of the TUN"
                 );
-                let length = queue.read(&mut buffer).unwrap();
-                let (header, packet) = buffer[..length].split_at(TunQueue::HEADER_BYTES);
+                batch.read(&queue).unwrap();
                 // Routers are solicited on a new interface; that is not ours.
-                if packet[0] >> 4 == 4 {
+                let ours = batch
+                    .iter_mut()
+                    .find(|read| read[TunQueue::HEADER_BYTES] >> 4 == 4);
+                if let Some(read) = ours {
+                    let (header, packet) = read.split_at(TunQueue::HEADER_BYTES);
                     break (header.to_vec(), packet.to_vec());
                 }
             };

@@ -153,6 +153,14 @@ impl DatagramSocket {
             .map(|bytes| usize::try_from(bytes).unwrap_or(0) / 2)
             .map_err(|e| Error::system("ask for a socket's buffer size", e))
     }
+
+    /// How much of the memory for what waits to be read is in use, in percent, at most 100.
+    pub fn backlog(&self) -> Result<u32, Error> {
+        let (waiting, limit) =
+            sys::receive_memory(&self.fd).map_err(|e| Error::system("ask what waits in a socket", e))?;
+        let percent = u64::from(waiting) * 100 / u64::from(limit.max(1));
+        Ok(u32::try_from(percent).unwrap_or(u32::MAX).min(100))
+    }
 }
 
 impl AsFd for DatagramSocket {
@@ -318,4 +326,25 @@ fn set_buffer(fd: &OwnedFd, force: libc::c_int, plain: libc::c_int, bytes: usize
 fn lock_filter(fd: &OwnedFd) -> Result<(), Error> {
     sys::set_option(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1)
         .map_err(|e| Error::system("lock a socket's program", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_fills_a_socket() {
+        let options = SocketOptions {
+            receive_buffer: 64 * 1024,
+            ..SocketOptions::default()
+        };
+        let socket = || DatagramSocket::bind_udp(SocketAddr::from(([127, 0, 0, 1], 0)), options).unwrap();
+        let (sender, receiver) = (socket(), socket());
+        assert_eq!(receiver.backlog().unwrap(), 0);
+        let sender = std::net::UdpSocket::from(OwnedFd::from(sender));
+        for _ in 0..1_000 {
+            sender.send_to(&[0; 1_000], receiver.local()).unwrap();
+        }
+        assert!((80..=100).contains(&receiver.backlog().unwrap()));
+    }
 }

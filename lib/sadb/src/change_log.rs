@@ -31,6 +31,12 @@ pub(crate) fn append(head: &AtomicU64, entries: &[AtomicU64], index: SaIndex) {
     head.store(position.wrapping_add(1), Ordering::Release);
 }
 
+/// Has every reader look at every record. Owner only.
+pub(crate) fn lap(head: &AtomicU64) {
+    let position = head.load(Ordering::Relaxed);
+    head.store(position.wrapping_add(LOG_ENTRIES as u64 + 1), Ordering::Release);
+}
+
 /// The change at `position`, which is moved on; `None` when there is no newer one.
 pub(crate) fn next(head: &AtomicU64, entries: &[AtomicU64], position: &mut u64) -> Option<Change> {
     let newest = head.load(Ordering::Acquire);
@@ -87,6 +93,19 @@ mod tests {
             );
             assert_eq!(next(&head, &entries, &mut position), None);
         }
+    }
+
+    #[test]
+    fn a_reader_that_was_up_to_date_is_lapped_too() {
+        let (head, entries) = log();
+        let mut position = 0;
+        for n in 0..10 {
+            append(&head, &entries, index(n));
+            next(&head, &entries, &mut position);
+        }
+        lap(&head);
+        assert_eq!(next(&head, &entries, &mut position), Some(Change::Rescan));
+        assert_eq!(next(&head, &entries, &mut position), None);
     }
 
     #[test]

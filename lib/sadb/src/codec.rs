@@ -1,4 +1,4 @@
-//! A child SA as the bytes of its record, and back. The order of the calls here is the layout.
+//! A child SA as the bytes of its record, and back. The order of the calls here is the layout. Whether it sends is no part of it: that stands in the record's state.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,6 @@ pub(crate) const BODY_BYTES: usize = 688;
 pub(crate) type Body = Zeroizing<[u8; BODY_BYTES]>;
 
 const FLAG_INBOUND: u8 = 1;
-const FLAG_OUTBOUND: u8 = 2;
 const FLAG_ESN: u8 = 4;
 const FLAG_TRANSPORT: u8 = 8;
 const FLAG_UDP: u8 = 16;
@@ -31,7 +30,6 @@ pub(crate) fn encode(sa: &ChildSa) -> Body {
     out.put(&sa.inbound_spi.to_u32().to_le_bytes());
     out.put(&sa.outbound_spi.to_le_bytes());
     let flags = if sa.inbound_active { FLAG_INBOUND } else { 0 }
-        | if sa.outbound_active { FLAG_OUTBOUND } else { 0 }
         | if sa.esn { FLAG_ESN } else { 0 }
         | if sa.mode == Mode::Transport {
             FLAG_TRANSPORT
@@ -104,7 +102,7 @@ pub(crate) fn decode(body: &Body) -> Result<ChildSa, Error> {
         inbound_spi,
         outbound_spi,
         inbound_active: flags & FLAG_INBOUND != 0,
-        outbound_active: flags & FLAG_OUTBOUND != 0,
+        outbound_active: false,
         algorithms: Algorithms {
             encryption,
             key_bits,

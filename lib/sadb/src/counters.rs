@@ -83,6 +83,11 @@ impl CounterRecord {
             .and_then(Spi::from_u32)
     }
 
+    /// What packets that get through change, in one cache line.
+    pub(crate) fn often(&self) -> &AtomicU64 {
+        &self.spi
+    }
+
     pub(crate) fn snapshot(&self) -> SaCounters {
         let mut values = [0; COUNTERS];
         values

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::codec::{address_bytes, address_from};
-use crate::map::{Shared, prefetch};
+use crate::map::Shared;
 use crate::{MAX_REPLAY_WINDOW, Spi};
 
 const WINDOW_WORDS: usize = MAX_REPLAY_WINDOW as usize / 64;
@@ -58,6 +58,11 @@ impl HotRecord {
             .chain(&self.peer_address)
             .for_each(|word| word.store(0, Ordering::Relaxed));
         fence(Ordering::Release);
+    }
+
+    /// What packets that leave change, in one cache line.
+    pub(crate) fn outbound(&self) -> &AtomicU64 {
+        &self.outbound
     }
 
     pub(crate) fn activity(&self, generation: u16) -> Option<Activity> {
@@ -241,12 +246,6 @@ impl Hot<'_> {
     /// Goes back to the address in the SA's record (IKE moved it: MOBIKE, or a NAT mapping confirmed by IKE).
     pub fn forget_peer(&self) {
         self.write_peer([0; 17], 0);
-    }
-
-    /// Asks the processor to fetch this record, which will be needed a packet or two from now.
-    pub fn prefetch(&self) {
-        prefetch(self.record);
-        prefetch(&self.record.window);
     }
 
     fn write_peer(&self, [family, octets @ ..]: [u8; 17], port: u16) {

@@ -79,6 +79,26 @@ impl Mapping {
             .map_err(|e| Error::system("keep a shared segment out of core dumps", e))
     }
 
+    /// Gives whole pages back to the kernel; they read as zeros from then on. Writable mappings only.
+    pub(crate) fn give_back(&self, offset: usize, length: usize) -> Result<(), Error> {
+        let (Some(end), Some(length)) = (offset.checked_add(length), NonZeroUsize::new(length)) else {
+            return Ok(());
+        };
+        if end > self.length.get() {
+            return Ok(());
+        }
+        // SAFETY: the range is inside our own mapping by the check above. Its contents become zeros, which every type of `Shared` may hold; whoever reads
+        // them meanwhile reads atomics.
+        unsafe {
+            madvise(
+                self.base.add(offset).cast(),
+                length.get(),
+                MmapAdvise::MADV_REMOVE,
+            )
+        }
+        .map_err(|e| Error::system("give back pages of a shared segment", e))
+    }
+
     /// `count` values at byte `offset`; empty when they do not lie wholly inside the mapping or are not aligned.
     pub(crate) fn slice<T: Shared>(&self, offset: usize, count: usize) -> &[T] {
         let end = size_of::<T>()
@@ -137,14 +157,26 @@ impl Drop for Mapping {
     }
 }
 
-/// Asks the processor to fetch the cache line of `value`.
-pub(crate) fn prefetch<T>(value: &T) {
+/// Bytes that the processor fetches at once.
+const CACHE_LINE: usize = 64;
+
+/// Asks the processor to fetch all of `value`, which will be needed a few packets from now. Nothing of it is read.
+pub fn prefetch<T>(value: &T) {
+    prefetch_front(value, size_of::<T>());
+}
+
+/// Likewise, only the first `bytes` of it.
+pub fn prefetch_front<T>(value: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect but on the cache, for any address.
-    unsafe {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        let first = std::ptr::from_ref(value).cast::<i8>();
+        let before = first.addr() % CACHE_LINE;
+        for offset in (0..bytes + before).step_by(CACHE_LINE) {
+            // SAFETY: a prefetch has no effect but on the cache, for any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_sub(before).wrapping_add(offset)) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = (value, bytes);
 }

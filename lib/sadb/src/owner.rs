@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::change_log::{self, LOG_ENTRIES};
 use crate::counters::CounterRecord;
 use crate::hot::HotRecord;
-use crate::layout::{Header, Kind, LOG_AT, Shape};
+use crate::layout::{Header, Kind, LOG_AT, REDO_AT, Shape};
 use crate::map::{Access, Mapping};
-use crate::record::{Record, Use};
+use crate::record::{Record, Redo, Use};
 use crate::segment::{self, SegmentFds};
 use crate::{Activity, ChildSa, Error, SaCounters, SaIndex, Slot, Spi};
 
@@ -19,7 +19,8 @@ const REST: usize = 256;
 /// Allocates SPIs and writes child SAs. One per slot, in the slot's `ipsecmgr`.
 ///
 /// Life of a record: [`allocate`](Self::allocate) reserves it and gives its SPI; [`install`](Self::install) makes it visible to the worker;
-/// [`update`](Self::update) changes it; [`remove`](Self::remove) zeroes it and frees it for a later SA with another generation.
+/// [`set_outbound`](Self::set_outbound) and [`update`](Self::update) change it; [`remove`](Self::remove) zeroes it and frees it for a later SA with another generation.
+/// An owner that dies in any of them leaves the record as it was before or as it would have been after, or, instead of half installed, reserved.
 #[derive(Debug)]
 pub struct SlotOwner {
     shape: Shape,
@@ -31,7 +32,7 @@ pub struct SlotOwner {
 }
 
 impl SlotOwner {
-    /// Maps the segments. Child SAs that a predecessor installed are kept; what it had only reserved or half written is freed.
+    /// Maps the segments. What a predecessor installed or reserved is kept; the worker is told to read every record again.
     pub fn map(fds: &SegmentFds) -> Result<Self, Error> {
         let (keys, shape) = segment::map(fds.keys.as_fd(), Kind::Keys, Access::ReadWrite)?;
         let (hot, hot_shape) = segment::map(fds.hot.as_fd(), Kind::Hot, Access::ReadWrite)?;
@@ -46,7 +47,7 @@ impl SlotOwner {
             free: VecDeque::new(),
             installed: 0,
         };
-        owner.adopt();
+        owner.adopt()?;
         Ok(owner)
     }
 
@@ -113,15 +114,36 @@ impl SlotOwner {
         Ok(())
     }
 
-    /// Replaces an installed child SA's record (activation, another endpoint, other selectors). Sequence numbers, window and counters stay.
+    /// Has an installed child SA send, or not.
+    pub fn set_outbound(&mut self, spi: Spi, active: bool) -> Result<(), Error> {
+        let (record, index, used) = self.locate(spi)?;
+        if used != Use::Installed {
+            return Err(Error::NoSuchSpi(spi));
+        }
+        record.set_outbound(active);
+        self.announce(index)
+    }
+
+    /// Replaces an installed child SA's record (another endpoint, other selectors). Sequence numbers, window and counters stay.
     pub fn update(&mut self, sa: &ChildSa) -> Result<(), Error> {
         sa.validate()?;
         let (record, index, used) = self.locate(sa.inbound_spi)?;
         if used != Use::Installed {
             return Err(Error::NoSuchSpi(sa.inbound_spi));
         }
-        record.install(sa);
+        record.update(sa, index, self.redo()?);
         self.announce(index)
+    }
+
+    /// Takes back an [`install`](Self::install) that nothing refers to: the SPI is only reserved again.
+    pub fn withdraw(&mut self, spi: Spi) -> Result<(), Error> {
+        let (record, index, used) = self.locate(spi)?;
+        if used == Use::Installed {
+            record.reserve();
+            self.announce(index)?;
+            self.installed -= 1;
+        }
+        Ok(())
     }
 
     /// Zeroes a child SA's keys and frees its record, or gives back an SPI that was only reserved.
@@ -136,20 +158,29 @@ impl SlotOwner {
         Ok(())
     }
 
-    /// Removes every child SA; returns how many there were.
+    /// Removes every child SA and gives back every reserved SPI; returns how many child SAs there were.
     pub fn clear(&mut self) -> usize {
-        let spis = self.spis();
-        for spi in &spis {
-            // Cannot fail: the SPI was read from an installed record a line above, and there is one owner.
+        let installed = self.spis();
+        for spi in installed.iter().chain(&self.reserved()) {
+            // Cannot fail: the SPI was read from a record in use a line above, and there is one owner.
             let _ = self.remove(*spi);
         }
-        spis.len()
+        installed.len()
     }
 
     /// The SPIs of all installed child SAs.
     pub fn spis(&self) -> Vec<Spi> {
+        self.in_use(Use::Installed)
+    }
+
+    /// The SPIs that are reserved.
+    pub fn reserved(&self) -> Vec<Spi> {
+        self.in_use(Use::Reserved)
+    }
+
+    fn in_use(&self, used: Use) -> Vec<Spi> {
         self.indices()
-            .filter(|i| self.record(*i).is_ok_and(|r| r.usage().1 == Use::Installed))
+            .filter(|i| self.record(*i).is_ok_and(|r| r.usage().1 == used))
             .filter_map(|i| self.spi_of(i).ok())
             .collect()
     }
@@ -175,24 +206,27 @@ impl SlotOwner {
         (record.spi() == Some(spi)).then(|| record.snapshot())
     }
 
-    /// Takes stock of what a predecessor left.
-    fn adopt(&mut self) {
-        for index in self.indices().collect::<Vec<_>>() {
-            let Ok(record) = self.record(index) else { continue };
+    /// Takes stock of what a predecessor left, after ending what it had begun.
+    fn adopt(&mut self) -> Result<(), Error> {
+        for index in self.indices() {
+            let record = self.record(index)?;
+            record.repair(index, self.redo()?);
             match record.usage().1 {
-                Use::Installed if !record.is_torn() => {
-                    self.installed += 1;
-                    continue;
-                }
-                Use::Free if !record.is_torn() => {}
-                _ => {
-                    record.free();
-                    // Only the log's place is missing when this fails, and the header was checked.
-                    let _ = self.announce(index);
-                }
+                Use::Installed => self.installed += 1,
+                Use::Reserved => {}
+                Use::Free => self.free.push_back(index),
             }
-            self.free.push_back(index);
         }
+        // Of a change that had been made, or not yet begun.
+        self.redo()?.forget();
+        change_log::lap(&self.header()?.log_head);
+        Ok(())
+    }
+
+    fn redo(&self) -> Result<&Redo, Error> {
+        self.keys.value(REDO_AT).ok_or(Error::Corrupt {
+            field: "note of a change",
+        })
     }
 
     fn header(&self) -> Result<&Header, Error> {
@@ -261,3 +295,6 @@ impl SlotOwner {
 fn at(index: SaIndex) -> usize {
     usize::from(index.number())
 }
+
+#[cfg(test)]
+mod tests;

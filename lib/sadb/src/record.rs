@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::{self, BODY_BYTES, Body};
 use crate::map::Shared;
+use crate::word::store;
 use crate::{ChildSa, Error, SaIndex};
 
 const BODY_WORDS: usize = BODY_BYTES / 8;
@@ -20,7 +21,10 @@ pub(crate) enum Use {
     Installed,
 }
 
-/// `sequence` is odd while the owner writes. `state` is `uses << 8 | Use`.
+/// Set in the state of a record whose child SA sends.
+const SENDS: u64 = 0x80;
+
+/// `sequence` is odd while the owner writes. `state` is `uses << 8 | SENDS | Use`; alone it may change without the lock.
 #[repr(C, align(64))]
 pub(crate) struct Record {
     sequence: AtomicU64,
@@ -45,7 +49,8 @@ impl Record {
                 std::hint::spin_loop();
                 continue;
             }
-            let (_, used) = self.usage();
+            let state = self.state.load(Ordering::Relaxed);
+            let (_, used) = split_state(state);
             let mut body: Body = Zeroizing::new([0; BODY_BYTES]);
             if used == Use::Installed {
                 for (bytes, word) in body.as_chunks_mut().0.iter_mut().zip(&self.body) {
@@ -56,11 +61,14 @@ impl Record {
             if self.sequence.load(Ordering::Relaxed) != before {
                 continue;
             }
-            return if used == Use::Installed {
-                codec::decode(&body).map(Some)
-            } else {
-                Ok(None)
-            };
+            if used != Use::Installed {
+                return Ok(None);
+            }
+            let sa = codec::decode(&body)?;
+            return Ok(Some(ChildSa {
+                outbound_active: state & SENDS != 0,
+                ..sa
+            }));
         }
         Err(Error::Torn {
             index: index.number(),
@@ -72,39 +80,117 @@ impl Record {
         self.sequence.load(Ordering::Relaxed) % 2 == 1
     }
 
-    /// Marks the record reserved. Owner only.
+    /// Marks the record reserved, with nothing in it. Owner only.
     pub(crate) fn reserve(&self) {
         let (uses, _) = self.usage();
-        self.write(uses, Use::Reserved, &Zeroizing::new([0; BODY_BYTES]));
+        self.write(uses << 8 | Use::Reserved as u64, &Zeroizing::new([0; BODY_BYTES]));
     }
 
-    /// Writes the child SA. Owner only.
+    /// Writes a child SA where none is. Owner only.
     pub(crate) fn install(&self, sa: &ChildSa) {
-        let (uses, _) = self.usage();
-        self.write(uses, Use::Installed, &codec::encode(sa));
+        self.write(self.installed(sa.outbound_active), &codec::encode(sa));
+    }
+
+    /// Writes a child SA over what is known of it. Owner only, which can end it in a later life.
+    pub(crate) fn update(&self, sa: &ChildSa, index: SaIndex, redo: &Redo) {
+        let body = codec::encode(sa);
+        redo.note(index, &body);
+        self.write(self.installed(sa.outbound_active), &body);
+        redo.forget();
+    }
+
+    /// Has the child SA send, or not: one store, which nobody can find half done. Owner only.
+    pub(crate) fn set_outbound(&self, active: bool) {
+        store(&self.state, self.installed(active));
     }
 
     /// Overwrites the keys with zeros and makes the record free for its next use. Owner only.
     pub(crate) fn free(&self) {
         let (uses, _) = self.usage();
-        self.write(uses.wrapping_add(1), Use::Free, &Zeroizing::new([0; BODY_BYTES]));
+        let state = uses.wrapping_add(1) << 8 | Use::Free as u64;
+        self.write(state, &Zeroizing::new([0; BODY_BYTES]));
     }
 
-    fn write(&self, uses: u64, used: Use, body: &Body) {
+    /// Ends what a dead owner had begun: an update as it was meant to be; otherwise the record is empty, and reserved unless it was freed. Owner only.
+    pub(crate) fn repair(&self, index: SaIndex, redo: &Redo) {
+        match (redo.pending(index), self.usage().1) {
+            (Some(body), Use::Installed) => {
+                self.write(self.state.load(Ordering::Relaxed), &body);
+                redo.forget();
+            }
+            _ if !self.is_torn() => {}
+            (_, Use::Free) => self.free(),
+            (_, Use::Reserved | Use::Installed) => self.reserve(),
+        }
+    }
+
+    /// The state of this use with a child SA.
+    fn installed(&self, sends: bool) -> u64 {
+        let (uses, _) = self.usage();
+        uses << 8 | if sends { SENDS } else { 0 } | Use::Installed as u64
+    }
+
+    fn write(&self, state: u64, body: &Body) {
         // Odd from here on, also when a dead owner left it odd.
         let odd = self.sequence.load(Ordering::Relaxed) | 1;
-        self.sequence.store(odd, Ordering::Relaxed);
+        store(&self.sequence, odd);
         fence(Ordering::Release);
-        self.state.store(uses << 8 | used as u64, Ordering::Relaxed);
-        for (word, bytes) in self.body.iter().zip(body.as_chunks().0) {
-            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        store(&self.state, state);
+        write_body(&self.body, body);
+        store(&self.sequence, odd.wrapping_add(1));
+    }
+}
+
+/// The change of a record that is being made, so that a successor can end it.
+#[repr(C, align(64))]
+pub(crate) struct Redo {
+    /// The record's index, plus one; 0 = none is being made.
+    record: AtomicU64,
+    body: [AtomicU64; BODY_WORDS],
+}
+
+/// Room for one.
+pub(crate) const REDO_BYTES: usize = size_of::<Redo>();
+
+// SAFETY: repr(C), atomics only; the padding behind the last field is never read.
+unsafe impl Shared for Redo {}
+
+impl Redo {
+    fn note(&self, index: SaIndex, body: &Body) {
+        write_body(&self.body, body);
+        fence(Ordering::SeqCst);
+        store(&self.record, u64::from(index.number()) + 1);
+        fence(Ordering::SeqCst);
+    }
+
+    /// What record `index` was to become.
+    fn pending(&self, index: SaIndex) -> Option<Body> {
+        if self.record.load(Ordering::Acquire) != u64::from(index.number()) + 1 {
+            return None;
         }
-        self.sequence.store(odd.wrapping_add(1), Ordering::Release);
+        let mut body: Body = Zeroizing::new([0; BODY_BYTES]);
+        for (bytes, word) in body.as_chunks_mut().0.iter_mut().zip(&self.body) {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+        Some(body)
+    }
+
+    /// The change is made: keeps no copy of the keys. Owner only.
+    pub(crate) fn forget(&self) {
+        fence(Ordering::SeqCst);
+        store(&self.record, 0);
+        write_body(&self.body, &Zeroizing::new([0; BODY_BYTES]));
+    }
+}
+
+fn write_body(words: &[AtomicU64; BODY_WORDS], body: &Body) {
+    for (word, bytes) in words.iter().zip(body.as_chunks().0) {
+        store(word, u64::from_le_bytes(*bytes));
     }
 }
 
 fn split_state(state: u64) -> (u64, Use) {
-    let used = match state & 0xff {
+    let used = match state & (SENDS - 1) {
         1 => Use::Reserved,
         2 => Use::Installed,
         _ => Use::Free,

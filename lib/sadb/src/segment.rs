@@ -13,13 +13,14 @@ use crate::{Error, Slot, Spi};
 /// How many child SAs a slot can hold: all that the SPI's index can tell apart. Segments are sparse, so unused records cost nothing.
 pub const DEFAULT_CAPACITY: usize = 1 << Spi::INDEX_BITS;
 
-/// The three segments of a slot, as `sit` holds them.
+/// The segments of a slot, as `sit` holds them.
 #[derive(Debug)]
 pub struct SlotSegments {
     slot: Slot,
     keys: OwnedFd,
     hot: OwnedFd,
     counters: OwnedFd,
+    ike: OwnedFd,
 }
 
 /// Descriptors of the segments for a role: [`SlotSegments::owner_fds`] or [`SlotSegments::worker_fds`]. May be closed once mapped.
@@ -31,6 +32,8 @@ pub struct SegmentFds {
     pub hot: OwnedFd,
     /// Counters.
     pub counters: OwnedFd,
+    /// Records of IKE SAs, for [`crate::IkeStore::map`]: the owner's only.
+    pub ike: Option<OwnedFd>,
 }
 
 impl SlotSegments {
@@ -60,6 +63,7 @@ impl SlotSegments {
             keys: segment(Kind::Keys)?,
             hot: segment(Kind::Hot)?,
             counters: segment(Kind::Counters)?,
+            ike: segment(Kind::Ike)?,
         })
     }
 
@@ -68,12 +72,13 @@ impl SlotSegments {
         self.slot
     }
 
-    /// Descriptors for [`crate::SlotOwner::map`].
+    /// Descriptors for [`crate::SlotOwner::map`] and [`crate::IkeStore::map`].
     pub fn owner_fds(&self) -> Result<SegmentFds, Error> {
         Ok(SegmentFds {
             keys: duplicate(&self.keys)?,
             hot: duplicate(&self.hot)?,
             counters: duplicate(&self.counters)?,
+            ike: Some(duplicate(&self.ike)?),
         })
     }
 
@@ -83,6 +88,7 @@ impl SlotSegments {
             keys: read_only(&self.keys)?,
             hot: duplicate(&self.hot)?,
             counters: duplicate(&self.counters)?,
+            ike: None,
         })
     }
 
@@ -132,6 +138,7 @@ fn segment(kind: Kind, slot: Slot, capacity: usize, generation_base: u64) -> Res
         Kind::Keys => "starward-keys",
         Kind::Hot => "starward-hot",
         Kind::Counters => "starward-counters",
+        Kind::Ike => "starward-ike",
     };
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
         .map_err(|e| Error::system("create a shared segment", e))?;

@@ -9,7 +9,7 @@ use crate::change_log::{self, LOG_ENTRIES};
 use crate::counters::CounterRecord;
 use crate::hot::HotRecord;
 use crate::layout::{Header, Kind, LOG_AT, Shape};
-use crate::map::{Access, Mapping};
+use crate::map::{Access, Mapping, prefetch};
 use crate::record::Record;
 use crate::segment::{self, SegmentFds};
 use crate::{Change, ChildSa, CounterCells, Error, Hot, SaCounters, SaIndex, Slot, Spi};
@@ -111,6 +111,25 @@ impl SlotWorker {
             record: records.get(usize::from(spi.index().number()))?,
             generation: spi.generation(),
         })
+    }
+
+    /// Begins to load the hot record and the counters of an SA into the cache, for a packet that will come, or one that will leave.
+    pub fn prefetch(&self, spi: Spi, leaves: bool) {
+        let index = usize::from(spi.index().number());
+        let hot = self
+            .hot
+            .slice::<HotRecord>(Kind::Hot.records_at(), self.shape.capacity);
+        let counters = self
+            .counters
+            .slice::<CounterRecord>(Kind::Counters.records_at(), self.shape.capacity);
+        if let (Some(hot), Some(counters)) = (hot.get(index), counters.get(index)) {
+            if leaves {
+                prefetch(hot.outbound());
+            } else {
+                prefetch(hot);
+            }
+            prefetch(counters.often());
+        }
     }
 
     /// The counters of an SA that was read before. `None` when they are another SA's by now.

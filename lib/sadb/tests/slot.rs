@@ -222,7 +222,7 @@ fn a_lapped_worker_rescans() {
 }
 
 #[test]
-fn a_restarted_owner_keeps_what_is_installed_and_frees_the_rest() {
+fn a_restarted_owner_keeps_what_is_installed_and_what_is_reserved() {
     let (segments, mut owner, worker) = slot(10);
     let kept = install(&mut owner);
     let reserved = owner.allocate().unwrap();
@@ -231,6 +231,7 @@ fn a_restarted_owner_keeps_what_is_installed_and_frees_the_rest() {
     let mut owner = SlotOwner::map(&segments.owner_fds().unwrap()).unwrap();
     assert_eq!((owner.installed(), owner.spis()), (1, vec![kept.inbound_spi]));
     assert!(matches!(owner.read(reserved), Err(Error::NoSuchSpi(_))));
+    assert_eq!(owner.reserved(), [reserved]);
     assert_eq!(owner.activity(kept.inbound_spi).unwrap().outbound_sequence, 10);
     assert_eq!(owner.clear(), 1);
     assert_eq!(worker.find(kept.inbound_spi).unwrap(), None);
@@ -351,6 +352,7 @@ fn worker_process(list: &str) {
         keys: fd(0),
         hot: fd(1),
         counters: fd(2),
+        ike: None,
     })
     .unwrap();
     let spi = Spi::from_u32(numbers[3] as u32).unwrap();

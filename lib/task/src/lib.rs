@@ -1,7 +1,7 @@
 //! What every child process of the node is made of.
 //!
 //! ```text
-//!                    main: hardening, log, one current-thread runtime
+//!                    main: hardening, log, one current-thread runtime, Welcome, confinement
 //!                      │
 //!   sit ══ control ══> Channel ──> reader ──┬─ answers ──> Sit::open_... (descriptors)
 //!       socket 3                            ├─ LinkOpened ──> Links::install
@@ -20,9 +20,11 @@ mod error;
 mod follow;
 mod hardening;
 mod logging;
+mod protection;
 mod shutdown;
 mod sit;
 mod start;
+mod system_calls;
 pub mod testing;
 
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ pub use configuration::ConfigFollower;
 pub use error::Error;
 pub use follow::{Follow, follow};
 pub use logging::{set_level, start as start_log};
+pub use protection::{Directories, Place, Protection};
 pub use shutdown::Shutdown;
 pub use sit::{EspSockets, IkeSockets, RingEnds, Sit, Tun};
 pub use start::{Outcome, main, publish_events};

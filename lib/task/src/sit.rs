@@ -1,6 +1,7 @@
 //! Requests to `sit` over the control socket.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bus::frame::{Kind, Refusal};
 use bus::link::Links;
 use bus::messages::sit::{
-    Close, LinkOpened, OpenEsp, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened, Ready,
+    Close, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened, Ready,
 };
 use bus::{Address, Facility, Message, Request};
 use sadb::{SegmentFds, Slot};
@@ -19,12 +20,13 @@ use tokio::time::timeout;
 
 use crate::channel::{Channel, Packet, found, header};
 use crate::error::Error;
+use crate::hardening::Confinement;
 use crate::shutdown::Shutdown;
 
 /// Opening a socket can mean to make a namespace and a device first.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Slots asked for at a time: each brings three descriptors, and a control message carries 64.
-const SLOTS_A_REQUEST: usize = 20;
+/// Slots asked for at a time: each brings up to four descriptors, and a control message carries 64.
+const SLOTS_A_REQUEST: usize = 16;
 
 /// `sit`, as a child asks it. Clones are the same.
 #[derive(Clone)]
@@ -36,7 +38,7 @@ struct Inner {
     correlation: AtomicU64,
     /// Who waits for which answer; `None` once `sit` is gone.
     waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Packet>>>>,
-    unprotected: Mutex<Vec<String>>,
+    confinement: Confinement,
 }
 
 /// The IKE sockets of a worker for a local address.
@@ -131,6 +133,7 @@ impl Sit {
                     keys: segment("keys")?,
                     hot: segment("hot")?,
                     counters: segment("counters")?,
+                    ike: segment("ike").ok(),
                 };
                 all.push((slot, fds));
             }
@@ -192,6 +195,12 @@ impl Sit {
         self.open(&request).await?.take("udp")
     }
 
+    /// A file that the running configuration names, to read it; `sit` opens no other (and none but for `certmgr`).
+    pub async fn open_file(&self, url: &str) -> Result<File, Error> {
+        let request = OpenFile { url: url.to_owned() };
+        Ok(self.open(&request).await?.take("file")?.into())
+    }
+
     /// Says that this task no longer needs the sockets of `address` in `context`, or its TUN when there is no address.
     pub async fn close(&self, context: &str, address: Option<IpAddr>) -> Result<(), Error> {
         let address = address.map_or_else(String::new, |address| address.to_string());
@@ -205,17 +214,21 @@ impl Sit {
 
     /// Says that this task serves: its configuration is applied and its sockets are open.
     pub async fn ready(&self) -> Result<(), Error> {
-        let unprotected = lock(&self.0.unprotected).clone();
-        self.ask(&Ready { unprotected }).await.map(drop)
+        let Confinement { files, missing } = &self.0.confinement;
+        let ready = Ready {
+            unprotected: missing.clone(),
+            confined: *files,
+        };
+        self.ask(&ready).await.map(drop)
     }
 
-    pub(crate) fn new(me: Address, channel: Channel, unprotected: Vec<String>) -> Self {
+    pub(crate) fn new(me: Address, channel: Channel, confinement: Confinement) -> Self {
         Self(Arc::new(Inner {
             me,
             channel,
             correlation: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
-            unprotected: Mutex::new(unprotected),
+            confinement,
         }))
     }
 

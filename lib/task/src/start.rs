@@ -1,7 +1,8 @@
 //! The start of a child process.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use bus::frame::Kind;
 use bus::link::Links;
 use bus::messages::common::{Notice, Parameter};
 use bus::messages::sit::{CONTROL_VERSION, TaskStarted, Welcome};
-use bus::{Address, Bus, Facility, Heard, Message};
+use bus::{Address, Bus, Facility, Heard, Message, Sockets};
 use netio::ControlSocket;
 use telemetry::Counters;
 use telemetry::events::Record;
@@ -19,7 +20,8 @@ use tokio::time::timeout;
 
 use crate::channel::{Channel, found};
 use crate::error::Error;
-use crate::hardening::harden;
+use crate::hardening::{Confinement, confine, harden};
+use crate::protection::{COUNTERS, Directories};
 use crate::shutdown::Shutdown;
 use crate::sit::Sit;
 use crate::{Task, logging};
@@ -50,7 +52,7 @@ impl<E: Display> Outcome for Result<(), E> {
     }
 }
 
-/// The whole life of a child process: gives up privileges, meets `sit` on descriptor 3, opens bus and counters, and runs `run` until it
+/// The whole life of a child process: gives up privileges, meets `sit` on descriptor 3, gives up what its facility does not need, opens bus and counters, and runs `run` until it
 /// returns. Everything runs on one thread. A panic or a failure is one line in the log and an exit status other than 0.
 pub fn main<R, F>(facility: Facility, instance: u32, run: R) -> ExitCode
 where
@@ -106,19 +108,29 @@ fn log_panics() {
 
 async fn start(address: Address, unprotected: Vec<String>) -> Result<Task, Error> {
     let channel = Channel::new(ControlSocket::inherited().map_err(Error::Control)?)?;
-    let welcome = timeout(WELCOME_DEADLINE, welcome(&channel))
-        .await
-        .map_err(|_| Error::Timeout {
-            request: Welcome::NAME,
-        })??;
+    let (welcome, sockets) =
+        timeout(WELCOME_DEADLINE, welcome(&channel))
+            .await
+            .map_err(|_| Error::Timeout {
+                request: Welcome::NAME,
+            })??;
     if let Some(processor) = welcome.processor
         && let Err(error) = netio::task::pin_to_cpu(processor as usize)
     {
         tracing::warn!("{error}");
     }
     let run_dir = PathBuf::from(&welcome.run_dir);
-    let (bus, server) = Bus::open(&run_dir, address).await.map_err(Error::Bus)?;
-    let directory = run_dir.join("counters");
+    let directories = Directories {
+        run: &run_dir,
+        state: Path::new(&welcome.state_dir),
+        boot_config: Path::new(&welcome.boot_config),
+    };
+    let mut confinement = confine(address.facility, directories);
+    confinement.missing.splice(..0, unprotected);
+    let (bus, server) = Bus::open_on(&run_dir, address, sockets)
+        .await
+        .map_err(Error::Bus)?;
+    let directory = directories.path(COUNTERS);
     let counters = Counters::open(&directory, address.facility.name(), address.instance)
         .map_err(|source| Error::Counters { directory, source })?;
     let shutdown = Shutdown::new();
@@ -129,7 +141,7 @@ async fn start(address: Address, unprotected: Vec<String>) -> Result<Task, Error
         address,
         welcome,
         channel,
-        unprotected,
+        confinement,
         (bus, server),
         counters,
         shutdown,
@@ -141,14 +153,14 @@ pub(crate) fn assemble(
     address: Address,
     welcome: Welcome,
     channel: Channel,
-    mut unprotected: Vec<String>,
+    mut confinement: Confinement,
     (bus, server): (Bus, bus::Server),
     counters: Counters,
     shutdown: Shutdown,
 ) -> Task {
     let (links, link_server) = Links::new(address);
-    unprotected.extend(welcome.unprotected);
-    let sit = Sit::new(address, channel, unprotected);
+    confinement.missing.extend(welcome.unprotected);
+    let sit = Sit::new(address, channel, confinement);
     tokio::spawn(sit.clone().listen(links.clone(), shutdown.clone()));
     Task {
         address,
@@ -168,7 +180,8 @@ pub(crate) fn assemble(
     }
 }
 
-async fn welcome(channel: &Channel) -> Result<Welcome, Error> {
+/// The first message, with the listening sockets of the bus.
+async fn welcome(channel: &Channel) -> Result<(Welcome, Sockets), Error> {
     let packet = channel.receive().await?.ok_or(Error::Closed)?;
     let protocol = |found: String| Error::Protocol {
         expected: Welcome::NAME,
@@ -185,7 +198,14 @@ async fn welcome(channel: &Channel) -> Result<Welcome, Error> {
         );
         return Err(protocol(found));
     }
-    Ok(welcome)
+    let count = packet.fds.len();
+    let [requests, events] = <[OwnedFd; 2]>::try_from(packet.fds)
+        .map_err(|_| protocol(format!("{count} sockets of the bus instead of 2")))?;
+    let sockets = Sockets {
+        requests: requests.into(),
+        events: events.into(),
+    };
+    Ok((welcome, sockets))
 }
 
 /// SIGTERM ends the task. SIGINT is for `sit` (a terminal sends it to all of us), which then tells us.

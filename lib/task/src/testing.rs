@@ -13,6 +13,8 @@ use telemetry::Counters;
 use crate::Task;
 use crate::channel::{Channel, Packet};
 use crate::error::Error;
+use crate::hardening::{Confinement, confine, harden};
+use crate::protection::Directories;
 use crate::shutdown::Shutdown;
 use crate::start::assemble;
 
@@ -32,12 +34,20 @@ pub fn task(hub: &Hub, address: Address, workers: u32, directory: &Path) -> Resu
         address,
         welcome,
         Channel::new(theirs)?,
-        Vec::new(),
+        Confinement::default(),
         bus.map_err(Error::Bus)?,
         Counters::in_memory(),
         Shutdown::new(),
     );
     Ok((task, Channel::new(ours)?))
+}
+
+/// Gives up, for good, what a process of `facility` does. Returns the protections that could not be switched on, in words. The calling thread alone loses
+/// capabilities and files.
+pub fn protect(facility: Facility, directories: Directories<'_>) -> Vec<String> {
+    let mut missing = harden(facility);
+    missing.extend(confine(facility, directories).missing);
+    missing
 }
 
 /// Plays `sit` for a task of [`task`]: `open` answers requests for descriptors by their type and contents, everything else is acknowledged.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bus::frame::{Header, Kind};
 use bus::messages::common::{Notice, Ping};
 use bus::messages::sit::{CONTROL_VERSION, Closed, Ready, Shutdown, TaskStarted, Welcome};
-use bus::{Address, Bus, Facility, Heard, Message};
+use bus::{Address, Bus, Facility, Heard, Message, Sockets};
 use netio::{Child, ControlSocket, Signal, Spawn};
 use task::{Channel, Task};
 use telemetry::events::TunnelsLost;
@@ -18,8 +19,6 @@ use tokio::time::timeout;
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 const SIT: Address = Address::only(Facility::Sit);
 const HOW: &str = "TASK_TEST_HOW";
-/// The one capability that `rmctrl` keeps if it has it.
-const SYS_PTRACE: u64 = 1 << 19;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Not a test of its own: the child, when the environment says so.
@@ -80,7 +79,7 @@ impl Life {
     async fn begin(how: &str) -> Self {
         let directory =
             Directory(std::env::temp_dir().join(format!("task-test-{}-{how}", std::process::id())));
-        std::fs::create_dir_all(directory.0.join("counters")).unwrap();
+        std::fs::create_dir_all(directory.0.join("counters/rmctrl")).unwrap();
         let (bus, _server) = Bus::open(&directory.0, SIT).await.unwrap();
         let (ours, theirs) = ControlSocket::pair().unwrap();
         let child = Spawn::new(std::env::current_exe().unwrap())
@@ -105,7 +104,9 @@ impl Life {
             sender: SIT,
             correlation: 0,
         };
-        channel.send(header, &welcome, &[]).await.unwrap();
+        let sockets = Sockets::bind(&directory.0, RMCTRL).unwrap();
+        let sockets = [sockets.requests.as_fd(), sockets.events.as_fd()];
+        channel.send(header, &welcome, &sockets).await.unwrap();
         Self {
             child,
             channel,
@@ -182,11 +183,12 @@ fn a_child_serves_counts_tells_and_ends() {
                     .lines()
                     .find_map(|line| line.strip_prefix("CapPrm:\t"))
                     .unwrap();
-                let capabilities = u64::from_str_radix(capabilities, 16).unwrap();
-                status.contains("NoNewPrivs:\t1") && capabilities & !SYS_PTRACE == 0
+                status.contains("NoNewPrivs:\t1")
+                    && status.contains("Seccomp:\t2")
+                    && u64::from_str_radix(capabilities, 16) == Ok(0)
             });
         assert!(hardened);
-        assert!(life.directory.0.join("counters/rmctrl-1").exists());
+        assert!(life.directory.0.join("counters/rmctrl/rmctrl-1").exists());
         life.bus.publish(&TaskStarted::default());
         let header = Header {
             kind: Kind::Event,

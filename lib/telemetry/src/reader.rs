@@ -42,11 +42,22 @@ impl Reader {
             source,
         };
         let mut pages = Vec::new();
-        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        let mut entries = Vec::new();
+        for folder in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let folder = folder.map_err(failed)?;
+            // One that is gone meanwhile, or is no folder, has no pages.
+            for entry in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                entries.push((folder.file_name(), entry));
+            }
+        }
+        for (facility, entry) in entries {
             let Some(name) = entry.file_name().to_str().and_then(PageName::parse) else {
                 continue;
             };
+            // Nobody counts in the name of another.
+            if facility != *name.facility {
+                continue;
+            }
             let path = entry.path();
             let known = self
                 .pages

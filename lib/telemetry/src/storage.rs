@@ -22,7 +22,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Opens (or makes) the page `DIRECTORY/FACILITY-INSTANCE`. Counters go on where the last life of this process left them,
+    /// Opens (or makes) the page `DIRECTORY/FACILITY/FACILITY-INSTANCE`. (The folder of a facility is its user's.) Counters go on where the last life of this process left them,
     /// gauges start at zero; a page of another version of the table starts afresh.
     pub fn open(directory: &Path, facility: &str, instance: u32) -> Result<Self, Error> {
         let owner = Owner {
@@ -31,6 +31,13 @@ impl Counters {
             instance,
             scopes: Mutex::default(),
         };
+        let folder = directory.join(facility);
+        match std::fs::create_dir(&folder) {
+            Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Page { path: folder, source });
+            }
+            _ => {}
+        }
         let cells = owner.page(None)?;
         Ok(Self {
             cells,
@@ -164,7 +171,7 @@ impl Owner {
         };
         self.directory
             .as_ref()
-            .map(|directory| directory.join(name.file_name()))
+            .map(|directory| directory.join(&self.facility).join(name.file_name()))
     }
 
     fn page(&self, scope: Option<&Scope>) -> Result<Arc<Cells>, Error> {
@@ -231,12 +238,27 @@ mod tests {
     #[test]
     fn a_page_of_another_table_starts_afresh() {
         let pages = Pages::new("fingerprint");
-        let other =
-            CounterPage::create(&pages.0.join("ipsecmgr-1"), FINGERPRINT ^ 1, Counter::COUNT).unwrap();
+        drop(Counters::open(&pages.0, "ipsecmgr", 1).unwrap());
+        let path = pages.0.join("ipsecmgr/ipsecmgr-1");
+        let other = CounterPage::create(&path, FINGERPRINT ^ 1, Counter::COUNT).unwrap();
         other.add(ikev2::RX_PACKETS.index(), 9);
         assert_eq!(Reader::open(&pages.0).unwrap().sum(ikev2::RX_PACKETS), 0);
         let counters = Counters::open(&pages.0, "ipsecmgr", 1).unwrap();
         assert_eq!(counters.get(ikev2::RX_PACKETS), 0);
+    }
+
+    #[test]
+    fn nobody_counts_in_the_name_of_another() {
+        let pages = Pages::new("names");
+        drop(Counters::open(&pages.0, "snmp", 1).unwrap());
+        for name in ["snmp-1", "ipsecmgr-1"] {
+            let path = pages.0.join("snmp").join(name);
+            let page = CounterPage::create(&path, FINGERPRINT, Counter::COUNT).unwrap();
+            page.add(ikev2::RX_PACKETS.index(), 9);
+        }
+        let reader = Reader::open(&pages.0).unwrap();
+        assert_eq!(reader.instances(), [("snmp", 1)]);
+        assert_eq!(reader.sum(ikev2::RX_PACKETS), 9);
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub(super) fn build(
         },
         initial_contact: false,
         rfc7296_notifies: policy.use_rfc5996_notification,
+        ..Profile::default()
     })
 }
 

@@ -3,6 +3,7 @@
 mod accounting;
 mod addresses;
 mod lives;
+mod recovery;
 mod restart;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bus::messages::aaamgr::AccountingKind;
-use bus::messages::sessmgr::{Authorization, ConnectedSession, Released};
+use bus::messages::sessmgr::{Authorization, ConnectedSession, RecoveredSession, Released, WorkerRecovered};
 use config::{
     AaaGroup, Config, Context, DeploymentMode, DnsServers, Ipv4Pool, Ipv4Range, Ipv6Pool, PoolAccess,
     RadiusPolicy, RadiusServer, SecretText, ServiceBinding, WsgService,
@@ -57,6 +58,8 @@ struct World {
     traffic: Traffic,
     now: Instant,
     verdicts: Arc<Mutex<Vec<Verdict>>>,
+    /// The life of `ipsecmgr`.
+    life: u32,
 }
 
 fn config() -> Config {
@@ -177,17 +180,26 @@ impl World {
             traffic,
             now,
             verdicts: Arc::default(),
+            life: 0,
         }
     }
 
     fn arrive(&mut self, admissions: Vec<Admission>) -> Vec<Need> {
         let verdicts = self.verdicts.clone();
         let answer = Box::new(move |admitted: Admitted| verdicts.lock().unwrap().extend(admitted.verdicts));
-        self.desk.arrive(&mut self.state, admissions, answer, self.now)
+        let admit = Admit {
+            admissions,
+            life: self.life,
+        };
+        let needs = self.desk.arrive(&mut self.state, admit, answer, self.now);
+        self.desk.replies.send();
+        needs
     }
 
     fn granted(&mut self, need: &Need, grant: Grant) -> Vec<Need> {
-        self.desk.granted(&mut self.state, need, &grant, self.now)
+        let needs = self.desk.granted(&mut self.state, need, &grant, self.now);
+        self.desk.replies.send();
+        needs
     }
 
     /// Arrives with blocks in store; the only verdict.
@@ -215,6 +227,26 @@ impl World {
             spis: spis.to_vec(),
         };
         self.state.connected(&session, self.now);
+    }
+
+    /// `ipsecmgr` has died and begun its next life with these sessions: IKE SPI, the one it may be known under, child SAs. Returns those that
+    /// are not known.
+    fn recover(&mut self, sessions: &[(u64, u64, &[u32])]) -> Vec<u64> {
+        self.life += 1;
+        let listed = |(ike_spi, known_as, spis): &(u64, u64, &[u32])| RecoveredSession {
+            ike_spi: *ike_spi,
+            known_as: *known_as,
+            spis: spis.to_vec(),
+        };
+        let recovered = WorkerRecovered {
+            life: self.life,
+            sessions: sessions.iter().map(listed).collect(),
+            more: false,
+        };
+        let unknown = self.state.recovered(&recovered, self.now);
+        self.desk.discard_older(&mut self.state, self.now);
+        self.desk.replies.send();
+        unknown
     }
 
     fn release(&mut self, ike_spi: u64, reason: u32) {

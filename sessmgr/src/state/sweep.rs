@@ -1,5 +1,6 @@
 //! What happens to sessions by themselves: time limits, interim records, traffic; and their end from our side.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bus::messages::aaamgr::AccountingKind;
@@ -57,22 +58,21 @@ impl State {
         let Some(begin) = session.connected.filter(|_| session.phase == Phase::Connected) else {
             return;
         };
-        let service = &session.service;
         let over = |limit: Option<u32>, since: Instant| {
             limit.is_some_and(|limit| {
                 now.saturating_duration_since(since) >= Duration::from_secs(limit.into())
             })
         };
-        let absolute = session.authorized.session_timeout.or(service.absolute_timeout);
-        let idle = session.authorized.idle_timeout.or(service.idle_timeout);
-        let interim = session.authorized.interim_interval.or(service.interim_interval);
+        let absolute = session.limit(|said| said.session_timeout, |service| service.absolute_timeout);
+        let idle = session.limit(|said| said.idle_timeout, |service| service.idle_timeout);
+        let interim = session.limit(|said| said.interim_interval, |service| service.interim_interval);
         if over(absolute, begin) {
             return self.end(ike_spi, Reason::AbsoluteTimeout);
         }
         if over(idle, session.active) {
             return self.end(ike_spi, Reason::IdleTimeout);
         }
-        if service.accounting && session.accounted.is_some_and(|last| over(interim, last)) {
+        if session.service.accounting && session.accounted.is_some_and(|last| over(interim, last)) {
             session.accounted = Some(now);
             let seconds = u32::try_from(now.saturating_duration_since(begin).as_secs()).unwrap_or(u32::MAX);
             self.outbox
@@ -81,30 +81,42 @@ impl State {
     }
 
     /// Sessions are to end.
-    pub fn end_all(&mut self, ike_spis: Vec<u64>, reason: Reason) {
-        let first = self.errands.len();
-        ike_spis.into_iter().for_each(|ike_spi| self.end(ike_spi, reason));
-        // One errand for all of them.
-        let ended: Vec<u64> = self
-            .errands
-            .drain(first..)
-            .flat_map(|errand| match errand {
-                Errand::End(ike_spis, _) => ike_spis,
-                Errand::GiveBack { .. } | Errand::Newer(..) => Vec::new(),
-            })
-            .collect();
-        let parts = ended
+    pub fn end_all(&mut self, mut ike_spis: Vec<u64>, reason: Reason) {
+        ike_spis.retain(|ike_spi| self.disconnect(*ike_spi, reason));
+        self.ask_to_end(&ike_spis, reason);
+    }
+
+    /// Sessions are ending already, but whoever was to end them may have died over it.
+    pub(super) fn end_again(&mut self, ike_spis: Vec<u64>) {
+        let mut by_reason: HashMap<Reason, Vec<u64>> = HashMap::new();
+        for ike_spi in ike_spis {
+            if let Some(reason) = self.sessions.get(ike_spi).and_then(|session| session.ending) {
+                by_reason.entry(reason).or_default().push(ike_spi);
+            }
+        }
+        for (reason, ike_spis) in by_reason {
+            self.ask_to_end(&ike_spis, reason);
+        }
+    }
+
+    fn ask_to_end(&mut self, ike_spis: &[u64], reason: Reason) {
+        let parts = ike_spis
             .chunks(END_AT_ONCE)
             .map(|part| Errand::End(part.to_vec(), reason));
         self.errands.extend(parts);
     }
 
-    pub(super) fn end(&mut self, ike_spi: u64, reason: Reason) {
+    fn end(&mut self, ike_spi: u64, reason: Reason) {
+        self.end_all(vec![ike_spi], reason);
+    }
+
+    /// A session begins to end. False if it does so already, or is not there.
+    fn disconnect(&mut self, ike_spi: u64, reason: Reason) -> bool {
         let Some(session) = self.sessions.get_mut(ike_spi) else {
-            return;
+            return false;
         };
         if session.phase == Phase::Disconnecting {
-            return;
+            return false;
         }
         if session.phase == Phase::Arrived {
             self.counters.dec(counted::CURRENT_ARRIVED);
@@ -112,7 +124,7 @@ impl State {
         session.phase = Phase::Disconnecting;
         session.ending = Some(reason);
         self.counters.inc(counted::CURRENT_DISCONNECTING);
-        self.errands.push(Errand::End(vec![ike_spi], reason));
+        true
     }
 
     /// Adds what has been carried since the last look to the counters.

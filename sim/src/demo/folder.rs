@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crypto::{Random, SystemRandom};
 
-/// For nobody else: the node's master key is in it.
-const MODE: u32 = 0o700;
+/// Nobody else looks into it or writes there; the processes of the node, which have users of their own, pass through.
+const MODE: u32 = 0o711;
 /// Write permission of group and others.
 const OTHERS_WRITE: u32 = 0o022;
 /// Lines of the log that are worth showing when something went wrong.

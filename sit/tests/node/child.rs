@@ -12,7 +12,7 @@ use bus::messages::ipsecmgr::{Deleted, Drain};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig, RevealSecret, Revealed};
 use bus::{Address, Facility, dispatch};
-use sadb::{Slot, SlotOwner, SlotReader, SlotWorker};
+use sadb::{IkeStore, Slot, SlotOwner, SlotReader, SlotWorker};
 use task::{Sit, Task};
 
 const SCT: Address = Address::only(Facility::Sct);
@@ -89,8 +89,9 @@ async fn other(mut task: Task) -> Result<(), task::Error> {
             })?;
     }
     task.sit.ready().await?;
-    let marker =
-        PathBuf::from(std::env::var_os(crate::FOLDER).unwrap()).join(format!("{}.ended", task.address));
+    // In the one folder that it may write to.
+    let counters = task.run_dir.join("counters").join(task.address.facility.name());
+    let marker = counters.join(format!("{}.ended", task.address));
     loop {
         tokio::select! {
             Some(incoming) = task.server.next() => {
@@ -161,24 +162,17 @@ impl Puppet {
                 let query = RevealSecret {
                     sealed: argument.to_owned(),
                 };
-                let secret = task
+                let mut secret = task
                     .links
                     .request(SCT, &query, Duration::from_secs(60))
                     .await
                     .map_err(text)?;
-                String::from_utf8(secret.secret).map_err(text)
+                String::from_utf8(std::mem::take(&mut secret.secret)).map_err(text)
             }
             "slots" => slots(task, argument).await,
             "tun" => {
                 let tun = sit.open_tun(argument).await.map_err(text)?;
-                let seen = std::fs::read_to_string("/proc/net/dev")
-                    .unwrap()
-                    .contains(&tun.interface);
-                Ok(format!(
-                    "{} queue={} seen={seen}",
-                    tun.interface,
-                    tun.queue.is_some()
-                ))
+                Ok(format!("{} queue={}", tun.interface, tun.queue.is_some()))
             }
             "rings" => {
                 let rings = sit.open_rings().await.map_err(text)?;
@@ -220,12 +214,13 @@ async fn slots(task: &Task, argument: &str) -> Result<String, String> {
     match task.address.facility {
         Facility::Ipsecmgr => {
             let (_, fds) = task.sit.open_slots(&[slot]).await.map_err(text)?.remove(0);
+            IkeStore::map(fds.ike.as_ref().ok_or("no store")?).map_err(text)?;
             SlotOwner::map(&fds).map(|_| "owner".to_owned()).map_err(text)
         }
         Facility::Iftask => {
             let (_, fds) = task.sit.open_slots(&[slot]).await.map_err(text)?.remove(0);
-            // Its keys cannot be written.
-            assert!(SlotOwner::map(&fds).is_err());
+            // Its keys cannot be written, and IKE SAs are none of its business.
+            assert!(SlotOwner::map(&fds).is_err() && fds.ike.is_none());
             SlotWorker::map(&fds).map(|_| "worker".to_owned()).map_err(text)
         }
         _ => {

@@ -139,6 +139,18 @@ impl Node {
         line?.split_whitespace().next_back()?.parse().ok()
     }
 
+    /// Whether there is a device of this name in the network of a task.
+    pub fn sees(&self, task: Address, device: &str) -> bool {
+        let devices = format!("/proc/{}/net/dev", self.pid(task).unwrap());
+        std::fs::read_to_string(devices).unwrap().contains(device)
+    }
+
+    /// What a task writes when it ends.
+    pub fn end_of(&self, task: Address) -> PathBuf {
+        let counters = self.folder.join("run/counters").join(task.facility.name());
+        counters.join(format!("{task}.ended"))
+    }
+
     pub fn signal(&self, task: Address, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.pid(task).unwrap()), signal).unwrap();
     }

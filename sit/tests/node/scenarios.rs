@@ -87,12 +87,13 @@ fn a_node_gets_ready_and_shows_its_tasks() {
     // Devices and raw sockets.
     assert_eq!(
         node.ask(iftask(1), "tun", "local").unwrap(),
-        "starward1 queue=true seen=true"
+        "starward1 queue=true"
     );
     assert_eq!(
         node.ask(iftask(2), "tun", "local").unwrap(),
-        "starward1 queue=true seen=true"
+        "starward1 queue=true"
     );
+    assert!(node.sees(iftask(2), "starward1"));
     assert_eq!(node.ask(iftask(1), "esp", "127.0.0.1").unwrap(), "esp=true");
     assert_eq!(node.ask(iftask(1), "esp", "::1").unwrap(), "esp=true");
 
@@ -256,7 +257,8 @@ fn contexts_come_and_go() {
         reload.join().unwrap();
         answer
     });
-    assert_eq!(early.unwrap(), "starward2 queue=true seen=false");
+    assert_eq!(early.unwrap(), "starward2 queue=true");
+    assert!(!node.sees(iftask(1), "starward2"));
     eventually("the vpnmgr of the context", || {
         node.ask(vpnmgr, "netns", "").is_ok()
     });
@@ -265,10 +267,8 @@ fn contexts_come_and_go() {
         node.ask(vpnmgr, "netns", "").unwrap(),
         node.ask(AAAMGR, "netns", "").unwrap()
     );
-    assert_eq!(
-        node.ask(vpnmgr, "tun", "isp").unwrap(),
-        "starward2 queue=false seen=true"
-    );
+    assert_eq!(node.ask(vpnmgr, "tun", "isp").unwrap(), "starward2 queue=false");
+    assert!(node.sees(vpnmgr, "starward2"));
     let refused = node.ask(vpnmgr, "tun", "local").unwrap_err();
     assert!(refused.contains("vpnmgr-2 has no business"), "{refused}");
     let table = node.show("show task table");
@@ -284,15 +284,13 @@ fn contexts_come_and_go() {
     node.signal(vpnmgr, Signal::SIGKILL);
     node.replaced(vpnmgr, old);
     assert_eq!(node.ask(vpnmgr, "netns", "").unwrap(), before);
-    assert_eq!(
-        node.ask(vpnmgr, "tun", "isp").unwrap(),
-        "starward2 queue=false seen=true"
-    );
+    assert_eq!(node.ask(vpnmgr, "tun", "isp").unwrap(), "starward2 queue=false");
+    assert!(node.sees(vpnmgr, "starward2"));
 
     std::fs::write(node.folder().join("config"), ONE_CONTEXT).unwrap();
     node.ask(SCT, "reload", "").unwrap();
     eventually("the end of the vpnmgr", || node.pid(vpnmgr).is_none());
-    assert!(node.folder().join("vpnmgr-2.ended").exists());
+    assert!(node.end_of(vpnmgr).exists());
     let crashes = node.show("show crash list");
     assert!(crashes.ends_with("Total Crashes : 1\n"), "{crashes}");
 }
@@ -342,14 +340,7 @@ fn a_node_stops_in_order() {
             "{pid} lives on"
         );
     }
-    let ended = |task: Address| {
-        node.folder()
-            .join(format!("{task}.ended"))
-            .metadata()
-            .unwrap()
-            .modified()
-            .unwrap()
-    };
+    let ended = |task: Address| node.end_of(task).metadata().unwrap().modified().unwrap();
     assert!(ended(ipsecmgr(1)) <= ended(Address::only(Facility::Sessmgr)));
     assert!(ended(Address::only(Facility::Sessmgr)) <= ended(AAAMGR));
     assert!(ended(AAAMGR) <= ended(Address::new(Facility::Vpnmgr, 2)));

@@ -57,6 +57,9 @@ fn configuration() -> Config {
     config
 }
 
+const HOLDER: crate::routes::Holder = crate::routes::Holder { worker: 1, life: 0 };
+const NEXT_LIFE: crate::routes::Holder = crate::routes::Holder { life: 1, ..HOLDER };
+
 fn network() -> Network {
     let mut network = Network::open(false).unwrap();
     network.set_tun(Some("tunnels".to_owned()));
@@ -169,7 +172,7 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
             network: "2001:db8:1::/48".parse().unwrap(),
             spi: 0x0700_ffff,
         };
-        let new = tunnels.add(1, many.iter().copied().chain([twice, ipv6]));
+        let new = tunnels.add(HOLDER, many.iter().copied().chain([twice, ipv6]));
         let begin = std::time::Instant::now();
         assert!(network.add_tunnel_routes(&new).unwrap().is_empty());
         eprintln!("{} routes in {:?}", new.len(), begin.elapsed());
@@ -203,8 +206,41 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
         make_tunnels();
         assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
         assert_eq!(network.found_tunnel_routes().unwrap().len(), 2_501);
-        let gone = tunnels.remove_worker(1, |_| None);
+        let gone = tunnels.remove_older(NEXT_LIFE, |_| None);
         assert!(network.remove_tunnel_routes(&gone).unwrap().is_empty());
+        assert_eq!(network.found_tunnel_routes().unwrap(), []);
+    });
+}
+
+#[test]
+fn every_change_that_the_kernel_refuses_is_told_and_no_other() {
+    in_namespace(|| {
+        let mut network = network();
+        apply(&mut network, &configuration(), &TunnelRoutes::default());
+        let device = network.tun_index().unwrap();
+        let mut routes = kernel_routes(
+            &(0..350u32)
+                .map(|number| TunnelRoute {
+                    network: IpNet::new(IpAddr::from((0x0a40_0000 + number).to_be_bytes()), 32).unwrap(),
+                    spi: 0x0700_0000 + number,
+                })
+                .collect::<Vec<_>>(),
+            device,
+        );
+        // At either end of what goes to the kernel at once, in the middle, and the very last.
+        let bad = [0, 50, 99, 100, 349];
+        for number in bad {
+            routes[number].device = 9_999;
+        }
+        let failures = network.kernel.add_routes(&routes).unwrap();
+        let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), bad.len(), "{told:?}");
+        for (number, told) in bad.into_iter().zip(&told) {
+            assert!(told.contains(&routes[number].destination.to_string()), "{told}");
+        }
+        assert_eq!(network.found_tunnel_routes().unwrap().len(), 345);
+        let failures = network.kernel.remove_routes(&routes).unwrap();
+        assert_eq!(failures.len(), 0, "what is not there is removed");
         assert_eq!(network.found_tunnel_routes().unwrap(), []);
     });
 }
@@ -240,7 +276,7 @@ fn tunnels_take_what_is_theirs_and_never_what_carries_them() {
             network: network.parse().unwrap(),
             spi,
         });
-        let new = tunnels.add(1, routes);
+        let new = tunnels.add(HOLDER, routes);
         assert_eq!(network.add_tunnel_routes(&new).unwrap().len(), 0);
         // A route whose gateway a peer says is behind it.
         config

@@ -122,7 +122,9 @@ impl End {
 
     /// For failures.
     pub(super) fn show(&self) -> String {
-        crate::show::statistics(1, &self.plane.as_ref().unwrap().statistics)
+        let statistics = &self.plane.as_ref().unwrap().statistics;
+        let busy = crate::show::Shares::new(&crate::busy::Busy::default(), statistics);
+        crate::show::statistics(1, statistics, busy)
     }
 
     pub(super) fn count(&self, count: Count) -> u64 {

@@ -1,24 +1,17 @@
 //! Measurements, by hand: `cargo test --release -p iftask speed -- --ignored --nocapture --test-threads 1`.
 //!
 //! Rates depend on who else uses the machine; processor time per packet does not. They are here and not in `benches`, which measures whole nodes,
-//! because they look inside the process: at the logic without the kernel, and at the processor time of each data plane's thread.
+//! because they look inside the process, at the processor time of each data plane's thread. The logic without the kernel is measured by `benches/pipeline`.
 
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use esp::OutboundSa;
-use netio::{Datagram, DatagramSocket, Poller, ReceiveBatch, Received, SendBatch, SendError, SocketOptions};
-use sadb::{Encapsulation, Slot, SlotOwner, SlotSegments, SlotWorker};
-use telemetry::Counters;
+use netio::{Datagram, DatagramSocket, Poller, ReceiveBatch, SendBatch, SocketOptions};
 
 use super::kernel::{End, Server, ends, has};
-use super::world::{CONTEXT, GATEWAY, PEER, gateway_sa, selectors, udp};
-use crate::counters::{Count, Statistics, Tally};
-use crate::plane::engine::Engine;
-use crate::plane::io::{Io, Socket};
+use crate::counters::Count;
 
 const SECONDS: u64 = 4;
 const INNER: [&str; 2] = ["10.1.0.1:0", "10.2.0.7:7000"];
@@ -124,109 +117,6 @@ fn datagrams(a: &End, b: &End, flows: usize, rate: u64, segment: bool) -> (u64, 
         done.store(true, Ordering::Relaxed);
         (sent, counted.join().unwrap())
     })
-}
-
-/// A world that forgets.
-struct Nowhere;
-
-impl Io for Nowhere {
-    fn send(&mut self, _: usize, _: bool, _: &[Datagram<'_>]) -> Result<(), SendError> {
-        Ok(())
-    }
-
-    fn write(&mut self, _: usize, _: &[IoSlice<'_>]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The logic alone: `count` SAs at random, batches of 64.
-#[test]
-#[ignore = "prints nanoseconds a packet, which say nothing of right or wrong; see the head of this file"]
-fn speed_in_memory() {
-    for (count, length) in [(1u32, 64usize), (1, 1400), (16_000, 64), (16_000, 1400)] {
-        let segments = SlotSegments::create(Slot::MIN).unwrap();
-        let mut owner = SlotOwner::map(&segments.owner_fds().unwrap()).unwrap();
-        let tally = Tally::new(Counters::in_memory(), Statistics::new());
-        let mut engine = Engine::new(Nowhere, 1, tally);
-        let local: SocketAddr = GATEWAY.parse().unwrap();
-        engine.ports.add_socket(Socket {
-            context: CONTEXT,
-            local,
-            encapsulation: Encapsulation::Udp,
-        });
-        engine.ports.add_tun(CONTEXT);
-        let mut senders = Vec::new();
-        for number in 0..count {
-            let spi = owner.allocate().unwrap();
-            let [high, low] = (number as u16).to_be_bytes();
-            let host = format!("10.2.{high}.{low}");
-            let mut sa = gateway_sa(spi, 7, 1);
-            sa.remote_selectors = selectors(&[(&host, &host)]);
-            sa.inbound_keys = sa.outbound_keys.clone();
-            owner.install(&sa).unwrap();
-            let transform = esp::Transform::from_algorithms(&sa.algorithms).unwrap();
-            let sender = OutboundSa::new(transform, spi.to_u32(), &sa.outbound_keys, false).unwrap();
-            let (_, packet) = udp(&host, "10.1.0.1", &vec![7; length - 28], None);
-            senders.push((sender, packet, 0u64));
-        }
-        engine.add_slot(SlotWorker::map(&segments.worker_fds().unwrap()).unwrap());
-        let mut random = 12345u64;
-        let mut next = || {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % u64::from(count)) as usize
-        };
-        let (mut inbound_ns, mut outbound_ns, mut packets) = (0, 0, 0);
-        let rounds = if count == 1 { 3000 } else { 6000 };
-        for round in 0..rounds {
-            // Outbound needs no preparation: clear packets of the other direction.
-            let mut sealed: Vec<Vec<u8>> = Vec::new();
-            let mut clear: Vec<Vec<u8>> = Vec::new();
-            for _ in 0..64 {
-                let (sender, packet, sequence) = &mut senders[next()];
-                *sequence += 1;
-                let transform = sender.transform();
-                let mut buffer = vec![0; transform.sealed_len(packet.len())];
-                buffer[transform.header_len()..][..packet.len()].copy_from_slice(packet);
-                sender.seal(&mut buffer, packet.len(), 4, *sequence).unwrap();
-                sealed.push(buffer);
-                let mut back = [&[0; 12][..], packet].concat();
-                for n in 0..4 {
-                    back.swap(12 + 12 + n, 12 + 16 + n);
-                }
-                clear.push(back);
-            }
-            engine.begin(1);
-            let start = Instant::now();
-            let batch = sealed.iter_mut().map(|data| Received {
-                segment: data.len(),
-                data,
-                source: PEER.parse().unwrap(),
-                destination: None,
-                traffic_class: 0,
-                truncated: false,
-            });
-            engine.inbound(0, batch);
-            let middle = Instant::now();
-            for read in &mut clear {
-                engine.outbound(CONTEXT, read);
-            }
-            engine.flush();
-            // The first rounds prepare keys.
-            if round > rounds / 2 {
-                inbound_ns += (middle - start).as_nanos();
-                outbound_ns += middle.elapsed().as_nanos();
-                packets += 64;
-            }
-            engine.end();
-        }
-        println!(
-            "{count} SAs, {length} bytes: open {} ns, seal {} ns",
-            inbound_ns / packets,
-            outbound_ns / packets
-        );
-    }
 }
 
 #[test]

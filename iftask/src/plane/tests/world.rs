@@ -165,7 +165,8 @@ impl World {
     pub(super) fn send(&mut self, header: VnetHeader, packet: &[u8]) {
         let mut read = header.to_bytes().to_vec();
         read.extend_from_slice(packet);
-        self.engine.outbound(CONTEXT, &mut read);
+        self.engine
+            .outbound(CONTEXT, std::iter::once(read.as_mut_slice()));
     }
 
     /// Sends what waits and returns what left since the last time.

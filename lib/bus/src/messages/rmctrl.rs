@@ -4,10 +4,13 @@ use crate::message::{events, requests};
 
 requests! {
     0x0301 idempotent GetSlotMap => SlotMap;
+    0x0302 idempotent GetCongestion => Congestion;
+    0x0303 idempotent GetDataPlaneCores => DataPlaneCores;
 }
 
 events! {
     0x0380 SlotMapChanged;
+    0x0381 CongestionChanged;
 }
 
 /// Which worker has which slot?
@@ -31,4 +34,72 @@ pub struct SlotMapChanged {
     /// The new version.
     #[prost(uint64, tag = "1")]
     pub version: u64,
+}
+
+/// What do new peers get now?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetCongestion {}
+
+/// What new peers get, by the policy of `congestion-control`. Who is connected is served in any case.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Congestion {
+    /// What is done where there is congestion.
+    #[prost(enumeration = "CongestionAction", tag = "1")]
+    pub action: i32,
+    /// All services are congested.
+    #[prost(bool, tag = "2")]
+    pub everywhere: bool,
+    /// These services are, in any case.
+    #[prost(message, repeated, tag = "3")]
+    pub services: Vec<CongestedService>,
+}
+
+/// A service that has as many sessions as it should.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+pub struct CongestedService {
+    /// Its context.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub service: String,
+}
+
+/// What is done about new peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum CongestionAction {
+    /// They are served.
+    Nothing = 0,
+    /// They are told that it cannot be now.
+    Reject = 1,
+    /// They get no answer.
+    Drop = 2,
+}
+
+/// [`Congestion`] has changed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CongestionChanged {}
+
+/// How busy are the processors of the data plane?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetDataPlaneCores {}
+
+/// The processors that the data plane runs on.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DataPlaneCores {
+    /// In ascending order.
+    #[prost(message, repeated, tag = "1")]
+    pub cores: Vec<DataPlaneCore>,
+}
+
+/// One processor.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DataPlaneCore {
+    /// Its number.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// Its use in the latest sampling interval, hundredths of a percent.
+    #[prost(uint32, tag = "2")]
+    pub used: u32,
 }

@@ -1,5 +1,7 @@
 //! Shared configuration task.
 
+use zeroize::Zeroize as _;
+
 use crate::message::{events, link_messages, requests};
 
 requests! {
@@ -151,7 +153,7 @@ pub struct RevealSecret {
     pub sealed: String,
 }
 
-/// The plain secret.
+/// The plain secret; wiped when dropped.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Revealed {
     /// Plain octets; empty with a failure.
@@ -160,4 +162,10 @@ pub struct Revealed {
     /// Why not.
     #[prost(string, tag = "2")]
     pub failure: String,
+}
+
+impl Drop for Revealed {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
 }

@@ -3,23 +3,27 @@
 use crate::message::{events, requests};
 
 requests! {
-    0x0701 once Admit => Admitted;
+    0x0701 idempotent Admit => Admitted;
     0x0702 idempotent Connected => Noted;
     0x0703 idempotent Release => Noted;
-    0x0704 idempotent WorkerRestarted => Noted;
     0x0705 idempotent HeldBlocks => Held;
+    0x0706 idempotent WorkerRecovered => Recovered;
 }
 
 events! {
     0x0780 SessionAdmitted;
 }
 
-/// Peers that have authenticated and want a session.
+/// Peers that have authenticated and want a session. Asked again of the same IKE SPI, it gets the same verdict, also when it is the next life
+/// of the `ipsecmgr` that asks.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Admit {
     /// One entry a peer.
     #[prost(message, repeated, tag = "1")]
     pub admissions: Vec<Admission>,
+    /// Which life of the `ipsecmgr` asks, counted from 0.
+    #[prost(uint32, tag = "2")]
+    pub life: u32,
 }
 
 /// One peer.
@@ -58,6 +62,20 @@ pub struct Admission {
     /// It says that it has no other IKE SA (INITIAL_CONTACT).
     #[prost(bool, tag = "11")]
     pub initial_contact: bool,
+    /// It was admitted once, and `sessmgr` has forgotten it ([`Recovered::unknown`]): the peer has these addresses and can have no others.
+    #[prost(message, optional, tag = "12")]
+    pub claim: Option<Claim>,
+}
+
+/// What a peer has already. Both empty: no address.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Claim {
+    /// IPv4 address.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ipv4: Vec<u8>,
+    /// IPv6 address.
+    #[prost(bytes = "vec", tag = "2")]
+    pub ipv6: Vec<u8>,
 }
 
 /// What AAA said about a user; nothing secret.
@@ -179,9 +197,42 @@ pub struct Released {
     pub packets_out: u64,
 }
 
-/// The `ipsecmgr` of this worker lost its tunnels in a restart: release every session.
+/// The `ipsecmgr` of this worker has begun a new life with these sessions. Sessions of its earlier lives that it does not list are over. Many
+/// sessions come in several requests, one after the other.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct WorkerRestarted {}
+pub struct WorkerRecovered {
+    /// Which life has begun, counted from 0.
+    #[prost(uint32, tag = "1")]
+    pub life: u32,
+    /// The sessions that outlived the earlier one. Empty when it lost them all.
+    #[prost(message, repeated, tag = "2")]
+    pub sessions: Vec<RecoveredSession>,
+    /// Others follow: nothing is over yet.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+
+/// An established session that outlived its `ipsecmgr`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RecoveredSession {
+    /// Our IKE SPI.
+    #[prost(fixed64, tag = "1")]
+    pub ike_spi: u64,
+    /// The IKE SPI under which `sessmgr` may still know it, otherwise 0.
+    #[prost(fixed64, tag = "2")]
+    pub known_as: u64,
+    /// Inbound SPIs of its child SAs.
+    #[prost(uint32, repeated, tag = "3")]
+    pub spis: Vec<u32>,
+}
+
+/// What `sessmgr` makes of it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Recovered {
+    /// Our IKE SPIs of those that it does not know: to be admitted with a [`Claim`], and deleted when that is refused.
+    #[prost(fixed64, repeated, tag = "1")]
+    pub unknown: Vec<u64>,
+}
 
 /// Noted.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -15,6 +15,7 @@ requests! {
     0x0106 idempotent OpenUdp => Opened;
     0x0107 once Close => Closed;
     0x0108 once Ready => Closed;
+    0x0109 idempotent OpenFile => Opened;
 }
 
 events! {
@@ -24,7 +25,7 @@ events! {
     0x0183 TaskStarted;
 }
 
-/// First message to a child.
+/// First message to a child. Its listening sockets of the bus ride on it: requests, then events.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Welcome {
     /// [`CONTROL_VERSION`].
@@ -90,7 +91,7 @@ pub struct OpenTun {
 /// Segments of slots: for each slot, keys, hot, counters in this order, as far as the facility may have them (`names` tells).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OpenSlots {
-    /// Slot numbers, at most 21 a request: each may bring three descriptors, and a control message carries 64.
+    /// Slot numbers, at most 16 a request: each may bring four descriptors, and a control message carries 64.
     #[prost(uint32, repeated, tag = "1")]
     pub slots: Vec<u32>,
 }
@@ -115,6 +116,14 @@ pub struct OpenUdp {
     /// Tells several sockets of the same address and port 0 apart.
     #[prost(uint32, tag = "4")]
     pub number: u32,
+}
+
+/// A file that the running configuration names, to read (`certmgr`).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenFile {
+    /// Its name, as the configuration has it.
+    #[prost(string, tag = "1")]
+    pub url: String,
 }
 
 /// The descriptors that ride on this message.
@@ -152,6 +161,9 @@ pub struct Ready {
     /// Protections this task could not switch on, in words.
     #[prost(string, repeated, tag = "1")]
     pub unprotected: Vec<String>,
+    /// Version of the kernel's interface that confines it to its files (landlock), which it has tried; 0 when it is not confined. No one else can see that.
+    #[prost(uint32, tag = "2")]
+    pub confined: u32,
 }
 
 /// A new private link to another task; the descriptor rides on this message. An older link to the same task is dead.

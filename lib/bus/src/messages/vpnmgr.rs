@@ -9,6 +9,7 @@ requests! {
     0x0404 idempotent AddRoutes => RoutesChanged;
     0x0405 idempotent RemoveRoutes => RoutesChanged;
     0x0406 idempotent GetAddresses => Addresses;
+    0x0407 idempotent GetPortTraffic => PortTraffic;
 }
 
 /// A block of addresses (IPv4) or prefixes (IPv6) of a pool for one worker to hand out by itself.
@@ -82,7 +83,8 @@ pub struct Leased {
     pub pool: String,
 }
 
-/// Prefixes behind tunnels, to be routed to the context's TUN. Counted: the same prefix may be added by several tunnels.
+/// Prefixes behind tunnels, to be routed to the context's TUN. Counted: the same prefix may be added by several tunnels. Those that are
+/// there already stay.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AddRoutes {
     /// Who asks.
@@ -91,9 +93,12 @@ pub struct AddRoutes {
     /// The routes.
     #[prost(message, repeated, tag = "2")]
     pub routes: Vec<Route>,
+    /// Which life of the `ipsecmgr` asks, counted from 0.
+    #[prost(uint32, tag = "3")]
+    pub life: u32,
 }
 
-/// The tunnels of these routes are gone. An empty list: all routes of this worker.
+/// The tunnels of these routes are gone. An empty list: all routes of this worker that this life of its `ipsecmgr` has not asked for.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RemoveRoutes {
     /// Who asks.
@@ -102,6 +107,9 @@ pub struct RemoveRoutes {
     /// The routes.
     #[prost(message, repeated, tag = "2")]
     pub routes: Vec<Route>,
+    /// Which life of the `ipsecmgr` asks, counted from 0.
+    #[prost(uint32, tag = "3")]
+    pub life: u32,
 }
 
 /// A prefix and the tunnel it belongs to.
@@ -136,4 +144,36 @@ pub struct Addresses {
     /// 4 or 16 octets each.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub addresses: Vec<Vec<u8>>,
+}
+
+/// What went through the ports of this context?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetPortTraffic {}
+
+/// The devices of this context's ports that have a speed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PortTraffic {
+    /// One for each.
+    #[prost(message, repeated, tag = "1")]
+    pub ports: Vec<PortCount>,
+}
+
+/// A device.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PortCount {
+    /// Slot of its port.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// Number of its port.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// Mbit/s in either direction.
+    #[prost(uint32, tag = "3")]
+    pub speed: u32,
+    /// Octets received since the kernel knows it.
+    #[prost(uint64, tag = "4")]
+    pub received: u64,
+    /// Octets sent.
+    #[prost(uint64, tag = "5")]
+    pub sent: u64,
 }

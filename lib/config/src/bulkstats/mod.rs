@@ -98,6 +98,13 @@ pub fn rows() -> Vec<Row> {
         key: variable == "card",
         counter_type,
     }));
+    rows.extend(CRYPTO_CORES.iter().map(|&variable| Row {
+        schema: Kind::Card.name(),
+        variable,
+        data_type: "Float",
+        key: false,
+        counter_type: "Gauge",
+    }));
     rows.extend(WSG_KEYS.iter().enumerate().map(|(place, &variable)| {
         // The first four identify the service.
         info(Kind::Wsg.name(), (variable, "String"), place < 4)
@@ -153,6 +160,16 @@ const CARD: &[(&str, &str, &str)] = &[
     ("cpu0-cpuused-irq", "Float", "Gauge"),
     ("cpu0-cpuused-idle", "Float", "Gauge"),
 ];
+
+macro_rules! crypto_cores {
+    ($($number:literal)*) => { [$(concat!("cpu0-core", $number, "-coreused-crypto")),*] };
+}
+
+/// For each processor that the schema has, from 0 on: its use, if the data plane runs on it, otherwise 0.
+pub const CRYPTO_CORES: [&str; 48] = crypto_cores! {
+    0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23
+    24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47
+};
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ pub(crate) mod management;
 mod network;
 mod pki;
 mod pool;
+mod resources;
 mod service;
 mod subscriber;
 mod system;
@@ -49,6 +50,7 @@ pub fn tree() -> &'static Tree<Config> {
         let mut tree = Tree::new("Global configuration mode", "config");
         // `show configuration` prints in this order.
         system::declare(&mut tree);
+        resources::declare(&mut tree);
         pki::declare(&mut tree);
         management::declare(&mut tree);
         context::declare(&mut tree);

@@ -66,6 +66,11 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
         lens!(duplicate_session_detection),
         false,
     ))
+    .add(Command::optional(
+        "max-sessions <value:1-1000000'Sessions'>",
+        "Sets how many sessions the service is meant for, which congestion-control acts on",
+        lens!(max_sessions),
+    ))
     .add(bind())
     .unsupported(&[
         "associate",

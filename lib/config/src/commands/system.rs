@@ -3,14 +3,13 @@
 use command::{Args, Command, Error, Tree, lens};
 
 use super::mode;
-use crate::{Config, Port, PortBinding, PortDevice, PortId, System, TaskCount};
+use crate::{Config, Port, PortBinding, PortDevice, PortId, System};
 
 pub(super) fn declare(tree: &mut Tree<Config>) {
     let initial = System::default();
+    let initial_recovery = Config::default().session_recovery;
     tree.root()
         .explain("system", "Who and where this node is")
-        .explain("task", "Tasks")
-        .explain("facility", "A facility")
         .add(Command::value(
             "system hostname <value:name(63)'Name of the node'>",
             "Names the node",
@@ -29,7 +28,13 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
             lens!(system.location),
             initial.location,
         ))
-        .add(task_count())
+        .explain("session", "Sessions")
+        .add(Command::flag(
+            "require session recovery",
+            "Keeps tunnels over the death of the process that manages them",
+            lens!(session_recovery),
+            initial_recovery,
+        ))
         .unsupported_modes(UNSUPPORTED_MODES)
         .unsupported(UNSUPPORTED);
 }
@@ -89,37 +94,6 @@ pub(super) fn declare_ports(tree: &mut Tree<Config>) {
         "srp",
         "threshold",
     ]);
-}
-
-fn task_count() -> Command<Config> {
-    let words = "task facility ipsecmgr'IPsec managers' task-count";
-    Command::new(
-        format!(
-            "{words} {{normal'One per processor' | increased'Two per processor' | <count:1-255'So many'>}}"
-        ),
-        "Sets the number of workers (from the next start on)",
-    )
-    .undo("task facility ipsecmgr task-count")
-    .set(|config: &mut Config, args| {
-        config.tasks.ipsecmgr = match args.get("count")? {
-            Some(count) => TaskCount::Exactly(count),
-            None if args.has("increased") => TaskCount::Increased,
-            None => TaskCount::Normal,
-        };
-        Ok(())
-    })
-    .unset(|config, _| {
-        config.tasks.ipsecmgr = TaskCount::Normal;
-        Ok(())
-    })
-    .show(|config, out| {
-        let count = match config.tasks.ipsecmgr {
-            TaskCount::Normal => return,
-            TaskCount::Increased => "increased".to_owned(),
-            TaskCount::Exactly(count) => count.to_string(),
-        };
-        out.line(format!("task facility ipsecmgr task-count {count}"));
-    })
 }
 
 fn device() -> Command<Port> {
@@ -251,7 +225,6 @@ const UNSUPPORTED: &[&str] = &[
     "cli",
     "clock",
     "cmp",
-    "congestion-control",
     "content-filtering",
     "crash",
     "crypto blacklist",
@@ -277,7 +250,6 @@ const UNSUPPORTED: &[&str] = &[
     "pac-standby",
     "profile-id-qci-mapping",
     "qos",
-    "require",
     "reveal",
     "session",
     "slm",
@@ -286,10 +258,6 @@ const UNSUPPORTED: &[&str] = &[
     "support",
     "suspend",
     "tacacs",
-    "task facility acsmgr",
-    "task facility mmemgr",
-    "task facility sessmgr",
-    "threshold",
     "timestamps",
     "traffic-optimization",
     "upgrade",

@@ -3,19 +3,14 @@
 use crate::bulkstats::Kind;
 use crate::commands::management::is_trap;
 use crate::{
-    AddressAllocation, Config, Context, CryptoTemplate, DeploymentMode, LOCAL, TaskCount, WsgService,
+    AddressAllocation, Config, CongestionAction, Context, CryptoTemplate, DeploymentMode, LOCAL, WsgService,
 };
 
 use super::{Findings, Scope};
 
 /// Says so for each that is configured. Where somebody could believe to be protected, it is an error.
 pub(super) fn missing(config: &Config, findings: &mut Findings) {
-    if config.tasks.ipsecmgr != TaskCount::Normal {
-        without(
-            &mut findings.scope("task facility ipsecmgr".to_owned()),
-            "task-count (the option --workers of \"starward run\" has one)",
-        );
-    }
+    congestion(config, findings);
     for (number, file) in &config.bulkstats.files {
         if !file.receivers.is_empty() {
             let mut bulkstats = findings.scope("bulkstats mode".to_owned());
@@ -41,6 +36,36 @@ pub(super) fn missing(config: &Config, findings: &mut Findings) {
         let mut scope = findings.scope(format!("context {name}"));
         accounts(name, context, &mut scope);
         context_settings(context, &mut scope);
+    }
+}
+
+/// Congestion control needs both: to be on, and a policy.
+fn congestion(config: &Config, findings: &mut Findings) {
+    let settings = &config.congestion;
+    let has_policy = settings.wsg != CongestionAction::Nothing;
+    let mut scope = findings.scope("congestion-control".to_owned());
+    match (settings.enabled, has_policy) {
+        (true, false) => scope.here(
+            false,
+            "there is no policy: \"congestion-control policy wsg-service action\" says what new peers get",
+        ),
+        (false, true) => scope.here(
+            false,
+            "the policy has no effect: \"congestion-control\" switches it on",
+        ),
+        (true, true) | (false, false) => {}
+    }
+    let limited = config
+        .wsg_services()
+        .filter(|(.., service)| service.max_sessions.is_some());
+    for (context, _, name, _) in limited.filter(|_| !(settings.enabled && has_policy)) {
+        findings
+            .scope(format!("context {context}"))
+            .scope(format!("wsg-service {name}"))
+            .here(
+                false,
+                "max-sessions has no effect without congestion-control and a policy for wsg-service",
+            );
     }
 }
 

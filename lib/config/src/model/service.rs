@@ -29,6 +29,8 @@ pub struct WsgService {
     pub pre_fragment_mtu: u16,
     /// `duplicate-session-detection`: a new session of the same identity ends the old one. Default off.
     pub duplicate_session_detection: bool,
+    /// `max-sessions`: what congestion control measures its sessions by; 1 to 1000000.
+    pub max_sessions: Option<u32>,
 }
 
 /// The address of a service and its policy.
@@ -56,6 +58,7 @@ impl Default for WsgService {
             ipv6_pools: Vec::new(),
             pre_fragment_mtu: DEFAULT_PRE_FRAGMENT_MTU,
             duplicate_session_detection: false,
+            max_sessions: None,
         }
     }
 }

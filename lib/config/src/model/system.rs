@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Bulkstats, CaCertificate, Certificate, Context, Logging, Port, PortId, PrivateKey, RemoteSecretList,
-    Snmp, WsgService,
+    Bulkstats, CaCertificate, Certificate, Congestion, Context, Logging, Port, PortId, PrivateKey,
+    RemoteSecretList, Snmp, Thresholds, WsgService,
 };
 
 /// Name of the management context, which always exists.
@@ -35,8 +35,14 @@ pub struct Config {
     pub snmp: Snmp,
     /// `bulkstats ...`.
     pub bulkstats: Bulkstats,
-    /// `task facility ...`.
+    /// `task facility ...` and `require ...`.
     pub tasks: Tasks,
+    /// `require session recovery`: a process that dies costs no tunnel.
+    pub session_recovery: bool,
+    /// `congestion-control ...`.
+    pub congestion: Congestion,
+    /// `threshold ...`.
+    pub thresholds: Thresholds,
 }
 
 /// `system ...`: who and where this node is.
@@ -50,11 +56,27 @@ pub struct System {
     pub location: String,
 }
 
-/// `task facility ...`: how many tasks of a kind there are.
+/// What the node starts with: how many tasks of a kind there are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tasks {
     /// `task facility ipsecmgr task-count`: number of workers.
     pub ipsecmgr: TaskCount,
+    /// `require ipsec-large`: two workers per processor unless `task-count` says otherwise. Default off.
+    pub ipsec_large: bool,
+}
+
+impl Tasks {
+    /// What an operator is told who changes them.
+    pub const WAIT_FOR_START: &str = "the number of workers stays as it is while the node runs: save the configuration and start the node again";
+
+    /// How many workers a node of this configuration starts with on a machine with so many processors, 1 to 255.
+    pub fn workers(&self, processors: u32) -> u32 {
+        let count = match (self.ipsecmgr, self.ipsec_large) {
+            (TaskCount::Normal, true) => TaskCount::Increased,
+            (count, _) => count,
+        };
+        count.on(processors)
+    }
 }
 
 /// A number of tasks.
@@ -105,6 +127,9 @@ impl Default for Config {
             snmp: Snmp::default(),
             bulkstats: Bulkstats::default(),
             tasks: Tasks::default(),
+            session_recovery: true,
+            congestion: Congestion::default(),
+            thresholds: Thresholds::default(),
         }
     }
 }

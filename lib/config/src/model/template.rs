@@ -142,6 +142,9 @@ pub struct IkeSaPolicy {
     pub exponential: bool,
     /// `policy error-notification`.
     pub error_notification: ErrorNotification,
+    /// `policy congestion-rejection notify-status-value`: the notification that refuses new peers in congestion, 40960 to 65535 (private
+    /// status types of RFC 7296 3.10.1); `None` is TEMPORARY_FAILURE.
+    pub congestion_notify: Option<u16>,
     /// `policy use-rfc5996-notification`: TEMPORARY_FAILURE and CHILD_SA_NOT_FOUND are sent. On by default, as RFC 7296 2.25 wants it
     /// (StarOS: off).
     pub use_rfc5996_notification: bool,
@@ -349,6 +352,7 @@ impl Default for IkeSaPolicy {
             retransmission_timeout: 500,
             exponential: false,
             error_notification: ErrorNotification::default(),
+            congestion_notify: None,
             use_rfc5996_notification: true,
             rekey: None,
             setup_timer: 60,

@@ -1,8 +1,10 @@
 //! Elliptic curve groups, by aws-lc.
 
 use aws_lc_rs::agreement::{self, Algorithm, UnparsedPublicKey};
+use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin};
 use zeroize::Zeroizing;
 
+use crate::error::check_len;
 use crate::{DhGroup, Error, Random, Secret};
 
 /// First byte of an uncompressed point in SEC 1 form, which IKE leaves out.
@@ -39,6 +41,24 @@ impl PrivateKey {
             }
         }
         Err(Error::Library("elliptic curve key generation"))
+    }
+
+    pub(super) fn import(group: DhGroup, private: &[u8]) -> Result<Self, Error> {
+        let (algorithm, len) = algorithm(group)?;
+        check_len("Diffie-Hellman private key", private.len(), len)?;
+        let key = agreement::PrivateKey::from_private_key(algorithm, private)
+            .map_err(|_| Error::Library("elliptic curve key import"))?;
+        Ok(Self { group, key })
+    }
+
+    pub(super) fn private(&self) -> Result<Secret, Error> {
+        let failed = |_| Error::Library("elliptic curve key export");
+        if self.group == DhGroup::Curve25519 {
+            let bytes: Curve25519SeedBin<'_> = self.key.as_be_bytes().map_err(failed)?;
+            return Ok(Secret::from(bytes.as_ref()));
+        }
+        let bytes: EcPrivateKeyBin<'_> = self.key.as_be_bytes().map_err(failed)?;
+        Ok(Secret::from(bytes.as_ref()))
     }
 
     pub(super) fn public(&self) -> Result<Vec<u8>, Error> {

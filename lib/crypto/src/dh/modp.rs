@@ -4,6 +4,7 @@ use openssl::bn::{BigNum, BigNumContext};
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
+use crate::error::check_len;
 use crate::{DhGroup, Error, Random, Secret};
 
 /// The generator of all these groups.
@@ -52,8 +53,17 @@ impl PrivateKey {
         random.fill(&mut bytes);
         // The top bit is set so that all exponents have the same length, and none is 0 or 1.
         bytes[0] |= 0x80;
+        Self::import(group, parameters, &bytes)
+    }
+
+    pub(super) fn import(group: DhGroup, parameters: Parameters, private: &[u8]) -> Result<Self, Error> {
+        check_len(
+            "Diffie-Hellman private key",
+            private.len(),
+            parameters.exponent_len,
+        )?;
         let new = || -> Result<Self, ErrorStack> {
-            let mut exponent = BigNum::from_slice(&bytes)?;
+            let mut exponent = BigNum::from_slice(private)?;
             exponent.set_const_time();
             Ok(Self {
                 group,
@@ -61,7 +71,12 @@ impl PrivateKey {
                 exponent,
             })
         };
-        new().map_err(|_| Error::Library("MODP key generation"))
+        new().map_err(|_| Error::Library("MODP private key"))
+    }
+
+    /// Of fixed length, as its top bit is set.
+    pub(super) fn private(&self) -> Secret {
+        Secret::new(self.exponent.to_vec())
     }
 
     pub(super) fn public(&self) -> Result<Vec<u8>, Error> {

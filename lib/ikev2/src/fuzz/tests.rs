@@ -47,7 +47,7 @@ fn rekey(old: u32, new: u32) -> Vec<u8> {
 }
 
 fn children(run: &Run) -> Vec<ChildSaView> {
-    let (views, _) = run.peers[1].ike_sas(run.now, Cursor::default(), 1);
+    let (views, _) = run.peers[1].ike_sas(run.now, Cursor::default(), 1, &run.sad);
     views[0].children.clone()
 }
 
@@ -68,7 +68,7 @@ fn a_child_sa_that_the_peer_lost_comes_back_for_the_same_traffic() {
     run.collect(1, &mut Vec::new());
     let lost = children(&run).pop().unwrap();
     assert_eq!((lost.outbound_spi, lost.remote_selectors.len()), (0x1000, 1));
-    let (views, _) = run.peers[1].ike_sas(run.now, Cursor::default(), 1);
+    let (views, _) = run.peers[1].ike_sas(run.now, Cursor::default(), 1, &run.sad);
     let action = Action::RekeyChild(lost.inbound_spi);
     let _ = run.peers[1].action(run.now, views[0].id, action, &mut run.sad);
     run.exchange();
@@ -98,7 +98,7 @@ fn a_peer_that_never_deletes_what_it_rekeyed_gets_no_chain_of_child_sas() {
 
 /// The IKE SAs of the responder, in the order in which they were made.
 fn ike_sas(run: &Run) -> Vec<IkeSaId> {
-    let (mut views, _) = run.peers[1].ike_sas(run.now, Cursor::default(), 64);
+    let (mut views, _) = run.peers[1].ike_sas(run.now, Cursor::default(), 64, &run.sad);
     views.sort_by_key(|view| view.id.index());
     views.iter().map(|view| view.id).collect()
 }
@@ -112,6 +112,7 @@ fn request(run: &mut Run, ike: IkeSaId, exchange: Exchange, builder: Builder) ->
 fn message(run: &mut Run, ike: IkeSaId, exchange: Exchange, response: bool, builder: Builder) -> Vec<Count> {
     let (first, _, written) = builder.into_parts();
     let plaintext = &written[HEADER_LEN..];
+    run.peers[1].mark_changed(run.now, ike, &mut run.sad);
     let datagram = run.peers[1]
         .forge(ike, exchange, response, first, plaintext)
         .unwrap();

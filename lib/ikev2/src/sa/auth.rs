@@ -13,6 +13,7 @@ use crate::keys::{AuthKeys, shared_key_auth, signed_octets};
 use crate::message::{Builder, CERT_X509, Configured, NotifyKind, Payloads, attribute};
 use crate::output::{AuthMethod, IkeSaId};
 use crate::profile::{Configuration, ConfigurationRequest, LocalAuth};
+use crate::record::stored;
 
 /// AUTH method: shared key (RFC 7296 3.8).
 pub(super) const METHOD_SHARED_KEY: u8 = 2;
@@ -32,6 +33,15 @@ pub(crate) struct AuthContext {
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub peer_hashes: Vec<u16>,
 }
+
+stored!(AuthContext {
+    keys,
+    own_message,
+    peer_message,
+    own_nonce,
+    peer_nonce,
+    peer_hashes,
+});
 
 impl AuthContext {
     /// What we sign. `initiator`: are we?

@@ -6,18 +6,24 @@ use std::time::{Duration, Instant};
 
 use super::accept::Accepted;
 use super::tasks::Task;
-use super::timers::{SOFT_HIGH, SOFT_LOW};
+use super::timers::{SOFT_HIGH, SOFT_LOW, spread_overdue};
 use super::{IkeSa, State};
 use crate::env::Env;
 use crate::event::{Count, Event, RemoveReason};
 use crate::negotiate::EspAlgorithms;
 use crate::output::{ChildKeys, ChildSa, Output};
-use crate::profile::{ChildLifetime, ChildProfile};
-use crate::sad::Usage;
+use crate::profile::{ChildLifetime, ChildProfile, SelectorPolicy};
+use crate::record::{stored, stored_enum};
+use crate::recovery::RestoredChild;
+use crate::sad::{Sad, Usage};
 use crate::selectors::TrafficSelector;
 
-/// Kilobyte lifetimes and sequence numbers are looked at this often.
+/// Sequence numbers are looked at this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// The same until this many packets went out: at 10 million packets in a second the rest lasts for longer.
+const EARLY_PACKETS: u64 = SOFT_PACKETS / 3;
+/// See [`EARLY_PACKETS`].
+const EARLY_CHECK_INTERVAL: Duration = Duration::from_secs(180);
 /// With a kilobyte lifetime more often: at 10 Gbit/s this is 1.25 GB.
 const KILOBYTE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Without ESN a child SA is rekeyed when this many packets went out (RFC 4303 3.3.3), well before 2^32.
@@ -34,10 +40,12 @@ pub(crate) struct Child {
     pub phase: Phase,
     /// Our SPI of the one that replaces it.
     pub replaced_by: Option<u32>,
+    /// The data plane sends with it.
+    pub sends: bool,
     pub created: Instant,
     pub rekey: Option<Instant>,
     pub expire: Option<Instant>,
-    check: Option<Instant>,
+    pub(super) check: Option<Instant>,
     /// Where ESP last said that the peer is.
     pub learned: Option<SocketAddr>,
     /// The soft limit has been reported.
@@ -45,6 +53,28 @@ pub(crate) struct Child {
     /// What it had carried in one direction when it was looked at last.
     checked_bytes: u64,
 }
+
+stored!(Child {
+    profile,
+    inbound_spi,
+    outbound_spi,
+    algorithms,
+    local,
+    remote,
+    phase,
+    replaced_by,
+    sends,
+    created,
+    rekey,
+    expire,
+    learned,
+    soft_reached,
+} without {
+    check: None,
+    checked_bytes: 0,
+});
+
+stored_enum!(Phase { 1 => Active, 2 => Pending(old), 3 => Deleting(reason), 4 => Draining });
 
 /// How far a child SA is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +104,50 @@ pub(super) struct NewChild {
 impl Child {
     pub fn next_deadline(&self) -> Option<Instant> {
         [self.rekey, self.expire, self.check].into_iter().flatten().min()
+    }
+
+    /// What a later life must know of it.
+    pub fn restored(&self) -> RestoredChild {
+        RestoredChild {
+            inbound_spi: self.inbound_spi,
+            outbound_spi: self.outbound_spi,
+            outbound_active: self.sends,
+            replaces: match self.phase {
+                Phase::Pending(old) => Some(old),
+                _ => None,
+            },
+        }
+    }
+
+    /// Goes on in a later life: what is overdue is spread over some time.
+    pub fn resume(&mut self, env: &mut Env<'_>) {
+        let now = env.now;
+        spread_overdue(env, &mut self.expire, None);
+        spread_overdue(env, &mut self.rekey, self.expire);
+        let usage = env.sad.usage(self.inbound_spi);
+        if self.is_live() {
+            let interval = check_interval(&self.profile.lifetime, &self.algorithms, usage.outbound_packets);
+            self.check = interval.map(|interval| now + env.jitter(interval, 0, 1000));
+        }
+        self.look(env.sad);
+    }
+
+    /// If its profile has gone from the configuration, it goes on as it is.
+    pub fn complete_profile(&mut self) {
+        if self.profile.proposals.is_empty() {
+            self.profile = Arc::new(ChildProfile::new(
+                &self.profile.name,
+                vec![self.algorithms.into()],
+                SelectorPolicy::Ranges(self.local.to_vec()),
+                SelectorPolicy::Ranges(self.remote.to_vec()),
+            ));
+        }
+    }
+
+    /// Takes what it carries now for what it had carried when it was looked at last.
+    pub fn look(&mut self, sad: &dyn Sad) {
+        let usage = sad.usage(self.inbound_spi);
+        self.checked_bytes = usage.inbound_bytes.max(usage.outbound_bytes);
     }
 
     /// In use or about to be.
@@ -150,10 +224,11 @@ impl IkeSa {
             remote,
             phase: new.replaces.map_or(Phase::Active, Phase::Pending),
             replaced_by: None,
+            sends: new.replaces.is_none(),
             created: env.now,
             rekey,
             expire: lifetime.time.map(|time| env.now + time),
-            check: Some(env.now + check_interval(&lifetime)),
+            check: check_interval(&lifetime, &algorithms, 0).map(|interval| env.now + interval),
             learned: None,
             soft_reached: false,
             checked_bytes: 0,
@@ -177,6 +252,10 @@ impl IkeSa {
             return;
         };
         child.phase = Phase::Active;
+        child.sends = true;
+        if let Some(old) = self.child_mut(replaces) {
+            old.sends = false;
+        }
         env.core.outputs.push_back(Output::Activate {
             inbound_spi,
             replaces,
@@ -267,7 +346,8 @@ impl IkeSa {
             soft = true;
         }
         if child.check.is_some_and(|at| at <= now) {
-            child.check = Some(now + check_interval(&child.profile.lifetime));
+            let interval = check_interval(&child.profile.lifetime, &child.algorithms, usage.outbound_packets);
+            child.check = interval.map(|interval| now + interval);
             let reached = volume(child, &usage);
             hard = reached == Volume::Hard;
             soft |= reached == Volume::Soft && !child.soft_reached;
@@ -328,9 +408,12 @@ fn volume(child: &mut Child, usage: &Usage) -> Volume {
     Volume::Below
 }
 
-fn check_interval(lifetime: &ChildLifetime) -> Duration {
+/// How often to look at what a child SA carries that has sent so many packets; `None`: it may carry as much as it likes.
+fn check_interval(lifetime: &ChildLifetime, algorithms: &EspAlgorithms, packets: u64) -> Option<Duration> {
     match lifetime.kilobytes {
-        Some(_) => KILOBYTE_CHECK_INTERVAL,
-        None => CHECK_INTERVAL,
+        Some(_) => Some(KILOBYTE_CHECK_INTERVAL),
+        None if algorithms.esn => None,
+        None if packets < EARLY_PACKETS => Some(EARLY_CHECK_INTERVAL),
+        None => Some(CHECK_INTERVAL),
     }
 }

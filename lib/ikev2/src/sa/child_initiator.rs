@@ -99,6 +99,7 @@ impl IkeSa {
             },
             Err(error) => {
                 let failure = match error {
+                    OfferError::Unconfigured => ChildFailure::Unconfigured,
                     OfferError::NoSpi => ChildFailure::NoSpi,
                     OfferError::Crypto(error) => ChildFailure::Crypto(error),
                 };

@@ -17,6 +17,7 @@ use crate::message::{Builder, Exchange, HEADER_LEN, Header, NotifyKind, Payloads
 use crate::negotiate::{choose_ike, is_answer, offer_ike};
 use crate::output::{IkeSaId, Path};
 use crate::profile::Profile;
+use crate::record::stored;
 
 /// How often the peer may send us back for a cookie or another group.
 const MAX_RETRIES: u8 = 5;
@@ -31,6 +32,14 @@ pub(crate) struct InitSent {
     retries: u8,
 }
 
+stored!(InitSent {
+    nonce,
+    key,
+    message,
+    cookie,
+    retries,
+});
+
 /// Begins an IKE SA.
 pub(crate) fn initiate(env: &mut Env<'_>, profile: Arc<Profile>, path: Path) -> Result<IkeSaId, Error> {
     let group = profile
@@ -43,7 +52,7 @@ pub(crate) fn initiate(env: &mut Env<'_>, profile: Arc<Profile>, path: Path) -> 
     if path.local.is_ipv4() != path.remote.is_ipv4() {
         return Err(Error::PathFamilies);
     }
-    let key = group.generate(env.random()).map_err(Error::Crypto)?;
+    let key = env.key_pair(group).map_err(Error::Crypto)?;
     let nonce = env.nonce();
     let random = &mut *env.core.random;
     let id = env.core.table.reserve(random).ok_or(Error::Full)?;
@@ -137,7 +146,7 @@ impl IkeSa {
         let Some(kind) = cookie.map(|notify| notify.kind).or(payloads.error()) else {
             return env.drop(path.remote, DropCause::UnexpectedResponse);
         };
-        sent.retries += 1;
+        sent.retries = sent.retries.saturating_add(1);
         if sent.retries > MAX_RETRIES {
             return self.fail(env, SetupFailure::Refused(kind), false);
         }
@@ -157,7 +166,7 @@ impl IkeSa {
         let Some(group) = wanted else {
             return self.fail(env, SetupFailure::Refused(kind), false);
         };
-        match group.generate(env.random()) {
+        match env.key_pair(group) {
             Ok(key) => sent.key = Some(key),
             Err(error) => return self.fail(env, SetupFailure::Crypto(error), false),
         }

@@ -15,6 +15,7 @@ use crate::message::{
 use crate::negotiate::{answer_ike, choose_ike};
 use crate::output::{IkeSaId, Path};
 use crate::profile::{LocalAuth, Profile};
+use crate::record::stored;
 
 /// Octets of an IKE_SA_INIT request, at most: any set of algorithms fits with the longest public value.
 const MAX_INIT: usize = 4 * 1024;
@@ -23,6 +24,8 @@ const MAX_INIT: usize = 4 * 1024;
 pub(crate) struct InitReplied {
     pub context: AuthContext,
 }
+
+stored!(InitReplied { context });
 
 /// The mandatory payloads of the request.
 struct Request<'a> {
@@ -66,6 +69,7 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
     if core.totals.half_open >= config.max_half_open
         || of_source >= config.max_half_open_of_source
         || core.table.is_full()
+        || core.congested
     {
         return env.drop(path.remote, DropCause::Congestion);
     }
@@ -157,7 +161,7 @@ fn answer(
     if request.public.len() != group.public_len() {
         return refuse_malformed(env, header, path, &profile, DecodeError::KeGroupLength);
     }
-    let Ok(key) = group.generate(env.random()) else {
+    let Ok(key) = env.key_pair(group) else {
         return env.drop(path.remote, DropCause::Congestion);
     };
     let public = key.public().to_vec();

@@ -28,8 +28,10 @@ mod init_responder;
 mod nat;
 mod offer;
 mod receive;
+mod record;
 mod rekey_ike;
 mod request;
+mod rest;
 mod tasks;
 mod timers;
 mod view;
@@ -44,6 +46,7 @@ use crate::identity::{Identity, UserName};
 use crate::keys::IkeKeys;
 use crate::output::{AuthMethod, IkeSaId, Output, Path};
 use crate::profile::{Configuration, Profile};
+use crate::record::stored;
 use crate::show::Totals;
 use crate::source::Source;
 
@@ -59,6 +62,8 @@ use timers::Deadlines;
 
 pub(crate) use init_initiator::initiate;
 pub(crate) use init_responder::respond_init;
+pub(crate) use record::Head;
+pub(crate) use rest::Rest;
 
 /// An IKE SA.
 pub(crate) struct IkeSa {
@@ -101,6 +106,8 @@ pub(crate) struct IkeSa {
     charged: usize,
     /// When the last authentic message came that was new.
     last_heard: Instant,
+    /// When the last response was sent first.
+    responded: Instant,
     /// Since when, and how often, the last response was sent again.
     repeats: (Instant, u8),
     /// TEMPORARY_FAILUREs in a row.
@@ -109,6 +116,12 @@ pub(crate) struct IkeSa {
     contested_by: Option<IkeSaId>,
     /// The one that this was made to replace.
     predecessor: Option<IkeSaId>,
+    /// It is in the list of those that the next checkpoint looks at.
+    pub touched: bool,
+    /// Digest of its record as it was saved last; `None`: never, or it could not be.
+    pub saved: Option<u64>,
+    /// It came from an earlier life, and its IVs go on with a gap that is not saved yet.
+    pub resumed: bool,
 }
 
 /// Who is behind a NAT.
@@ -134,6 +147,15 @@ pub(crate) enum Proved<'a> {
     Identity(&'a Identity),
     User(&'a UserName),
 }
+
+stored!(Nat { local, remote });
+stored!(Parties {
+    local,
+    peer,
+    method,
+    eap_identity,
+    configuration,
+});
 
 impl Parties {
     /// Who the peer is; `None` where EAP did not say.
@@ -227,10 +249,14 @@ impl IkeSa {
             failed: false,
             charged: 0,
             last_heard: env.now,
+            responded: env.now,
             repeats: (env.now, 0),
             temporary_failures: 0,
             contested_by: None,
             predecessor: None,
+            touched: false,
+            saved: None,
+            resumed: false,
         };
         bump(&mut env.core.totals, sa.state.class(), initiator, 1);
         sa.note_source(env);

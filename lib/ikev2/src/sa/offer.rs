@@ -9,6 +9,7 @@ use crate::message::{Builder, payload};
 use crate::negotiate::{Pfs, offer_esp};
 use crate::output::IkeSaId;
 use crate::profile::{ChildProfile, Configuration, EspProposal, SelectorPolicy};
+use crate::record::stored;
 use crate::selectors::TrafficSelector;
 
 /// A child SA that we want: in IKE_AUTH or CREATE_CHILD_SA.
@@ -29,6 +30,37 @@ pub(crate) struct ChildOffer {
     pub collision: Option<Collision<u32>>,
     pub pfs: Pfs,
 }
+
+stored!(ChildOffer {
+    profile,
+    inbound_spi,
+    nonce,
+    key,
+    group_asked,
+    local,
+    remote,
+    rekeying,
+    restores,
+    collision,
+    pfs,
+});
+
+stored!(Lost {
+    profile,
+    local,
+    remote
+});
+
+stored!(IkeOffer {
+    id,
+    nonce,
+    key,
+    group_asked,
+    collision,
+});
+
+stored!(Collision<u32> { rival, lowest_nonce });
+stored!(Collision<IkeSaId> { rival, lowest_nonce });
 
 /// A child SA that the peer turned out to have no more (RFC 7296 2.25).
 #[derive(Debug)]
@@ -79,10 +111,11 @@ impl ChildOffer {
         pfs: Pfs,
         group: Option<DhGroup>,
     ) -> Result<Self, OfferError> {
+        if profile.proposals.is_empty() {
+            return Err(OfferError::Unconfigured);
+        }
         let key = match (pfs, group.or_else(|| first_group(&profile.proposals))) {
-            (Pfs::AsConfigured, Some(group)) => {
-                Some(group.generate(env.random()).map_err(OfferError::Crypto)?)
-            }
+            (Pfs::AsConfigured, Some(group)) => Some(env.key_pair(group).map_err(OfferError::Crypto)?),
             _ => None,
         };
         let local = offered_selectors(&profile, &profile.local, configuration);
@@ -120,6 +153,8 @@ impl ChildOffer {
 /// Why nothing could be offered.
 #[derive(Debug)]
 pub(crate) enum OfferError {
+    /// Its profile has gone from the configuration.
+    Unconfigured,
     NoSpi,
     Crypto(crypto::Error),
 }

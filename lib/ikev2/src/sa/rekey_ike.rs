@@ -86,7 +86,7 @@ impl IkeSa {
             return Err(Refused::Group(chosen.algorithms.group));
         }
         let crypto = |error| Refused::Failure(ChildFailure::Crypto(error), NotifyKind::INVALID_SYNTAX);
-        let key = chosen.algorithms.group.generate(env.random()).map_err(crypto)?;
+        let key = env.key_pair(chosen.algorithms.group).map_err(crypto)?;
         let ours = key.public().to_vec();
         let shared = key.agree(public).map_err(crypto)?;
         let nonce = env.nonce();
@@ -137,9 +137,9 @@ impl IkeSa {
     /// Is a rekey of this IKE SA, or are those that led to it, not over yet?
     fn is_rekey_unfinished(&self, env: &Env<'_>) -> bool {
         let table = &env.core.table;
-        let contested = self.contested_by.is_some_and(|by| table.get(by).is_some());
+        let contested = self.contested_by.is_some_and(|by| table.exists(by));
         let before = |id: &IkeSaId| table.get(*id).and_then(|sa| sa.predecessor);
-        let chain = std::iter::successors(self.predecessor, before).filter(|id| table.get(*id).is_some());
+        let chain = std::iter::successors(self.predecessor, before).filter(|id| table.exists(*id));
         self.successor().is_some() || contested || chain.take(MAX_PREDECESSORS).count() == MAX_PREDECESSORS
     }
 
@@ -160,7 +160,7 @@ impl IkeSa {
         let group_asked = group.is_some();
         let current = self.keys.as_ref().map(|keys| keys.algorithms.group);
         let Some(group) = group.or(current) else { return };
-        let key = match group.generate(env.random()) {
+        let key = match env.key_pair(group) {
             Ok(key) => key,
             Err(error) => return self.child_failed(env, ChildFailure::Crypto(error)),
         };

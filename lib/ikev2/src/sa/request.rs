@@ -8,6 +8,7 @@ use crate::event::{Count, DropCause, RemoveReason, SetupFailure};
 use crate::message::{Builder, Exchange, HEADER_LEN, Header, NotifyKind, seal};
 use crate::output::Path;
 use crate::profile::Retransmission;
+use crate::record::{Sink, Source, Stored, stored, stored_enum};
 
 use super::offer::{ChildOffer, IkeOffer};
 
@@ -29,9 +30,16 @@ pub(crate) struct Outstanding {
     datagrams: Box<[u8]>,
     pub pending: Pending,
     policy: Retransmission,
+    timing: Timing,
+}
+
+/// When a request is sent again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// So often it was.
     attempt: u8,
     wait: Duration,
-    pub deadline: Instant,
+    deadline: Instant,
 }
 
 /// What the request is for.
@@ -45,6 +53,71 @@ pub(crate) enum Pending {
     Liveness,
     /// A notify that needs no answer but the empty one.
     Inform,
+}
+
+stored!(Timing {
+    attempt,
+    wait,
+    deadline,
+});
+
+stored_enum!(Pending {
+    1 => Init,
+    2 => Auth,
+    3 => CreateChild(offer),
+    4 => RekeyIke(offer),
+    5 => DeleteChildren(spis),
+    6 => DeleteIke,
+    7 => Liveness,
+    8 => Inform,
+});
+
+impl Outstanding {
+    /// When it is sent again.
+    pub fn deadline(&self) -> Instant {
+        self.timing.deadline
+    }
+
+    /// Writes it, but not when it is sent again: that may be lost, and need not be saved each time.
+    pub fn store(&self, out: &mut Sink) {
+        self.message_id.store(out);
+        self.datagrams.store(out);
+        self.pending.store(out);
+        self.policy.store(out);
+    }
+
+    /// Writes when it is sent again.
+    pub fn store_timing(&self, out: &mut Sink) {
+        self.timing.store(out);
+    }
+
+    /// Reads what [`Outstanding::store`] wrote. It is to be sent again at `deadline`, until [`Outstanding::load_timing`].
+    pub fn load(from: &mut Source<'_>, deadline: Instant) -> Option<Self> {
+        Some(Self {
+            message_id: Stored::load(from)?,
+            datagrams: Stored::load(from)?,
+            pending: Stored::load(from)?,
+            policy: Stored::load(from)?,
+            timing: Timing {
+                attempt: 0,
+                wait: Duration::ZERO,
+                deadline,
+            },
+        })
+    }
+
+    /// Reads what [`Outstanding::store_timing`] wrote.
+    pub fn load_timing(&mut self, from: &mut Source<'_>) -> Option<()> {
+        self.timing = Timing::load(from)?;
+        Some(())
+    }
+
+    /// Sees to it that it is sent once more, at `deadline`, and then waited for, however often it was sent already: nobody listened for
+    /// the response meanwhile.
+    pub fn give_another_chance(&mut self, deadline: Instant) {
+        self.timing.deadline = deadline;
+        self.policy.max = self.policy.max.max(self.timing.attempt.saturating_add(1));
+    }
 }
 
 impl IkeSa {
@@ -95,9 +168,11 @@ impl IkeSa {
             datagrams: datagrams.into_boxed_slice(),
             pending,
             policy,
-            attempt: 0,
-            wait: policy.timeout,
-            deadline: env.now + policy.timeout,
+            timing: Timing {
+                attempt: 0,
+                wait: policy.timeout,
+                deadline: env.now + policy.timeout,
+            },
         }));
     }
 
@@ -109,6 +184,7 @@ impl IkeSa {
                 let path = env.reply_path.unwrap_or(self.path);
                 env.transmit(path, &datagrams);
                 self.last_response = Some(datagrams.into_boxed_slice());
+                self.responded = env.now;
                 self.expected = self.expected.wrapping_add(1);
             }
             Err(error) => self.give_up(env, RemoveReason::Protocol, SetupFailure::Crypto(error)),
@@ -138,7 +214,7 @@ impl IkeSa {
     /// Sends the last response again, to where the request came from.
     pub(super) fn repeat_response(&mut self, env: &mut Env<'_>, path: Path) {
         let Some(response) = &self.last_response else {
-            return;
+            return env.drop(path.remote, DropCause::Retransmission);
         };
         let (since, times) = &mut self.repeats;
         if env.now.saturating_duration_since(*since) >= REPEAT_INTERVAL {
@@ -224,12 +300,13 @@ impl IkeSa {
         let Some(outstanding) = &mut self.outstanding else {
             return;
         };
-        if outstanding.attempt < outstanding.policy.max {
-            outstanding.attempt += 1;
-            if outstanding.policy.exponential {
-                outstanding.wait = outstanding.wait.saturating_mul(2);
+        let (policy, timing) = (outstanding.policy, &mut outstanding.timing);
+        if timing.attempt < policy.max {
+            timing.attempt += 1;
+            if policy.exponential {
+                timing.wait = timing.wait.saturating_mul(2);
             }
-            outstanding.deadline = env.now + outstanding.wait;
+            timing.deadline = env.now + timing.wait;
             env.transmit(self.path, &outstanding.datagrams);
             let liveness = matches!(outstanding.pending, Pending::Liveness);
             env.count(if liveness {

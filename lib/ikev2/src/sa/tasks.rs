@@ -12,6 +12,7 @@ use crate::event::{Count, RemoveReason, SetupFailure};
 use crate::message::{Exchange, NotifyKind};
 use crate::output::Action;
 use crate::profile::ChildProfile;
+use crate::record::stored_enum;
 
 /// Things waiting, at most.
 const MAX_TASKS: usize = 32;
@@ -30,6 +31,17 @@ pub(crate) enum Task {
     /// Tell the peer that this Message ID was outside the window.
     InvalidMessageId(u32),
 }
+
+stored_enum!(Task {
+    1 => CreateChild(profile),
+    2 => RestoreChild(lost),
+    3 => RekeyChild(spi),
+    4 => DeleteChild(spi),
+    5 => RekeyIke,
+    6 => DeleteIke(reason),
+    7 => Liveness,
+    8 => InvalidMessageId(message_id),
+});
 
 impl Task {
     fn is_same(&self, other: &Task) -> bool {

@@ -6,6 +6,7 @@ use super::tasks::Task;
 use super::{IkeSa, State};
 use crate::env::Env;
 use crate::event::{Count, RemoveReason, SetupFailure};
+use crate::record::stored;
 
 /// A dead IKE SA answers retransmissions of the last request this long.
 const LINGER: Duration = Duration::from_secs(10);
@@ -24,6 +25,12 @@ pub(super) struct Deadlines {
     /// Tasks wait until then, after a TEMPORARY_FAILURE.
     pub retry: Option<Instant>,
 }
+
+// Those for the signs of life begin anew.
+stored!(Deadlines { phase, rekey, expire, retry } without {
+    liveness: None,
+    keepalive: None,
+});
 
 impl IkeSa {
     /// Sees to it that the engine wakes it for its earliest deadline.
@@ -44,7 +51,7 @@ impl IkeSa {
         current
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let Deadlines {
             phase,
             rekey,
@@ -54,7 +61,10 @@ impl IkeSa {
             retry,
         } = self.deadlines;
         let children = self.children.iter().filter_map(|child| child.next_deadline());
-        let request = self.outstanding.as_ref().map(|outstanding| outstanding.deadline);
+        let request = self
+            .outstanding
+            .as_ref()
+            .map(|outstanding| outstanding.deadline());
         [phase, rekey, expire, liveness, keepalive, retry, request]
             .into_iter()
             .flatten()
@@ -72,7 +82,7 @@ impl IkeSa {
         if self
             .outstanding
             .as_ref()
-            .is_some_and(|outstanding| outstanding.deadline <= now)
+            .is_some_and(|outstanding| outstanding.deadline() <= now)
         {
             self.retransmit(env);
         }
@@ -170,6 +180,17 @@ impl IkeSa {
         }
     }
 }
+
+/// What should have happened while nobody was there happens soon, but not all at once, and well before `end`.
+pub(super) fn spread_overdue(env: &mut Env<'_>, deadline: &mut Option<Instant>, end: Option<Instant>) {
+    if deadline.is_some_and(|at| at <= env.now) {
+        let room = end.map_or(SPREAD, |end| end.saturating_duration_since(env.now) / 4);
+        *deadline = Some(env.now + env.jitter(room.min(SPREAD), 0, 1000));
+    }
+}
+
+/// See [`spread_overdue`].
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// Rekeying begins between these parts of the lifetime, in thousandths. Spreading it makes collisions, and a storm after a
 /// storm of set-ups, unlikely.

@@ -90,11 +90,10 @@ fn certificates_both_ways() {
 fn without_hash_algorithms_the_legacy_methods_are_used() {
     let mut world = World::new();
     let config = EngineConfig {
-        slots: vec![0x22],
         signature_hashes: Vec::new(),
         ..EngineConfig::default()
     };
-    world.b.engine = ikev2::Engine::new(config, Box::new(crypto::TestRandom::new(9)));
+    world.b.configure(9, config);
     world.serve(with_certificates(B, 100));
     world.initiate(with_certificates(A, 100));
     world.settle();
@@ -258,7 +257,7 @@ fn eap_with_a_key() {
     assert_eq!(peer_auth(&world.b.events), AuthMethod::Eap);
     assert_eq!(peer_auth(&world.a.events), AuthMethod::Signature(14));
     let id = world.ike(B);
-    let view = world.b.engine.ike_sa(world.now, id).unwrap();
+    let view = world.b.engine.ike_sa(world.now, id, &world.b.sad).unwrap();
     assert_eq!(view.eap_identity, ikev2::UserName::new(b"user@aaa"));
     let admit = world.b.asked.last().unwrap();
     assert!(admit.contains("eap_identity: Some(\"user@aaa\")"), "{admit}");

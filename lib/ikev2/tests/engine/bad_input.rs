@@ -276,11 +276,7 @@ fn a_keepalive_is_nothing() {
 /// A world whose B has these limits.
 fn limited(config: EngineConfig) -> World {
     let mut world = World::new();
-    let config = EngineConfig {
-        slots: vec![0x22],
-        ..config
-    };
-    world.b.engine = ikev2::Engine::new(config, Box::new(crypto::TestRandom::new(5)));
+    world.b.configure(5, config);
     world.serve(profile(B));
     world
 }

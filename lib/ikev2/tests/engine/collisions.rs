@@ -94,8 +94,8 @@ fn check_agreement(world: &mut World, what: &str) {
     }
     if totals.0.established == 1 {
         let (ours, theirs) = (world.ike(A), world.ike(B));
-        let ours = world.a.engine.ike_sa(world.now, ours).unwrap();
-        let theirs = world.b.engine.ike_sa(world.now, theirs).unwrap();
+        let ours = world.a.engine.ike_sa(world.now, ours, &world.a.sad).unwrap();
+        let theirs = world.b.engine.ike_sa(world.now, theirs, &world.b.sad).unwrap();
         assert_eq!(ours.initiator_spi, theirs.initiator_spi, "{what}");
         assert_eq!(ours.responder_spi, theirs.responder_spi, "{what}");
         // It works.
@@ -218,7 +218,12 @@ fn simultaneous_ike_rekeys_leave_one() {
         check_agreement(&mut world, "IKE rekeys");
         world.check_pairs(1);
         let id = world.ike(A);
-        let winner = world.a.engine.ike_sa(world.now, id).unwrap().initiator;
+        let winner = world
+            .a
+            .engine
+            .ike_sa(world.now, id, &world.a.sad)
+            .unwrap()
+            .initiator;
         ours_won |= winner;
         theirs_won |= !winner;
     }

@@ -258,7 +258,8 @@ fn sequence_numbers_do_not_run_out() {
         ..Usage::default()
     };
     world.b.sad.usage.insert(first, usage);
-    world.run(Duration::from_secs(31), SECOND);
+    // So long it takes to the first look.
+    world.run(Duration::from_secs(181), SECOND);
     assert_ne!(world.child(B), first);
     world.check_pairs(1);
 }

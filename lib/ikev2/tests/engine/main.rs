@@ -13,6 +13,8 @@ mod first_child;
 mod informational;
 mod loss;
 mod nat;
+mod records;
 mod rekey;
+mod restarts;
 mod setup;
 mod world;

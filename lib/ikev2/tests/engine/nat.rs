@@ -20,7 +20,7 @@ fn a_nat_moves_them_to_port_4500() {
     let view = world
         .b
         .engine
-        .ike_sa(world.now, world.b.installed[&child].ike)
+        .ike_sa(world.now, world.b.installed[&child].ike, &world.b.sad)
         .unwrap();
     assert_eq!(view.nat, (false, true));
     // We are behind it, so it is up to us to keep it open.

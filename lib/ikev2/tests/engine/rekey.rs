@@ -126,7 +126,11 @@ fn either_side_rekeys_the_ike_sa() {
         let view = world
             .look(side)
             .engine
-            .ike_sa(world.now, if side == A { new.0 } else { new.1 })
+            .ike_sa(
+                world.now,
+                if side == A { new.0 } else { new.1 },
+                &world.look(side).sad,
+            )
             .unwrap();
         assert!(
             view.initiator,
@@ -198,7 +202,7 @@ fn another_ike_group_is_asked_for() {
     world.settle();
     world.check_pairs(1);
     let id = world.ike(A);
-    let view = world.a.engine.ike_sa(world.now, id).unwrap();
+    let view = world.a.engine.ike_sa(world.now, id, &world.a.sad).unwrap();
     assert_eq!(view.algorithms.unwrap().group, DhGroup::Ecp256);
 }
 

@@ -25,7 +25,7 @@ fn psk_both_ways() {
     assert!(!established.nat);
     let id = world.ike(B);
     assert_eq!(id.slot(), 0x22);
-    let view = world.b.engine.ike_sa(world.now, id).unwrap();
+    let view = world.b.engine.ike_sa(world.now, id, &world.b.sad).unwrap();
     assert_eq!(view.initiator_spi, world.ike(A).0);
     assert_eq!(view.algorithms.unwrap().group, DhGroup::Curve25519);
     assert_eq!(view.children.len(), 1);

@@ -2,16 +2,19 @@
 
 mod host;
 mod profiles;
+mod restart;
+mod wire;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ikev2::{Action, IkeSaId, Output, Path, Profile};
 
 pub use host::Host;
 pub use profiles::{change_child, esp_proposal, ike_proposal, net, profile, ranges};
+pub use restart::{Death, Plan, RESTART_VARIABLE};
+pub use wire::Log;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MARKER: [u8; 4] = [0; 4];
@@ -44,17 +47,24 @@ pub struct World {
     pub a_outside: SocketAddr,
     /// The same seen from outside port 4500.
     pub nat: bool,
+    /// What was sent so far.
+    pub log: Log,
+    /// When who dies.
+    pub plan: Plan,
 }
 
 impl World {
     pub fn new() -> Self {
+        let now = Instant::now();
         let mut world = Self {
-            now: Instant::now(),
-            a: Host::new(1, 0x11, "192.0.2.1:500"),
-            b: Host::new(2, 0x22, "192.0.2.2:500"),
+            now,
+            a: Host::new(now, 1, 0x11, "192.0.2.1:500"),
+            b: Host::new(now, 2, 0x22, "192.0.2.2:500"),
             wire: VecDeque::new(),
             a_outside: "192.0.2.1:500".parse().unwrap(),
             nat: false,
+            log: Log::default(),
+            plan: Plan::of_this_run(),
         };
         world.serve(profile(B));
         world
@@ -62,8 +72,7 @@ impl World {
 
     /// B serves this profile.
     pub fn serve(&mut self, profile: Profile) {
-        let address = self.b.address.ip();
-        self.b.engine.set_profile(address, Arc::new(profile));
+        self.b.serve(profile);
     }
 
     pub fn host(&mut self, side: Side) -> &mut Host {
@@ -87,10 +96,11 @@ impl World {
             remote: self.b.address,
         };
         let now = self.now;
+        let profile = self.a.know(profile);
         let id = self
             .a
             .engine
-            .initiate(now, Arc::new(profile), path, &mut self.a.sad)
+            .initiate(now, profile, path, &mut self.a.sad)
             .unwrap();
         self.collect(A);
         id
@@ -162,12 +172,28 @@ impl World {
         result
     }
 
-    /// Puts what an engine wants to say on the wire, and does the shell's part.
+    /// Puts what an engine wants to say on the wire, and does the shell's part. It may die at this.
     pub fn collect(&mut self, side: Side) {
+        match self.plan.death_at_call_of(side) {
+            None => self.pump(side),
+            Some(Death::AfterAll) => {
+                self.pump(side);
+                self.restart(side);
+            }
+            Some(death) => {
+                self.host(side).die(death);
+                self.restart(side);
+            }
+        }
+    }
+
+    fn pump(&mut self, side: Side) {
         let now = self.now;
         loop {
             let host = self.host(side);
-            let Some(output) = host.engine.poll() else { return };
+            let Some(output) = host.engine.poll() else {
+                return host.checkpoint(now);
+            };
             match output {
                 Output::Transmit { path, bytes } => self.transmit(side, path, bytes),
                 Output::Ask { ticket, question, .. } => {
@@ -180,11 +206,10 @@ impl World {
                     host.engine.answer(now, ticket, answer, &mut host.sad);
                 }
                 Output::Install(child) => {
-                    assert!(host.sad.allocated.contains(&child.inbound_spi));
                     if child.outbound_active {
                         host.sending.insert(child.inbound_spi);
                     }
-                    assert!(host.installed.insert(child.inbound_spi, *child).is_none());
+                    host.install(*child);
                 }
                 Output::Activate {
                     inbound_spi,
@@ -248,6 +273,7 @@ impl World {
                 remote: path.local,
             },
         };
+        self.log.note(from, &bytes);
         let to = if from == A { B } else { A };
         self.wire.push_back(Datagram { to, path, bytes });
     }

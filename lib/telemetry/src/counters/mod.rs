@@ -12,12 +12,14 @@
 //! ```
 
 pub mod aaa;
+pub mod congestion;
 pub mod ikev2;
 pub mod ikev2_auth;
 pub mod ikev2_decode;
 pub mod ikev2_notify;
 pub mod ippool;
 pub mod ipsec;
+pub mod recovery;
 pub mod session;
 pub mod wsg;
 pub mod wsg_state;
@@ -28,11 +30,11 @@ pub struct Counter(u16);
 
 impl Counter {
     /// How many counters the table has.
-    pub const COUNT: usize = wsg_state::END as usize;
+    pub const COUNT: usize = congestion::END as usize;
 
     /// Every counter, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..wsg_state::END).map(Self)
+        (0..congestion::END).map(Self)
     }
 
     /// The counter behind a bulkstats variable of a schema.
@@ -218,6 +220,8 @@ const AREAS: &[&[Descriptor]] = &[
     wsg::ROWS,
     ippool::ROWS,
     wsg_state::ROWS,
+    recovery::ROWS,
+    congestion::ROWS,
 ];
 
 static TABLE: [Descriptor; Counter::COUNT] = table();

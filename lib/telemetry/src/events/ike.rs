@@ -97,6 +97,28 @@ events! {
         count: u64,
     } says "{count} tunnels lost by the restart of ipsecmgr {worker}";
 
+    /// A worker's IKE manager restarted and goes on with the tunnels of its last life.
+    SessionRecoveryComplete = ipsecmgr 5010 Info {
+        /// The worker.
+        worker: u32,
+        /// Records of IKE SAs that were found.
+        found: u64,
+        /// Of these, IKE SAs that were established.
+        established: u64,
+        /// IKE SAs that go on, established or not.
+        recovered: u64,
+        /// Tunnels that go on.
+        tunnels: u64,
+        /// IKE SAs that do not.
+        lost: u64,
+        /// From the start of the process until it served IKE again, in milliseconds.
+        milliseconds: u64,
+    } says "ipsecmgr {worker} restarted: {recovered} of {found} IKE SAs recovered with {tunnels} tunnels, {lost} lost, after {milliseconds} ms"
+      trap 183 SessMgrRecoveryComplete [
+          starCPUSlot = 1, starCPUNumber = 0, starFecthedFromAAAMgr = found, starPriorToAudit = established,
+          starPassedAudits = recovered, starCallsRecovered = tunnels, starAllCallLines = recovered, starElapsedMs = milliseconds
+      ];
+
     /// A peer does not answer any more.
     PeerDead<'a> = ipsecmgr 5007 Unusual {
         /// Context.

@@ -13,12 +13,14 @@ mod emit;
 mod ike;
 mod network;
 mod node;
+mod resources;
 
 pub use access::*;
 pub use emit::{EventSink, Record, emit, install};
 pub use ike::*;
 pub use network::*;
 pub use node::*;
+pub use resources::*;
 
 /// Something worth telling: one structure of the table.
 pub trait Event {
@@ -171,10 +173,16 @@ pub enum AlarmSeverity {
 
 /// Every row of the table.
 pub fn all() -> impl Iterator<Item = &'static Descriptor> {
-    [node::ROWS, access::ROWS, network::ROWS, ike::ROWS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        node::ROWS,
+        resources::ROWS,
+        access::ROWS,
+        network::ROWS,
+        ike::ROWS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Declares rows. An event without `<'a>` borrows nothing.

@@ -137,7 +137,7 @@ fn an_address_of_aaa_is_given_once() {
         [10, 30, 0, 5]
     );
     let again = world.admit(chosen(ask(2, "host", "ue2"), [10, 30, 0, 5]));
-    assert_eq!(again.refusal, "address 10.30.0.5, chosen by AAA, is in use");
+    assert_eq!(again.refusal, "address 10.30.0.5 is in use");
     // Outside our blocks: vpnmgr decides.
     let need = Need::Address(2, ip("10.30.0.77"));
     assert_eq!(

@@ -126,13 +126,13 @@ fn a_session_whose_set_up_was_forgotten_does_not_stay_for_ever() {
 }
 
 #[test]
-fn a_restarted_ipsecmgr_releases_everything() {
+fn an_ipsecmgr_that_recovers_nothing_releases_everything() {
     let mut world = World::new(|_| ());
     world.stock("v4", "10.30.0.1", 8);
     world.admit(ask(1, "host", "ue1"));
     world.admit(ask(2, "site", "enb1"));
     world.connect(2, 0, &[5]);
-    world.state.release_all(world.now);
+    assert_eq!(world.recover(&[]), [0; 0]);
     assert_eq!(world.state.sessions.len(), 0);
     assert_eq!(world.state.blocks.free(&key("v4")), 8);
     for gauge in [

@@ -28,6 +28,7 @@ pub(super) fn add(template: &mut ModeBuilder<'_, CryptoTemplate>) {
             lens!(ikesa.max_retransmissions),
             initial.max_retransmissions,
         ))
+        .add(congestion_rejection())
         .add(error_notification())
         .add(Command::flag(
             "ikev2-ikesa policy use-rfc5996-notification",
@@ -56,7 +57,6 @@ pub(super) fn add(template: &mut ModeBuilder<'_, CryptoTemplate>) {
             "ikev2-ikesa ignore-rekeying-requests",
             "ikev2-ikesa mobike",
             "ikev2-ikesa notify-msg-error-value",
-            "ikev2-ikesa policy congestion-rejection",
             "ikev2-ikesa timeout",
         ]);
 }
@@ -86,6 +86,30 @@ fn auth_method_sets() -> Command<CryptoTemplate> {
         if !template.auth_method_sets.is_empty() {
             let names = template.auth_method_sets.join(" ");
             out.line(format!("ikev2-ikesa auth-method-set list {names}"));
+        }
+    })
+}
+
+fn congestion_rejection() -> Command<CryptoTemplate> {
+    let words = "ikev2-ikesa policy congestion-rejection";
+    Command::<CryptoTemplate>::new(
+        format!(
+            "{words}'New peers in congestion' [notify-status-value'Instead of TEMPORARY_FAILURE' <value:40960-65535'Private status type'>]"
+        ),
+        "Chooses the notification that refuses new peers in congestion",
+    )
+    .undo(&format!("{words} [notify-status-value [<value:40960-65535>]]"))
+    .set(|template, args| {
+        template.ikesa.congestion_notify = args.get("value")?;
+        Ok(())
+    })
+    .unset(|template, _| {
+        template.ikesa.congestion_notify = None;
+        Ok(())
+    })
+    .show(move |template, out| {
+        if let Some(value) = template.ikesa.congestion_notify {
+            out.line(format!("{words} notify-status-value {value}"));
         }
     })
 }

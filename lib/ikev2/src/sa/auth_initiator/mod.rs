@@ -24,6 +24,7 @@ use crate::message::{CERT_X509, CFG_REPLY, Exchange, NotifyKind, Payloads, Propo
 use crate::negotiate::Pfs;
 use crate::output::{Answer, AuthMethod, EapStep, Question};
 use crate::profile::{Configuration, LocalAuth};
+use crate::record::{stored, stored_enum};
 use crate::selectors::TrafficSelector;
 
 mod finish;
@@ -78,7 +79,32 @@ struct Rest {
     eap: Option<Vec<u8>>,
 }
 
+// Between a request and its response there is no question open, and nothing of the peer is being checked. Keys that are shared before
+// are not kept: they are asked for again.
+stored!(AuthSent { context, step, offer, peer, peer_method, msk } without {
+    question: None,
+    peer_psk: None,
+    peer_auth: None,
+    rest: None,
+});
+
+stored_enum!(Step {
+    1 => Psk,
+    2 => Sign,
+    3 => Response,
+    4 => PeerPsk,
+    5 => Verify,
+    6 => Eap,
+    7 => EapResponse,
+    8 => Final,
+});
+
 impl AuthSent {
+    /// A question is open.
+    pub fn is_waiting(&self) -> bool {
+        self.question.is_some()
+    }
+
     /// Is this the open question? It is answered then.
     pub fn take_question(&mut self, serial: u32) -> bool {
         let awaited = self.question == Some(serial);
@@ -125,6 +151,7 @@ impl IkeSa {
                 let reason = "no SPI left".to_owned();
                 return self.fail(env, SetupFailure::Unavailable(reason), false);
             }
+            Err(OfferError::Unconfigured) => return self.fail(env, SetupFailure::Cancelled, false),
             Err(OfferError::Crypto(error)) => return self.fail(env, SetupFailure::Crypto(error), false),
         };
         let auth = AuthSent {

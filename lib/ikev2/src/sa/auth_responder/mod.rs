@@ -19,6 +19,7 @@ use crate::keys::shared_key_auth;
 use crate::message::{CFG_REQUEST, DecodeError, Exchange, NotifyKind, Payloads, Proposal, payload};
 use crate::output::{AdmitRequest, Answer, AuthMethod, EapStep, Question, Refusal};
 use crate::profile::{Configuration, ConfigurationRequest, LocalAuth};
+use crate::record::{stored, stored_enum};
 use crate::selectors::TrafficSelector;
 
 mod finish;
@@ -71,6 +72,42 @@ enum Step {
     /// The session.
     Admit,
 }
+
+// Before a request there is no question open. Keys that are shared before are not kept: they are asked for again.
+stored!(AuthReceived {
+    context,
+    peer,
+    peer_body,
+    called,
+    method,
+    auth,
+    certificates,
+    proposals,
+    tsi,
+    tsr,
+    request,
+    initial_contact,
+    step,
+    own_auth,
+    msk,
+    eap_identity,
+    configuration,
+    no_address,
+} without {
+    question: None,
+    local_psk: None,
+});
+
+stored_enum!(Step {
+    1 => Psk,
+    2 => Verify,
+    3 => LocalPsk,
+    4 => Sign,
+    5 => Eap,
+    6 => EapRequest,
+    7 => EapAuth,
+    8 => Admit,
+});
 
 impl AuthReceived {
     /// A question is open.

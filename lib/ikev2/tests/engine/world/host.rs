@@ -7,15 +7,20 @@ use std::time::Instant;
 use crypto::{Secret, TestRandom};
 use ikev2::{
     Answer, ChildFailure, ChildSa, Configuration, Count, DropCause, EapStep, Engine, EngineConfig, Event,
-    IkeSaView, Question, Refusal, RemoveReason, Sad, SetupFailure, Ticket, Usage,
+    IkeSaId, IkeSaView, Question, Refusal, RemoveReason, Sad, SetupFailure, Ticket, Usage,
 };
+
+use super::restart::Memory;
 
 /// A table of SPIs, and of what the test says was carried.
 #[derive(Debug)]
 pub struct TestSad {
     next: u32,
     pub allocated: BTreeSet<u32>,
+    /// Given back, but a record that is saved may list them still.
+    pub(super) freed: BTreeSet<u32>,
     pub usage: BTreeMap<u32, Usage>,
+    pub records: BTreeMap<IkeSaId, Vec<u8>>,
     pub capacity: usize,
 }
 
@@ -32,13 +37,19 @@ impl Sad for TestSad {
 
     fn free_spi(&mut self, spi: u32) {
         assert!(
-            self.allocated.remove(&spi),
+            self.allocated.contains(&spi) && self.freed.insert(spi),
             "SPI {spi:08x} was given back but not taken"
         );
     }
 
     fn usage(&self, spi: u32) -> Usage {
         self.usage.get(&spi).copied().unwrap_or_default()
+    }
+
+    fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        let record = self.records.get(&ike);
+        into.extend(record.into_iter().flatten());
+        record.is_some()
     }
 }
 
@@ -70,20 +81,26 @@ pub struct Host {
     pub held: Vec<(Ticket, Question)>,
     pub asked: Vec<String>,
     pub address: SocketAddr,
+    pub memory: Memory,
 }
 
 impl Host {
-    pub(super) fn new(seed: u64, slot: u8, address: &str) -> Self {
+    pub(super) fn new(now: Instant, seed: u64, slot: u8, address: &str) -> Self {
         let config = EngineConfig {
             slots: vec![slot],
+            epoch: Some(now),
+            rests: true,
             ..EngineConfig::default()
         };
         Self {
-            engine: Engine::new(config, Box::new(TestRandom::new(seed))),
+            engine: Engine::new(config.clone(), Box::new(TestRandom::new(seed))),
+            memory: Memory::new(seed, config),
             sad: TestSad {
                 next: 0,
                 allocated: BTreeSet::new(),
+                freed: BTreeSet::new(),
                 usage: BTreeMap::new(),
+                records: BTreeMap::new(),
                 capacity: 1000,
             },
             events: Vec::new(),
@@ -106,12 +123,33 @@ impl Host {
         }
     }
 
+    /// Begins anew with other limits.
+    pub fn configure(&mut self, seed: u64, config: EngineConfig) {
+        let before = &self.memory.config;
+        let config = EngineConfig {
+            slots: before.slots.clone(),
+            epoch: before.epoch,
+            rests: before.rests,
+            ..config
+        };
+        self.engine = Engine::new(config.clone(), Box::new(TestRandom::new(seed)));
+        self.memory = Memory::new(seed, config);
+    }
+
+    /// Writes a child SA into the data plane's tables.
+    pub(super) fn install(&mut self, child: ChildSa) {
+        assert!(self.sad.allocated.contains(&child.inbound_spi));
+        assert!(self.installed.insert(child.inbound_spi, child).is_none());
+    }
+
     pub fn established(&self) -> usize {
         self.engine.totals().established as usize
     }
 
     pub fn views(&self, now: Instant) -> Vec<IkeSaView> {
-        let (views, more) = self.engine.ike_sas(now, ikev2::Cursor::default(), 1000);
+        let (views, more) = self
+            .engine
+            .ike_sas(now, ikev2::Cursor::default(), 1000, &self.sad);
         assert!(more.is_none());
         views
     }

@@ -1,0 +1,267 @@
+//! The records of IKE SAs in the stores of this worker's slots: the engine's part and ours, one behind the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ikev2::IkeSaId;
+use sadb::{IkeSpi, IkeStore, IkeStoreUsage, SegmentFds, Slot};
+use zeroize::Zeroizing;
+
+/// Length of what stands before both parts: the length of the first, little-endian.
+const LENGTH: usize = 4;
+
+/// All stores of this worker.
+pub(crate) struct Records {
+    stores: BTreeMap<u8, IkeStore>,
+    /// Slots with something to commit.
+    touched: BTreeSet<u8>,
+    /// A store has no room for half-open IKE SAs.
+    crowded: bool,
+    scratch: Zeroizing<Vec<u8>>,
+}
+
+/// What is known of an IKE SA.
+pub(crate) struct Record {
+    bytes: Zeroizing<Vec<u8>>,
+    engines: usize,
+}
+
+impl Records {
+    /// Maps the stores.
+    pub(crate) fn map(segments: &[(Slot, SegmentFds)]) -> Result<Self, sadb::Error> {
+        let mut stores = BTreeMap::new();
+        for (slot, fds) in segments {
+            let ike = fds.ike.as_ref().ok_or(sadb::Error::Invalid {
+                field: "descriptors of a slot",
+                expected: "those of its owner",
+            })?;
+            stores.insert(slot.number(), IkeStore::map(ike)?);
+        }
+        Ok(Self {
+            stores,
+            touched: BTreeSet::new(),
+            crowded: false,
+            scratch: Zeroizing::default(),
+        })
+    }
+
+    /// Has both parts stand for an IKE SA from the next [`commit`](Self::commit) on. False when there is no room: then nothing will.
+    pub(crate) fn save(&mut self, ike: IkeSaId, engines: &[u8], ours: &[u8], half_open: bool) -> bool {
+        let (Some(id), Ok(length)) = (IkeSpi::from_u64(ike.0), u32::try_from(engines.len())) else {
+            return false;
+        };
+        let Some(store) = self.stores.get_mut(&ike.slot()) else {
+            return false;
+        };
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&length.to_le_bytes());
+        self.scratch.extend_from_slice(engines);
+        self.scratch.extend_from_slice(ours);
+        self.touched.insert(ike.slot());
+        match store.stage(id, &self.scratch, half_open) {
+            Ok(saved) => saved,
+            Err(error) => {
+                tracing::warn!("IKE SA {ike} cannot be saved: {error}");
+                false
+            }
+        }
+    }
+
+    /// Has nothing stand for an IKE SA from the next [`commit`](Self::commit) on.
+    pub(crate) fn erase(&mut self, ike: IkeSaId) {
+        let (Some(id), Some(store)) = (IkeSpi::from_u64(ike.0), self.stores.get_mut(&ike.slot())) else {
+            return;
+        };
+        self.touched.insert(ike.slot());
+        if let Err(error) = store.stage_removal(id) {
+            tracing::debug!("no record of IKE SA {ike}: {error}");
+        }
+    }
+
+    /// Makes what was saved and erased the truth, at once in each slot.
+    ///
+    /// # Errors
+    /// A store is damaged; nothing may be sent that depends on what was saved.
+    pub(crate) fn commit(&mut self) -> Result<(), sadb::Error> {
+        for slot in std::mem::take(&mut self.touched) {
+            if let Some(store) = self.stores.get_mut(&slot) {
+                store.commit()?;
+                self.crowded |= !store.has_room_for_half_open();
+            }
+        }
+        if self.crowded {
+            self.crowded = self.stores.values().any(|store| !store.has_room_for_half_open());
+        }
+        Ok(())
+    }
+
+    /// Whether half-open IKE SAs have taken all the room that they may have in some slot.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// All IKE SAs with a record.
+    pub(crate) fn all(&self) -> Vec<IkeSaId> {
+        let ids = self.stores.values().flat_map(IkeStore::ids);
+        ids.map(|id| IkeSaId(id.to_u64())).collect()
+    }
+
+    /// What was committed for an IKE SA.
+    pub(crate) fn read(&self, ike: IkeSaId) -> Option<Record> {
+        let mut bytes = Zeroizing::default();
+        let engines = self.read_into(ike, &mut bytes)?;
+        Some(Record { bytes, engines })
+    }
+
+    /// The engine's part of it. False when there is none.
+    pub(crate) fn load(&self, ike: IkeSaId, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        let Some(engines) = self.read_into(ike, into) else {
+            return false;
+        };
+        into.truncate(LENGTH + engines);
+        into.drain(..LENGTH);
+        true
+    }
+
+    /// Keeps something that belongs to no IKE SA, from the next [`commit`](Self::commit) on.
+    pub(crate) fn save_own(&mut self, bytes: &[u8]) {
+        let Some((slot, store)) = self
+            .stores
+            .first_entry()
+            .map(|entry| (*entry.key(), entry.into_mut()))
+        else {
+            return;
+        };
+        self.touched.insert(slot);
+        match store.own().and_then(|own| store.stage(own, bytes, false)) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("slot {slot} has no room for the secrets of cookies"),
+            Err(error) => tracing::warn!("the secrets of cookies cannot be saved: {error}"),
+        }
+    }
+
+    /// What was kept so; `None` for nothing.
+    pub(crate) fn own(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let store = self.stores.values().next()?;
+        let mut bytes = Zeroizing::default();
+        let found = store.own().and_then(|own| store.read(own, &mut bytes));
+        found.is_ok_and(|found| found).then_some(bytes)
+    }
+
+    /// Erases everything of IKE SAs.
+    pub(crate) fn clear(&mut self) -> Result<usize, sadb::Error> {
+        let mut count = 0;
+        for store in self.stores.values_mut() {
+            count += store.clear()?;
+        }
+        Ok(count)
+    }
+
+    /// Records that were damaged when the stores were mapped.
+    pub(crate) fn lost(&self) -> usize {
+        self.stores.values().map(IkeStore::lost).sum()
+    }
+
+    /// How full all stores are together.
+    pub(crate) fn usage(&self) -> IkeStoreUsage {
+        let mut sum = IkeStoreUsage::default();
+        for usage in self.stores.values().map(IkeStore::usage) {
+            sum.records += usage.records;
+            sum.half_open += usage.half_open;
+            sum.bytes += usage.bytes;
+            sum.half_open_bytes += usage.half_open_bytes;
+        }
+        sum
+    }
+
+    /// Reads a record; returns the length of the engine's part.
+    fn read_into(&self, ike: IkeSaId, into: &mut Vec<u8>) -> Option<usize> {
+        let store = self.stores.get(&ike.slot())?;
+        match store.read(IkeSpi::from_u64(ike.0)?, into) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                tracing::error!("the record of IKE SA {ike} cannot be read: {error}");
+                return None;
+            }
+        }
+        let length = u32::from_le_bytes(*into.first_chunk::<LENGTH>()?);
+        let length = usize::try_from(length).ok()?;
+        (length <= into.len() - LENGTH).then_some(length)
+    }
+}
+
+impl Record {
+    /// The engine's part.
+    pub(crate) fn engines(&self) -> &[u8] {
+        self.bytes.get(LENGTH..LENGTH + self.engines).unwrap_or(&[])
+    }
+
+    /// Ours.
+    pub(crate) fn ours(&self) -> &[u8] {
+        self.bytes.get(LENGTH + self.engines..).unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sadb::SlotSegments;
+
+    #[test]
+    fn both_parts_come_back_in_a_later_life() {
+        let slots = [3, 9].map(|number| Slot::new(number).unwrap());
+        let segments = slots.map(|slot| SlotSegments::with_capacity(slot, 8).unwrap());
+        let map = || {
+            let fds = segments
+                .each_ref()
+                .map(|one| (one.slot(), one.owner_fds().unwrap()));
+            Records::map(&fds).unwrap()
+        };
+        let (first, second) = (IkeSaId(0x0300_0001_0000_0001), IkeSaId(0x0900_0000_0000_0002));
+        let mut records = map();
+        assert!(records.save(first, b"engine", b"session", true));
+        assert!(records.save(second, b"", b"only ours", false));
+        assert!(
+            !records.save(IkeSaId(0x0400_0000_0000_0001), b"", b"", false),
+            "not our slot"
+        );
+        assert!(
+            !records.save(IkeSaId(0x0300_00ff_0000_0001), b"", b"", false),
+            "no such index"
+        );
+        records.save_own(b"cookies");
+        records.commit().unwrap();
+        let mut records = map();
+        assert_eq!(records.all(), [first, second]);
+        let record = records.read(first).unwrap();
+        assert_eq!(
+            (record.engines(), record.ours()),
+            (&b"engine"[..], &b"session"[..])
+        );
+        let mut engines = vec![9; 3];
+        assert!(records.load(first, &mut engines));
+        assert_eq!(engines, b"engine");
+        assert_eq!(records.own().unwrap().as_slice(), b"cookies");
+        let usage = records.usage();
+        assert_eq!((usage.records, usage.half_open, records.lost()), (2, 1, 0));
+        records.erase(first);
+        records.commit().unwrap();
+        assert!(records.read(first).is_none() && !map().load(first, &mut engines));
+        assert_eq!(records.clear().unwrap(), 1);
+        assert_eq!((map().all(), map().own().is_some()), (vec![], true));
+    }
+
+    #[test]
+    fn a_crowd_of_half_open_ones_is_noticed_and_forgotten() {
+        let segments = SlotSegments::with_capacity(Slot::new(3).unwrap(), 2).unwrap();
+        let mut records = Records::map(&[(segments.slot(), segments.owner_fds().unwrap())]).unwrap();
+        let ike = IkeSaId(0x0300_0001_0000_0001);
+        assert!(records.save(ike, b"1", b"", true));
+        records.commit().unwrap();
+        assert!(records.is_crowded(), "one of four");
+        assert!(records.save(ike, b"1", b"", false));
+        records.commit().unwrap();
+        assert!(!records.is_crowded());
+    }
+}
