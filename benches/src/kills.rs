@@ -73,7 +73,7 @@ struct Outcome {
     /// Of the crowd, and of those that carried packets.
     tunnels: u64,
     packets: u64,
-    /// Without packets in any one tunnel, in milliseconds.
+    /// Without packets in any one tunnel, in milliseconds; to the planned end where none came any more.
     gap: f64,
     /// Of a set-up, in milliseconds.
     setup: f64,
@@ -157,12 +157,14 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
         .rfind(|line| line["run"] == traffic["run"])
         .ok_or("the far end received nothing")?;
     let sent = count(&traffic["up"], "sent");
+    let gap = heard["received"]["longest_gap_us"].as_f64();
+    let gap = gap.ok_or("the far end tells no gap")?;
     let failed = sum(&visited["failed"]);
     let longest = visited["setup_us"]["max"].as_f64().unwrap_or_default() / 1000.0;
     let outcome = Outcome {
         tunnels: sum(&crowd["lost"]) + count(&traffic, "tunnels_lost"),
         packets: sent.saturating_sub(count(&heard["received"], "received")),
-        gap: heard["received"]["longest_gap_us"].as_f64().unwrap_or_default() / 1000.0,
+        gap: gap / 1000.0,
         setup: if failed > 0 {
             GIVEN_UP.max(longest)
         } else {

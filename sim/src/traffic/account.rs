@@ -21,6 +21,8 @@ pub(crate) struct Received {
     reordered: u64,
     /// The longest time without a packet within one flow, in nanoseconds.
     longest_gap: u64,
+    /// Until when packets should come: CLOCK_MONOTONIC, in nanoseconds.
+    end: u64,
     latency: Histogram,
     /// Times of the first and the last, in nanoseconds.
     span: Option<(u64, u64)>,
@@ -38,10 +40,11 @@ struct Flow {
 }
 
 impl Received {
-    /// Nothing received yet, on so many flows.
-    pub(crate) fn new(flows: usize) -> Self {
+    /// Nothing received yet, on so many flows, whose packets should come until `end` (CLOCK_MONOTONIC, in nanoseconds).
+    pub(crate) fn new(flows: usize, end: u64) -> Self {
         Self {
             flows: vec![Flow::default(); flows],
+            end,
             ..Self::default()
         }
     }
@@ -77,13 +80,19 @@ impl Received {
         self.span = Some((first, now));
     }
 
-    /// For the other end, or for machines.
+    /// Whether no more packets are planned at `now` (nanoseconds).
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        now >= self.end
+    }
+
+    /// For the other end, or for machines, when the stream is over.
     pub(crate) fn to_json(&self) -> Value {
         let (first, last) = self.span.unwrap_or_default();
         let seconds = last.saturating_sub(first) as f64 / 1e9;
-        // A flow of which nothing more came, while others went on, has its gap at the end.
+        // A flow of which nothing more came has its gap at the end, also when nothing came of any other.
+        let end = self.end.max(last);
         let begun = self.flows.iter().filter(|flow| flow.latest != 0);
-        let ends = begun.map(|flow| last.saturating_sub(flow.latest)).max();
+        let ends = begun.map(|flow| end.saturating_sub(flow.latest)).max();
         let gap = self.longest_gap.max(ends.unwrap_or_default());
         json!({
             "received": self.packets,
@@ -102,7 +111,7 @@ mod tests {
     use super::*;
 
     fn receive(numbers: &[u64]) -> Value {
-        let mut received = Received::new(2);
+        let mut received = Received::new(2, 0);
         for (step, number) in numbers.iter().enumerate() {
             let mark = Mark {
                 run: 1,
@@ -165,8 +174,34 @@ mod tests {
     }
 
     #[test]
+    fn packets_that_never_come_again_leave_a_gap_to_the_planned_end() {
+        let gap = |latest: &[u64], end| {
+            let mut received = Received::new(latest.len(), end);
+            for (flow, latest) in (0..).zip(latest) {
+                for (sequence, now) in (0..).zip([1_000_000, *latest]) {
+                    let mark = Mark {
+                        run: 1,
+                        flow,
+                        sequence,
+                        time: 0,
+                    };
+                    received.record(mark, 100, now);
+                }
+            }
+            received.to_json()["longest_gap_us"].clone()
+        };
+        // Every flow ended at once, long before it should.
+        assert_eq!(gap(&[2_000_000, 2_000_000], 7_000_000_000), 6_998_000);
+        // One ended, the other went on.
+        assert_eq!(gap(&[2_000_000, 7_000_000_000], 7_000_000_000), 6_999_000);
+        assert_eq!(gap(&[2_000_000, 2_500_000], 2_600_000), 1_500);
+        // What comes after the planned end is no gap less.
+        assert_eq!(gap(&[2_000_000, 9_000_000], 3_000_000), 8_000);
+    }
+
+    #[test]
     fn flows_that_do_not_exist_and_the_largest_number_do_no_harm() {
-        let mut received = Received::new(1);
+        let mut received = Received::new(1, 0);
         let mark = |flow, sequence| Mark {
             run: 1,
             flow,

@@ -75,8 +75,8 @@ impl Far {
                     }
                 }
             }
-            if let Some(run) = &mut run {
-                run.tell_when_quiet();
+            if let Some(words) = run.as_mut().and_then(Run::last_words) {
+                print(&words);
             }
             idle = match run.as_mut().and_then(|run| Some((run.sender.take()?, run))) {
                 None => TICK,
@@ -102,15 +102,18 @@ impl Far {
 }
 
 impl Run {
-    /// Prints what was received when nothing more comes, for whoever cannot ask any more because the tunnels are gone.
-    fn tell_when_quiet(&mut self) {
+    /// What was received, once, when nothing more comes or should come: for whoever cannot ask any more because the tunnels are gone.
+    fn last_words(&mut self) -> Option<Value> {
         if self.received.packets != self.quiet.0 {
             self.quiet = (self.received.packets, Instant::now());
             self.told = false;
-        } else if !self.told && self.quiet.1.elapsed() > QUIET {
-            self.told = true;
-            print(&json!({ "run": self.stream.run, "received": self.received.to_json() }));
         }
+        let quiet = self.quiet.1.elapsed() > QUIET && self.received.is_over(netio::task::monotonic_ns());
+        if self.told || !quiet {
+            return None;
+        }
+        self.told = true;
+        Some(json!({ "run": self.stream.run, "received": self.received.to_json() }))
     }
 }
 
@@ -143,7 +146,7 @@ fn answer(run: &mut Option<Run>, ports: &mut Ports, value: &Value, source: Socke
     // Asked again, because the answer was lost.
     if run.as_ref().is_none_or(|run| run.stream.run != stream.run) {
         *run = Some(Run {
-            received: Received::new(flows),
+            received: Received::new(flows, stream.end()),
             quiet: (0, Instant::now()),
             told: true,
             stream,
@@ -157,6 +160,7 @@ fn answer(run: &mut Option<Run>, ports: &mut Ports, value: &Value, source: Socke
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::wire::Mark;
 
     #[test]
     fn words_that_are_not_understood_are_not_answered() {
@@ -178,5 +182,32 @@ mod tests {
         let hello = json!({ "hello": 2 });
         assert_eq!(answer(&mut run, &mut ports, &hello, source), Some(hello));
         assert_eq!(ports.destinations, [None, None, Some(source)]);
+    }
+
+    #[test]
+    fn what_was_received_is_told_once_and_not_before_the_stream_is_over() {
+        let mut ports = Ports::bind("127.0.0.1".parse().unwrap(), 0, 1).unwrap();
+        let source: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let mut told = |ms: u64| {
+            let mut run = None;
+            let start = json!({ "run": 1, "flows": 1, "length": 64, "burst": 1, "ms": ms });
+            answer(&mut run, &mut ports, &json!({ "start": start }), source).unwrap();
+            let run = run.as_mut().unwrap();
+            assert_eq!(run.last_words(), None, "nothing came");
+            let mark = Mark {
+                run: 1,
+                flow: 0,
+                sequence: 0,
+                time: 0,
+            };
+            run.received.record(mark, 100, netio::task::monotonic_ns());
+            assert_eq!(run.last_words(), None, "more may come");
+            run.quiet.1 = Instant::now().checked_sub(2 * QUIET).unwrap();
+            let words = run.last_words();
+            assert_eq!(run.last_words(), None, "it is told once");
+            words
+        };
+        assert_eq!(told(3_600_000), None);
+        assert_eq!(told(0).unwrap()["received"]["received"], 1);
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn greet(near: &mut impl Near) -> Result<(), String> {
 
 /// Sends a stream and gives what both ends counted, for each direction.
 pub(super) fn measure(near: &mut impl Near, stream: Stream, direction: Direction) -> Result<Value, String> {
-    let mut received = Received::new(near.flows());
+    let mut received = Received::new(near.flows(), stream.end());
     let start = json!({ "start": stream.to_json(), "down": direction.has_down() });
     ask(near, &start, "started", stream, &mut received, PATIENCE)?;
     let begun = Instant::now();

@@ -80,6 +80,12 @@ impl Burst {
 }
 
 impl Stream {
+    /// When it ends if it begins now: CLOCK_MONOTONIC, in nanoseconds.
+    pub(crate) fn end(&self) -> u64 {
+        let time = u64::try_from(self.time.as_nanos()).unwrap_or(u64::MAX);
+        netio::task::monotonic_ns().saturating_add(time)
+    }
+
     /// For the other end.
     pub(crate) fn to_json(self) -> Value {
         let (length, mix) = match self.size {
