@@ -41,7 +41,7 @@ pub fn measure(ground: &Ground, tunnels: u32, runs: usize, measured: &mut Measur
         return measured.fail(Kind::Ours, &[Row::ShowTime], "there are no tunnels to show");
     }
     for _ in 0..runs {
-        let added = crowd.added_time(measured);
+        let added = crowd.added_time(tunnels, measured);
         if measured.add_or_fail(Kind::Ours, Row::ShowTime, added).is_none() {
             return;
         }
@@ -107,8 +107,8 @@ impl Crowd {
         Ok(received as f64 / cpu_ms)
     }
 
-    /// By how much `show` of every tunnel, again and again, lengthens the 99th percentile of set-ups, in milliseconds.
-    fn added_time(&self, measured: &mut Measured) -> Result<f64, String> {
+    /// By how much `show` of every tunnel, of which there are so many at least, again and again, lengthens the 99th percentile of set-ups, in milliseconds.
+    fn added_time(&self, tunnels: u32, measured: &mut Measured) -> Result<f64, String> {
         let alone = self.set_ups(measured)?;
         if alone > SATURATED {
             return Err(format!(
@@ -116,18 +116,25 @@ impl Crowd {
             ));
         }
         let ended = AtomicBool::new(false);
-        let beside = std::thread::scope(|scope| {
-            scope.spawn(|| {
+        let (beside, shown) = std::thread::scope(|scope| {
+            let shows = scope.spawn(|| {
+                let mut shown = Shown::default();
                 while !ended.load(Ordering::Relaxed) {
-                    // One that does not answer in time delays nobody.
-                    let _ = show(&self.gateway.world, &["show crypto ipsec security-associations"]);
+                    shown.note(
+                        show(&self.gateway.world, &["show crypto ipsec security-associations"]),
+                        tunnels,
+                    );
                 }
+                shown
             });
             let beside = self.set_ups(measured);
             ended.store(true, Ordering::Relaxed);
-            beside
-        })?;
-        eprintln!("  p99 of set-ups: {alone:.1} ms alone, {beside:.1} ms beside show");
+            (beside, shows.join())
+        });
+        let (beside, shown) = (beside?, shown.map_err(|_| "show failed".to_owned())?);
+        // One that does not answer in time delays nobody; if none does, nothing was measured.
+        let shows = shown.times()?;
+        eprintln!("  p99 of set-ups: {alone:.1} ms alone, {beside:.1} ms beside {shows} times show");
         Ok((beside - alone).max(0.0))
     }
 
@@ -148,6 +155,33 @@ impl Crowd {
     }
 }
 
+/// What became of `show`, again and again.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Those that showed every tunnel.
+    whole: usize,
+    /// What was wrong with the latest other one.
+    wrong: String,
+}
+
+impl Shown {
+    /// Notes what one printed. Every tunnel has a line of its own at least.
+    fn note(&mut self, printed: Result<String, String>, tunnels: u32) {
+        match printed.map(|text| text.lines().count()) {
+            Ok(lines) if lines as u64 >= u64::from(tunnels) => self.whole += 1,
+            Ok(lines) => self.wrong = format!("{lines} lines of {tunnels} tunnels"),
+            Err(error) => self.wrong = error,
+        }
+    }
+
+    /// How many showed every tunnel; an error if none did.
+    fn times(self) -> Result<usize, String> {
+        (self.whole > 0)
+            .then_some(self.whole)
+            .ok_or_else(|| format!("show beside set-ups never showed every tunnel: {}", self.wrong))
+    }
+}
+
 /// The far end of traffic, in the host's namespace.
 pub fn far(gateway: &Gateway) -> Result<Running, String> {
     const START: Duration = Duration::from_secs(10);
@@ -158,9 +192,42 @@ pub fn far(gateway: &Gateway) -> Result<Running, String> {
     Ok(far)
 }
 
+/// The 99th percentile of set-ups in milliseconds, none of which failed: those have no time, and would be left out.
 fn p99(report: &Value) -> Result<f64, String> {
+    let (up, requested) = (count(report, "set_up"), count(report, "requested"));
     let us = report["setup_us"]["p99"].as_f64();
-    us.filter(|us| *us > 0.0)
+    us.filter(|us| *us > 0.0 && up == requested)
         .map(|us| us / 1000.0)
-        .ok_or_else(|| format!("no tunnel came up: {}", report["failed"]))
+        .ok_or_else(|| format!("{up} of {requested} tunnels came up: {}", report["failed"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn set_ups_that_failed_are_not_left_out() {
+        let report = |up| json!({ "requested": 2000, "set_up": up, "failed": { "no answer": 2000 - up }, "setup_us": { "p99": 2500.0 } });
+        assert_eq!(p99(&report(2000)), Ok(2.5));
+        let reason = p99(&report(1999)).unwrap_err();
+        assert_eq!(reason, r#"1999 of 2000 tunnels came up: {"no answer":1}"#);
+        assert!(p99(&json!({})).is_err());
+    }
+
+    #[test]
+    fn a_show_counts_when_it_shows_every_tunnel() {
+        let mut shown = Shown::default();
+        shown.note(Err("no answer".to_owned()), 2);
+        shown.note(Ok("one\n".to_owned()), 2);
+        assert_eq!(
+            shown.times().unwrap_err(),
+            "show beside set-ups never showed every tunnel: 1 lines of 2 tunnels"
+        );
+        let mut shown = Shown::default();
+        shown.note(Ok("one\ntwo\n".to_owned()), 2);
+        shown.note(Err("no answer".to_owned()), 2);
+        assert_eq!(shown.times(), Ok(1));
+    }
 }
