@@ -25,8 +25,9 @@ unit: ## Unit, property and in-memory protocol tests
 system: build ## The release binary against real peers
 	./tests/run
 
-bench: build ## Side by side with its peers; writes target/bench/summary.json
-	$(CARGO) run --release --locked -p starward-bench
+bench: ## Side by side with its peers; writes target/bench/summary.json
+	$(CARGO) build --release --locked -p starward -p starward-pipeline -p starward-bench
+	./target/release/starward-bench
 
 fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (60) a target
 	./fuzz/run

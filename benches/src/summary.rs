@@ -148,7 +148,10 @@ impl Summary {
     /// Whether every row has the values of everybody who is there.
     pub fn is_complete(&self) -> bool {
         let all = |line: &Line| line.values.iter().all(|(_, value)| value.is_some());
-        !(self.lines.is_empty() && self.more.is_empty()) && self.lines.iter().all(all)
+        let known = |value: &Value| value["ours"].is_number();
+        !(self.lines.is_empty() && self.more.is_empty())
+            && self.lines.iter().all(all)
+            && self.more.iter().all(known)
     }
 
     /// Writes the JSON list.
@@ -254,7 +257,11 @@ impl fmt::Display for Summary {
         for value in &self.more {
             let ours = value["ours"].as_f64();
             let goal = value["goal"].as_f64();
-            let missed = if ours < goal { "  missed" } else { "" };
+            let missed = if ours.is_some() && ours < goal {
+                "  missed"
+            } else {
+                ""
+            };
             let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
             writeln!(
                 f,
@@ -287,6 +294,11 @@ impl fmt::Display for Summary {
                 .map(|line| line.row.title())
                 .collect();
             writeln!(f, "not measured: {}: {reason}", rows.join("; "))?;
+        }
+        for value in &self.more {
+            if let (Some(name), Some(reason)) = (value["name"].as_str(), value["not_measured"].as_str()) {
+                writeln!(f, "not measured: {name}: {reason}")?;
+            }
         }
         Ok(())
     }
@@ -389,5 +401,20 @@ mod tests {
         );
         assert_eq!(objects[0]["not_measured"], "starward: no tunnel");
         assert!(summary.to_string().contains("not measured: packets per CPU"));
+    }
+
+    #[test]
+    fn what_another_program_could_not_measure_is_a_row_that_failed() {
+        let summary = |more| Summary::new(&Measured::default(), HashMap::new(), vec![more]);
+        let found = summary(json!({ "name": "pipeline_64", "unit": "Mpps", "ours": 5.0, "goal": 5.5 }));
+        assert!(
+            found.is_complete() && found.to_string().contains("missed"),
+            "{found}"
+        );
+        let failed = summary(json!({ "name": "pipeline", "ours": null, "not_measured": "no program" }));
+        assert!(!failed.is_complete());
+        let text = failed.to_string();
+        assert!(text.contains("not measured: pipeline: no program\n"), "{text}");
+        assert!(!text.contains("missed"), "{text}");
     }
 }
