@@ -10,9 +10,9 @@ use crate::gateway::{Gateway, Kind, Setting};
 use crate::process::run;
 use crate::rows::Row;
 use crate::setup::count;
-use crate::starward::{peers, simulate_outside};
+use crate::starward::{peers, show, simulate_outside};
 use crate::summary::Measured;
-use crate::world::{Ground, INITIATORS};
+use crate::world::{Ground, INITIATORS, World};
 
 /// Where both spoofed and honest peers are, behind a router: the namespace of the initiators.
 const PREFIX: &str = "10.99.0.0/16";
@@ -23,6 +23,11 @@ const SECONDS: &str = "20";
 /// Honest set-ups, and how many a second.
 const SETUPS: &str = "300";
 const SETUP_RATE: &str = "50";
+/// What the gateway says of the IKE packets that came.
+const STATISTICS: &str = "show crypto statistics ikev2";
+const PACKETS_IN: &str = "Total Packets In";
+/// What of the flood came to the gateway, at least: less is another, smaller flood.
+const ARRIVED: f64 = 0.5;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Floods a fresh gateway `runs` times.
@@ -90,6 +95,7 @@ fn once(ground: &Ground) -> Result<(Value, f64), String> {
         SETUP_RATE,
     ];
     arguments.extend(more.map(str::to_owned));
+    let came_before = packets_in(world)?;
     let before = gateway.cost()?.memory_kib;
     let ended = AtomicBool::new(false);
     let (report, most) = std::thread::scope(|scope| {
@@ -107,5 +113,53 @@ fn once(ground: &Ground) -> Result<(Value, f64), String> {
         (flood.join(), most)
     });
     let report = report.map_err(|_| "the flood failed".to_owned())??;
+    arrived(
+        packets_in(world)?.saturating_sub(came_before),
+        count(&report["flood"], "packets"),
+    )?;
     Ok((report, (most - before) / 1024.0))
+}
+
+/// IKE packets that the gateway received since its start.
+fn packets_in(world: &World) -> Result<u64, String> {
+    let text = show(world, &[STATISTICS])?;
+    number(&text, PACKETS_IN).ok_or_else(|| format!("'{STATISTICS}' tells no '{PACKETS_IN}'"))
+}
+
+/// The number behind a label. A line has two of them.
+fn number(text: &str, label: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(&format!(" {label}:"))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// An error if of the flood less came to the gateway than makes it one.
+fn arrived(came: u64, sent: u64) -> Result<(), String> {
+    eprintln!("  {came} IKE packets came of {sent} spoofed requests");
+    if sent == 0 || (came as f64) < sent as f64 * ARRIVED {
+        return Err(format!(
+            "the flood did not arrive: {came} IKE packets came of {sent} spoofed requests"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_that_did_not_arrive_is_none() {
+        assert_eq!(arrived(1_000_000, 2_000_000), Ok(()));
+        for (came, sent) in [(0, 0), (600, 0), (999_999, 2_000_000)] {
+            assert!(arrived(came, sent).is_err(), "{came} of {sent}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_found_behind_their_labels() {
+        let text = "Detailed IKE Statistics:\n  Total Attempts Responded:  3  Total Packets In:  12\n  Total Packets Out:  9\n";
+        assert_eq!(number(text, PACKETS_IN), Some(12));
+        assert_eq!(number(text, "Total Packets Out"), Some(9));
+        assert_eq!(number(text, "Packets"), None);
+    }
 }
