@@ -253,6 +253,10 @@ impl State {
     /// What `sessmgr` says to a claim: without a session there is no tunnel.
     fn claimed(&mut self, now: Instant, ike: IkeSaId, verdict: Result<Verdict, String>) {
         match verdict {
+            // Gone meanwhile.
+            Ok(verdict) if verdict.refusal.is_empty() && self.sessions.get(ike).is_none() => {
+                self.release(ike, DisconnectReason::Internal);
+            }
             Ok(verdict) if verdict.refusal.is_empty() => {
                 let displaced: Vec<IkeSaId> = verdict.displaced.iter().map(|ike| IkeSaId(*ike)).collect();
                 self.delete(now, &displaced, DisconnectReason::Duplicate);
@@ -268,7 +272,7 @@ impl State {
     }
 
     /// Has `sessmgr` forget a session that never came to be.
-    fn release(&self, ike: IkeSaId, reason: DisconnectReason) {
+    pub(crate) fn release(&self, ike: IkeSaId, reason: DisconnectReason) {
         let released = Released {
             ike_spi: ike.0,
             reason: reason.number(),

@@ -1,6 +1,6 @@
 //! Congestion control for new peers, as `rmctrl` says: they get no answer, or a refusal. Who has begun a set-up or is connected is served in any case.
 //!
-//! Anybody can cause these refusals: they are shorter than what they answer, and nothing is remembered of them.
+//! Any address of the peer networks can cause these refusals: they are no longer than what they answer, and nothing is remembered of them.
 
 use std::collections::HashSet;
 
@@ -93,8 +93,11 @@ impl Congestion {
     }
 }
 
-/// The initiator's SPI of a request for a new IKE SA that states its length truly: version 2, no responder's SPI, Message ID 0.
+/// The initiator's SPI of a request for a new IKE SA that states its length truly: version 2, no responder's SPI, Message ID 0, and not shorter than its refusal.
 fn new_spi(datagram: &[u8]) -> Option<u64> {
+    if datagram.len() < HEADER + NOTIFY {
+        return None;
+    }
     let header = datagram.first_chunk::<HEADER>()?;
     let word = |at: usize| header.get(at..at + 8).and_then(|octets| octets.try_into().ok());
     let (initiator, responder, rest) = (

@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bus::messages::sessmgr::RecoveredSession;
 use ikev2::{IkeSaId, IkeState, Profile, RestoreError, Restored};
 use services::DisconnectReason;
 use telemetry::counters::recovery as counter;
 use telemetry::events::{SessionRecoveryComplete, TunnelsLost, emit};
 
 use crate::session_desk::News;
+use crate::sessions::recorded_name;
 use crate::sockets::Sockets;
 use crate::state::State;
 
@@ -32,7 +34,7 @@ pub(crate) struct Recovery {
 }
 
 /// How it went.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Tally {
     found: u64,
     established: u64,
@@ -102,10 +104,10 @@ impl State {
         let broken = self.restore_parked(now, complete);
         if first {
             self.remove_unknown();
-            self.engine.finish_restore(now, &mut self.slots);
-            if self.recovery.reborn {
-                self.desk.tell(News::Recovered(self.sessions.outlived()));
-            }
+        }
+        self.engine.finish_restore(now, &mut self.slots);
+        if first && self.recovery.reborn {
+            self.desk.tell(News::Recovered(self.outlived()));
         }
         self.delete(now, &broken, DisconnectReason::Internal);
         // Answers and liveness checks that came meanwhile count before timers do.
@@ -126,7 +128,7 @@ impl State {
                 tally.lost - before.lost
             },
         );
-        if tally.found > 0 || (first && self.recovery.reborn) {
+        if (first && (self.recovery.reborn || tally.found > 0)) || tally != before {
             emit(&SessionRecoveryComplete {
                 worker: self.worker,
                 found: tally.found,
@@ -159,6 +161,20 @@ impl State {
             });
             self.desk.tell(News::Recovered(Vec::new()));
         }
+    }
+
+    /// The sessions that go on, also those of IKE SAs that still wait for their service.
+    fn outlived(&self) -> Vec<RecoveredSession> {
+        let mut outlived = self.sessions.outlived();
+        outlived.extend(self.recovery.parked.iter().filter_map(|(ike, spis)| {
+            let record = self.slots.records.read(*ike)?;
+            Some(RecoveredSession {
+                ike_spi: ike.0,
+                known_as: recorded_name(record.ours())?,
+                spis: spis.clone(),
+            })
+        }));
+        outlived
     }
 
     /// Restores those whose services are there; gives up those whose records are damaged, and those whose services are gone for good. Returns those that cannot
@@ -196,6 +212,8 @@ impl State {
                 Err(error) => {
                     tracing::error!("IKE SA {ike} is lost: {error}");
                     self.recovery.tally.lost += 1;
+                    // `sessmgr` has been told that it goes on, or will be told that it does not.
+                    self.release(ike, DisconnectReason::Internal);
                     self.engine.discard_parked(ike);
                     self.slots.records.erase(ike);
                     spis.into_iter().for_each(|spi| self.slots.remove(spi));
@@ -205,7 +223,7 @@ impl State {
         broken
     }
 
-    /// Takes up everything outside of the engine that belongs to an IKE SA. False if a child SA of it is not there.
+    /// Takes up everything outside of the engine that belongs to an IKE SA. False if its session or a child SA of it is not there.
     fn revive(&mut self, restored: &Restored, ours: &[u8]) -> bool {
         let view = &restored.view;
         let tally = &mut self.recovery.tally;
@@ -217,13 +235,14 @@ impl State {
         }
         self.recovery.known.extend(spis.iter().chain(&restored.reserved));
         // An IKE SA that was replaced has no session any more.
-        self.sessions
-            .restore(restored.ike, view.profile.tag, view.path, spis, ours);
+        let mut whole = self
+            .sessions
+            .restore(restored.ike, view.profile.tag, view.path, spis, ours)
+            || view.state != IkeState::Established;
         if let Some(spi) = restored.reserved {
             let result = self.slots.withdraw(spi);
             self.flow(result, "take back", spi);
         }
-        let mut whole = true;
         for child in &restored.children {
             match self
                 .slots

@@ -2,6 +2,8 @@
 
 mod record;
 
+pub(crate) use record::recorded_name;
+
 use std::collections::{HashMap, HashSet};
 
 use bus::messages::sessmgr::{Authorization, ConnectedSession, RecoveredSession, Released};

@@ -86,15 +86,15 @@ impl State {
         let result = read(sockets, &mut |path, datagram| {
             if is_new(datagram) {
                 let wsg = services.values().find(|wsg| wsg.address == path.local.ip());
-                if wsg.is_some_and(|wsg| congestion.refuses(wsg, path, datagram, engine, counters)) {
-                    return;
-                }
                 if let Some(wsg) = wsg.filter(|wsg| !wsg.admits_from(path.remote.ip())) {
                     counters.inc(counter::INIT_FAIL);
                     counters.inc(counter::INIT_FAIL_RESP);
                     if refusals.may_report(now) {
                         report::outside_peer_networks(wsg, path);
                     }
+                    return;
+                }
+                if wsg.is_some_and(|wsg| congestion.refuses(wsg, path, datagram, engine, counters)) {
                     return;
                 }
             }
@@ -247,6 +247,10 @@ impl State {
     /// Does what the engine wants, in its order, until it wants nothing more; commits what a later life must know of it; and only then does what others will
     /// know of it, and sends what is to be sent.
     pub(crate) fn pump(&mut self, now: Instant) {
+        // What could not be committed must not be followed by what depends on it.
+        if self.failure.is_some() {
+            return;
+        }
         while let Some(output) = self.engine.poll() {
             self.perform(now, output);
         }

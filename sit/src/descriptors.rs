@@ -331,6 +331,9 @@ impl Descriptors {
     }
 
     fn open_udp(&mut self, contexts: &Contexts, who: Address, request: OpenUdp) -> Result<Given, Refusal> {
+        if !matches!(who.facility, Facility::Aaamgr | Facility::Snmp) {
+            return Err(Refusal::Failed(format!("{who} has nothing to send by itself")));
+        }
         let context = context(contexts, &request.context)?;
         let port = u16::try_from(request.port)
             .map_err(|_| Refusal::Failed(format!("there is no UDP port {}", request.port)))?;

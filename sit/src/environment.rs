@@ -77,7 +77,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
             None
         }
     };
-    folders::prepare(options, users.as_ref())?;
+    missing.extend(folders::prepare(options, users.as_ref())?);
     let files = netio::task::raise_open_files(OPEN_FILES)?;
     if files < OPEN_FILES / 16 {
         missing.push(format!(

@@ -20,7 +20,10 @@ const MOVED: [(&str, &str); 2] = [
 
 /// Makes the folders of the bus, of the counters and of each facility, below directories that exist. What an earlier node left on the bus and in the
 /// counters is removed: it would pass for tasks of this one. (The lock says that the node is gone, and its tasks died with it.)
-pub(crate) fn prepare(options: &Options, users: Option<&Users>) -> Result<(), Error> {
+///
+/// Returns, in words, which folders of the state directory cannot be given to those whose they are, as on file systems without owners.
+pub(crate) fn prepare(options: &Options, users: Option<&Users>) -> Result<Vec<String>, Error> {
+    let mut missing = Vec::new();
     let directories = Directories {
         run: &options.run_dir,
         state: &options.state_dir,
@@ -50,7 +53,17 @@ pub(crate) fn prepare(options: &Options, users: Option<&Users>) -> Result<(), Er
         let own = own.map(|place| (directories.path(*place), 0o750));
         for (path, mode) in own.chain([(directories.counters(*facility), 0o755)]) {
             make(&path, mode)?;
-            give(&path, owner).map_err(|source| wrong(&path, source))?;
+            // A folder may be a link to another disk: the administrator's, for only he may write where it lies.
+            let place = fs::canonicalize(&path).map_err(|source| wrong(&path, source))?;
+            match give(&place, owner) {
+                Err(error) if is_without_owners(&error) => missing.push(format!(
+                    "{} cannot be given to user {}: {error}; {} may be unable to use it",
+                    path.display(),
+                    owner.0,
+                    facility.name()
+                )),
+                given => given.map_err(|source| wrong(&path, source))?,
+            }
         }
     }
     for (old, new) in MOVED {
@@ -63,7 +76,15 @@ pub(crate) fn prepare(options: &Options, users: Option<&Users>) -> Result<(), Er
                 .map_err(|source| wrong(&new, source))?;
         }
     }
-    Ok(())
+    Ok(missing)
+}
+
+/// What file systems without owners, of others, and those that are only read answer to a change of owner.
+fn is_without_owners(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::Unsupported
+    )
 }
 
 /// Makes a directory, unless it exists, and checks that it is ours to use.
@@ -185,13 +206,41 @@ mod tests {
             options.state_dir.join("sct/master.key"),
         );
         fs::write(&old, "first").unwrap();
-        prepare(&options, None).unwrap();
+        assert_eq!(prepare(&options, None).unwrap(), Vec::<String>::new());
         assert_eq!(fs::read_to_string(&new).unwrap(), "first");
         // One that is there is never replaced.
         fs::write(&old, "second").unwrap();
         prepare(&options, None).unwrap();
         assert_eq!(fs::read_to_string(&new).unwrap(), "first");
         assert!(old.exists());
+    }
+
+    #[test]
+    fn a_folder_may_be_a_link_to_another_disk() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = Folder::new("disk");
+        let options = folder.options();
+        let Ok(users) = Users::find(60_700, &[&options.run_dir, &options.state_dir]) else {
+            return;
+        };
+        let disk = folder.0.join("disk");
+        fs::create_dir(&disk).unwrap();
+        std::os::unix::fs::symlink(&disk, options.state_dir.join("hd-raid")).unwrap();
+        assert_eq!(prepare(&options, Some(&users)).unwrap(), Vec::<String>::new());
+        let bulkstat = users.of(Facility::Bulkstat).unwrap().0;
+        assert_eq!(fs::metadata(&disk).unwrap().uid(), bulkstat);
+    }
+
+    #[test]
+    fn a_file_system_without_owners_is_no_reason_not_to_start() {
+        let eperm = io::Error::from_raw_os_error(nix::libc::EPERM);
+        let erofs = io::Error::from_raw_os_error(nix::libc::EROFS);
+        assert!(is_without_owners(&eperm) && is_without_owners(&erofs));
+        assert!(!is_without_owners(&io::Error::from_raw_os_error(
+            nix::libc::ENOENT
+        )));
     }
 
     #[test]

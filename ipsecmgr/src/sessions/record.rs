@@ -117,3 +117,8 @@ fn method(number: u32) -> Option<AuthMethod> {
         number => u8::try_from(number).ok().map(AuthMethod::Signature),
     }
 }
+/// The name by which `sessmgr` knows the session of this record, if it has one.
+pub(crate) fn recorded_name(record: &[u8]) -> Option<u64> {
+    let record = SessionRecord::decode(record).ok()?;
+    (record.is_session && record.admitted).then_some(record.known_as)
+}

@@ -120,8 +120,9 @@ pub(crate) fn request(name: &str) -> Result<libc::ifreq, Error> {
 }
 
 fn control(code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    // Interfaces are the same whatever the family; this one every process may have.
     let any = socket(
-        AddressFamily::Inet,
+        AddressFamily::Unix,
         SockType::Datagram,
         SockFlag::SOCK_CLOEXEC,
         None,

@@ -28,7 +28,7 @@ pub enum FileAccess {
     Write,
 }
 
-/// Restricts the calling thread, and every thread and process it starts from now on, to these places. One that does not exist is left out. The
+/// Restricts the calling thread, and every thread and process it starts from now on, to these places. One that does not exist or cannot be reached is left out. The
 /// process must have forbidden itself new privileges ([`crate::task::forbid_new_privileges`]).
 ///
 /// Returns the version of the interface. [`Error::Unavailable`] when the kernel has none.
@@ -92,7 +92,8 @@ fn version() -> Result<u32, Error> {
 fn allow(rules: &OwnedFd, path: &Path, access: FileAccess, handled: u64) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let place = match open(path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-        Err(Errno::ENOENT) => return Ok(()),
+        // What cannot be reached now is not allowed either.
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP) => return Ok(()),
         place => place?,
     };
     let mut access = match access {

@@ -32,6 +32,8 @@ pub enum When {
     Always,
     /// The argument of this number (from 0) has one of these values.
     OneOf(u8, &'static [u32]),
+    /// The argument of this number has none of these values.
+    NoneOf(u8, &'static [u32]),
     /// The argument of this number has none of these bits.
     Without(u8, u32),
     /// The argument of this number has these bits, all of them.
@@ -154,6 +156,15 @@ fn conditional(when: When) -> Vec<sock_filter> {
             }));
             body
         }
+        When::NoneOf(argument, values) => {
+            let mut body = vec![load(argument)];
+            body.extend(values.iter().zip((0..values.len()).rev()).map(|(value, left)| {
+                // To the refusal behind the values that are left; past it from the last one.
+                let jump_to = u8::try_from(left).unwrap_or(u8::MAX);
+                jump(IF_EQUAL, *value, jump_to, u8::from(left == 0))
+            }));
+            body
+        }
         When::Without(argument, bits) => vec![load(argument), jump(IF_BITS, bits, 0, 1)],
         When::With(argument, bits) => vec![load(argument), statement(AND, bits), jump(IF_EQUAL, bits, 1, 0)],
     };
@@ -239,11 +250,12 @@ mod tests {
         }
     }
 
-    const ALLOWED: [Call; 4] = [
+    const ALLOWED: [Call; 5] = [
         Call::always(1),
         Call::when(2, When::OneOf(0, &[7, 9, 11])),
         Call::when(3, When::Without(2, 4)),
         Call::when(4, When::With(0, 0x30)),
+        Call::when(6, When::NoneOf(1, &[5, 8])),
     ];
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
     const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
@@ -264,6 +276,10 @@ mod tests {
         assert_eq!(of(3, [0, 0, 6, 0, 0, 0]), REFUSED);
         assert_eq!(of(4, [0x71, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(of(4, [0x10, 0, 0, 0, 0, 0]), REFUSED);
+        assert_eq!(of(6, [5, 6, 5, 8, 0, 0]), ALLOW);
+        for value in [5, 8] {
+            assert_eq!(of(6, [0, value, 0, 0, 0, 0]), REFUSED);
+        }
         assert_eq!(of(10, [0; 6]), KILL);
         assert_eq!(of(20, [0; 6]), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
         assert_eq!(of(5, [0; 6]), REFUSED);

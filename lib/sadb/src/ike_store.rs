@@ -116,14 +116,14 @@ impl IkeStore {
 
     /// Whether another half-open IKE SA may be begun: they get a quarter of the room only.
     pub fn has_room_for_half_open(&self) -> bool {
-        self.fits_half_open(0)
+        self.fits_half_open(0, (0, 0))
     }
 
     /// Has `record` stand for the IKE SA `id` from the next [`commit`](Self::commit) on. False when there is no room: then none will.
     pub fn stage(&mut self, id: IkeSpi, record: &[u8], half_open: bool) -> Result<bool, Error> {
         let index = self.index(id)?;
         self.discard_staged(index);
-        let head = if half_open && !self.fits_half_open(record.len()) {
+        let head = if half_open && !self.fits_half_open(record.len(), self.half_open_at(index)?) {
             None
         } else {
             self.write(id, record, half_open)?
@@ -168,7 +168,9 @@ impl IkeStore {
             self.account(*index, head, false)?;
             self.release(head)?;
         }
-        self.trim()
+        // Pages that the kernel does not take back cost memory, and nothing else.
+        let _ = self.trim();
+        Ok(())
     }
 
     /// The IKE SAs that have a record.
@@ -333,10 +335,24 @@ impl IkeStore {
         Ok(())
     }
 
-    fn fits_half_open(&self, length: usize) -> bool {
+    /// Whether there is room for a half-open one of `length` octets, in place of those that are `gone`: how many, and their octets.
+    fn fits_half_open(&self, length: usize, gone: (usize, usize)) -> bool {
         let bytes = chunks(self.shape.capacity) * CHUNK_BYTES / HALF_OPEN_SHARE;
         let count = self.capacity() / HALF_OPEN_SHARE;
-        self.usage.half_open < count && self.usage.half_open_bytes + length <= bytes
+        let used = self.usage.half_open.saturating_sub(gone.0);
+        let used_bytes = self.usage.half_open_bytes.saturating_sub(gone.1);
+        used < count && used_bytes + length <= bytes
+    }
+
+    /// What the record that an index has counts as half-open one: how many, and its octets.
+    fn half_open_at(&self, index: u32) -> Result<(usize, usize), Error> {
+        let head = self.head(index)?;
+        if head == 0 {
+            return Ok((0, 0));
+        }
+        let link = self.link(head)?;
+        let bytes = chunks_of(link.bytes()) * CHUNK_BYTES;
+        Ok(if link.is_half_open() { (1, bytes) } else { (0, 0) })
     }
 
     /// Gives the kernel back the pages beyond the last one in use, when that is worth while.

@@ -27,6 +27,8 @@ pub(crate) struct Rest {
     armed: Option<Instant>,
     last_heard: Moment,
     responded: Moment,
+    /// Since when, and how often, the last response was sent again: whoever has a record of the request does not get more by letting us rest.
+    repeats: (Moment, u8),
     liveness: Option<Moment>,
     /// When the first of its child SAs is to be looked at.
     check: Option<Moment>,
@@ -87,6 +89,7 @@ impl Rest {
             armed: sa.armed,
             last_heard: moment(sa.last_heard),
             responded: moment(sa.responded),
+            repeats: (moment(sa.repeats.0), sa.repeats.1),
             liveness: sa.deadlines.liveness.map(moment),
             check: sa
                 .children
@@ -137,7 +140,7 @@ impl Rest {
         sa.armed = self.armed;
         sa.last_heard = self.last_heard.instant(epoch);
         sa.responded = self.responded.instant(epoch);
-        sa.repeats = (env.now, 0);
+        sa.repeats = (self.repeats.0.instant(epoch), self.repeats.1);
         sa.deadlines.liveness = self.liveness.map(|at| at.instant(epoch));
         for child in &mut sa.children {
             child.check = self.check.map(|at| at.instant(epoch));

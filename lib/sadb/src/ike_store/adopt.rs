@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Check, IkeStore, chunks_of, damaged, wipe};
+use super::{Check, IkeStore, LONGEST, chunks_of, damaged, wipe};
 use crate::layout::{JOURNAL_HEADER_WORDS, chunks, heads};
 use crate::word::store;
 use crate::{Error, IkeSpi};
@@ -97,6 +97,9 @@ impl IkeStore {
         else {
             return Ok(false);
         };
+        if link.bytes() > LONGEST {
+            return Ok(false);
+        }
         let mut check = Check::new(id, link.length);
         let mut left = link.bytes().div_ceil(8);
         let (mut at, mut from) = (head, 3);
