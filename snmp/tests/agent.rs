@@ -44,6 +44,7 @@ impl Node {
     async fn start(name: &str) -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("snmp-agent-{name}-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("run/counters"))?;
+        std::fs::create_dir_all(directory.join("run/snmp"))?;
         std::fs::create_dir_all(directory.join("snmp/cert_indexes"))?;
         let hub = Hub::new();
         play_sct(&hub)?;
