@@ -25,6 +25,12 @@ unit: ## Unit, property and in-memory protocol tests
 system: build ## The release binary against real peers
 	./tests/run
 
+instructions: ## Instructions of a packet under valgrind, against benches/pipeline/instructions.txt
+	$(CARGO) run --release --locked -p starward-pipeline -- guard
+
+pipeline: ## The data plane's code in memory: sizes, tunnels, workers; writes target/bench/pipeline.json
+	$(CARGO) run --release --locked -p starward-pipeline
+
 bench: ## Side by side with its peers; writes target/bench/summary.json
 	$(CARGO) build --release --locked -p starward -p starward-pipeline -p starward-bench
 	./target/release/starward-bench
