@@ -16,6 +16,8 @@ pub(crate) struct Records {
     touched: BTreeSet<u8>,
     /// A store has no room for half-open IKE SAs.
     crowded: bool,
+    /// Of all stores together.
+    usage: IkeStoreUsage,
     scratch: Zeroizing<Vec<u8>>,
 }
 
@@ -37,6 +39,7 @@ impl Records {
             stores.insert(slot.number(), IkeStore::map(ike)?);
         }
         Ok(Self {
+            usage: together(&stores),
             stores,
             touched: BTreeSet::new(),
             crowded: false,
@@ -84,7 +87,22 @@ impl Records {
     pub(crate) fn commit(&mut self) -> Result<(), sadb::Error> {
         for slot in std::mem::take(&mut self.touched) {
             if let Some(store) = self.stores.get_mut(&slot) {
+                let before = store.usage();
                 store.commit()?;
+                let after = store.usage();
+                let usage = &mut self.usage;
+                for (sum, before, after) in [
+                    (&mut usage.records, before.records, after.records),
+                    (&mut usage.half_open, before.half_open, after.half_open),
+                    (&mut usage.bytes, before.bytes, after.bytes),
+                    (
+                        &mut usage.half_open_bytes,
+                        before.half_open_bytes,
+                        after.half_open_bytes,
+                    ),
+                ] {
+                    *sum = (*sum + after).saturating_sub(before);
+                }
                 self.crowded |= !store.has_room_for_half_open();
             }
         }
@@ -154,6 +172,7 @@ impl Records {
         for store in self.stores.values_mut() {
             count += store.clear()?;
         }
+        self.usage = together(&self.stores);
         Ok(count)
     }
 
@@ -163,15 +182,8 @@ impl Records {
     }
 
     /// How full all stores are together.
-    pub(crate) fn usage(&self) -> IkeStoreUsage {
-        let mut sum = IkeStoreUsage::default();
-        for usage in self.stores.values().map(IkeStore::usage) {
-            sum.records += usage.records;
-            sum.half_open += usage.half_open;
-            sum.bytes += usage.bytes;
-            sum.half_open_bytes += usage.half_open_bytes;
-        }
-        sum
+    pub(crate) fn usage(&self) -> &IkeStoreUsage {
+        &self.usage
     }
 
     /// Reads a record; returns the length of the engine's part.
@@ -189,6 +201,18 @@ impl Records {
         let length = usize::try_from(length).ok()?;
         (length <= into.len() - LENGTH).then_some(length)
     }
+}
+
+/// How full these are together.
+fn together(stores: &BTreeMap<u8, IkeStore>) -> IkeStoreUsage {
+    let mut sum = IkeStoreUsage::default();
+    for usage in stores.values().map(IkeStore::usage) {
+        sum.records += usage.records;
+        sum.half_open += usage.half_open;
+        sum.bytes += usage.bytes;
+        sum.half_open_bytes += usage.half_open_bytes;
+    }
+    sum
 }
 
 impl Record {
@@ -247,6 +271,8 @@ mod tests {
         assert_eq!((usage.records, usage.half_open, records.lost()), (2, 1, 0));
         records.erase(first);
         records.commit().unwrap();
+        assert_eq!(*records.usage(), together(&records.stores));
+        assert_eq!(records.usage().records, 1);
         assert!(records.read(first).is_none() && !map().load(first, &mut engines));
         assert_eq!(records.clear().unwrap(), 1);
         assert_eq!((map().all(), map().own().is_some()), (vec![], true));

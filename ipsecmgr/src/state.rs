@@ -271,7 +271,7 @@ impl State {
             report::cookies(self.worker, &totals);
         }
         counters::levels(&self.counters, &totals, self.sessions.levels());
-        counters::records(&self.counters, &self.slots.records.usage());
+        counters::records(&self.counters, self.slots.records.usage());
         self.counters
             .add(counter::NAT_UPDATE_DATA, self.slots.take_moves());
     }
