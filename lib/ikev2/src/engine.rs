@@ -233,12 +233,6 @@ impl Engine {
         self.core.outputs.pop_front()
     }
 
-    /// Makes a Diffie-Hellman key pair ahead, for when there is nothing else to do. Each is used once; there are so many at most, of the group that was
-    /// wanted last. False: there are enough.
-    pub fn prepare(&mut self) -> bool {
-        self.core.prepared.make(&mut *self.core.random)
-    }
-
     /// When [`Engine::expire`] must be called at the latest. It may be earlier than anything is due.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.core.timers.next()

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::{DhGroup, DhKeyPair, Random};
+use crypto::Random;
 
 use crate::cookie::Cookies;
 use crate::engine::EngineConfig;
@@ -14,7 +14,6 @@ use crate::event::{Count, DropCause, Event};
 use crate::identity::Identity;
 use crate::message::{DecodeError, HEADER_LEN};
 use crate::output::{IkeSaId, Output, Path, Question, Ticket};
-use crate::prepared::Prepared;
 use crate::profile::Profile;
 use crate::record::{ROOM, Sink};
 use crate::sa::{IkeSa, Proved};
@@ -61,8 +60,6 @@ pub(crate) struct Core {
     pub contested: Vec<IkeSaId>,
     /// Child SAs that were restored, until all are.
     pub claimed: HashSet<u32>,
-    /// Key pairs made ahead.
-    pub prepared: Prepared,
     /// Where records are read from; kept for its room.
     pub loaded: Vec<u8>,
     /// No new IKE SAs are accepted.
@@ -99,7 +96,6 @@ impl Core {
             sink: config.epoch.map(Sink::new),
             contested: Vec::new(),
             claimed: HashSet::new(),
-            prepared: Prepared::default(),
             loaded: Vec::with_capacity(if config.rests { ROOM } else { 0 }),
             congested: false,
             config,
@@ -167,14 +163,6 @@ impl Env<'_> {
 
     pub fn random(&mut self) -> &mut dyn Random {
         &mut *self.core.random
-    }
-
-    /// A fresh key pair: one that was made ahead, or a new one.
-    pub fn key_pair(&mut self, group: DhGroup) -> Result<DhKeyPair, crypto::Error> {
-        match self.core.prepared.take(group) {
-            Some(pair) => Ok(pair),
-            None => group.generate(self.random()),
-        }
     }
 
     pub fn nonce(&mut self) -> [u8; 32] {

@@ -25,7 +25,6 @@ mod keys;
 mod message;
 mod negotiate;
 mod output;
-mod prepared;
 mod profile;
 mod record;
 mod recovery;

@@ -79,7 +79,7 @@ impl IkeSa {
                 if offered_group != group.transform_id() {
                     return Err(Refused::Group(group));
                 }
-                let key = env.key_pair(group).map_err(ChildFailure::Crypto)?;
+                let key = group.generate(env.random()).map_err(ChildFailure::Crypto)?;
                 let ours = key.public().to_vec();
                 let shared = key.agree(public).map_err(ChildFailure::Crypto)?;
                 (Some((group, ours)), Some(shared))

@@ -52,7 +52,7 @@ pub(crate) fn initiate(env: &mut Env<'_>, profile: Arc<Profile>, path: Path) -> 
     if path.local.is_ipv4() != path.remote.is_ipv4() {
         return Err(Error::PathFamilies);
     }
-    let key = env.key_pair(group).map_err(Error::Crypto)?;
+    let key = group.generate(env.random()).map_err(Error::Crypto)?;
     let nonce = env.nonce();
     let random = &mut *env.core.random;
     let id = env.core.table.reserve(random).ok_or(Error::Full)?;
@@ -166,7 +166,7 @@ impl IkeSa {
         let Some(group) = wanted else {
             return self.fail(env, SetupFailure::Refused(kind), false);
         };
-        match env.key_pair(group) {
+        match group.generate(env.random()) {
             Ok(key) => sent.key = Some(key),
             Err(error) => return self.fail(env, SetupFailure::Crypto(error), false),
         }

@@ -161,7 +161,7 @@ fn answer(
     if request.public.len() != group.public_len() {
         return refuse_malformed(env, header, path, &profile, DecodeError::KeGroupLength);
     }
-    let Ok(key) = env.key_pair(group) else {
+    let Ok(key) = group.generate(env.random()) else {
         return env.drop(path.remote, DropCause::Congestion);
     };
     let public = key.public().to_vec();

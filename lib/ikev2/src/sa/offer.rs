@@ -115,7 +115,9 @@ impl ChildOffer {
             return Err(OfferError::Unconfigured);
         }
         let key = match (pfs, group.or_else(|| first_group(&profile.proposals))) {
-            (Pfs::AsConfigured, Some(group)) => Some(env.key_pair(group).map_err(OfferError::Crypto)?),
+            (Pfs::AsConfigured, Some(group)) => {
+                Some(group.generate(env.random()).map_err(OfferError::Crypto)?)
+            }
             _ => None,
         };
         let local = offered_selectors(&profile, &profile.local, configuration);

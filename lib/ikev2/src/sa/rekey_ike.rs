@@ -86,7 +86,7 @@ impl IkeSa {
             return Err(Refused::Group(chosen.algorithms.group));
         }
         let crypto = |error| Refused::Failure(ChildFailure::Crypto(error), NotifyKind::INVALID_SYNTAX);
-        let key = env.key_pair(chosen.algorithms.group).map_err(crypto)?;
+        let key = chosen.algorithms.group.generate(env.random()).map_err(crypto)?;
         let ours = key.public().to_vec();
         let shared = key.agree(public).map_err(crypto)?;
         let nonce = env.nonce();
@@ -160,7 +160,7 @@ impl IkeSa {
         let group_asked = group.is_some();
         let current = self.keys.as_ref().map(|keys| keys.algorithms.group);
         let Some(group) = group.or(current) else { return };
-        let key = match env.key_pair(group) {
+        let key = match group.generate(env.random()) {
             Ok(key) => key,
             Err(error) => return self.child_failed(env, ChildFailure::Crypto(error)),
         };
