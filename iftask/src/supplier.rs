@@ -140,13 +140,10 @@ impl Supplier {
     }
 
     async fn slots(&mut self, map: &SlotMap) -> Result<(), Error> {
-        let owners = map
-            .workers
-            .iter()
-            .map(|worker| u16::try_from(*worker).unwrap_or(0));
+        let owners = map.data.iter().map(|worker| u16::try_from(*worker).unwrap_or(0));
         self.plane.tell(Command::Owners(owners.collect()));
         let own: BTreeSet<Slot> = Slot::all()
-            .zip(&map.workers)
+            .zip(&map.data)
             .filter(|(_, owner)| **owner == self.worker)
             .map(|(slot, _)| slot)
             .collect();

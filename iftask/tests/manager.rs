@@ -164,7 +164,7 @@ impl Node {
             while let Some(incoming) = server.next().await {
                 // Slots 1 to 3 are ours, the others nobody's.
                 let workers = (1..=255).map(|slot| u32::from(slot <= 3)).collect();
-                let map = SlotMap { version: 1, workers };
+                let map = SlotMap::of_workers(workers);
                 dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(map) });
             }
         });

@@ -149,7 +149,9 @@ async fn my_slots(bus: &Bus, worker: u32) -> Vec<Slot> {
     loop {
         match bus.request(RMCTRL, &GetSlotMap {}, RMCTRL_DEADLINE).await {
             Ok(map) => {
-                let owned = Slot::all().zip(map.workers).filter(|(_, owner)| *owner == worker);
+                let owned = Slot::all()
+                    .zip(map.managers)
+                    .filter(|(_, owner)| *owner == worker);
                 return owned.map(|(slot, _)| slot).collect();
             }
             Err(error) => {

@@ -31,7 +31,7 @@ pub(crate) fn managers(manager: &Manager) -> String {
     text.push_str(RULE);
     text.push_str(&line(
         "Total",
-        manager.map.workers.iter().filter(|&&worker| worker > 0).count(),
+        manager.map.managers.iter().filter(|&&worker| worker > 0).count(),
         &sum,
     ));
     text
@@ -41,7 +41,7 @@ pub(crate) fn managers(manager: &Manager) -> String {
 pub(crate) fn managers_summary(manager: &Manager) -> String {
     let loads = (1..=manager.workers).map(|worker| manager.loads.of(worker));
     let sum = loads.fold(Load::default(), add);
-    let slots = manager.map.workers.iter().filter(|&&worker| worker > 0).count();
+    let slots = manager.map.managers.iter().filter(|&&worker| worker > 0).count();
     let mut text = String::from("IPSec Managers Summary\n");
     field(&mut text, "Managers", manager.workers);
     field(&mut text, "Slots", slots);
@@ -64,7 +64,7 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
     let mut text = format!("IPSec Manager Instance: {worker}\n");
     field(&mut text, "Demux Card", "1/0");
     field(&mut text, "Slots", slots_of(&manager.map, worker));
-    field(&mut text, "Slot numbers", ranges(&manager.map.workers, worker));
+    field(&mut text, "Slot numbers", ranges(&manager.map.managers, worker));
     load_fields(&mut text, &manager.loads.of(worker));
     if let Ok(reader) = Reader::open(&manager.counters) {
         let name = Facility::Ipsecmgr.name();

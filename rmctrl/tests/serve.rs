@@ -35,8 +35,8 @@ async fn it_gets_ready_serves_and_ends() {
 
     let bus = Bus::in_process_client(&hub, Address::new(Facility::Cli, 1));
     let map = bus.request(RMCTRL, &GetSlotMap {}, PATIENCE).await.unwrap();
-    assert_eq!(map.workers.len(), 255);
-    assert_eq!(map.workers[..4], [1, 2, 3, 1]);
+    assert_eq!(map.managers.len(), 255);
+    assert_eq!(map.managers[..4], [1, 2, 3, 1]);
 
     let show = |instance: Option<&str>| {
         let instance: Vec<_> = instance.map(|value| ("instance", value)).into_iter().collect();

@@ -278,9 +278,7 @@ impl Shell {
                 Ok(map) => map,
                 Err(error) => return tracing::warn!("traffic cannot be read yet: {error}"),
             };
-            let ours = Slot::all()
-                .zip(&map.workers)
-                .filter(|(_, owner)| **owner == worker);
+            let ours = Slot::all().zip(&map.data).filter(|(_, owner)| **owner == worker);
             let slots: Vec<Slot> = ours.map(|(slot, _)| slot).collect();
             match sit.open_slot_counters(&slots).await {
                 Ok(descriptors) => drop(bring.send(Brought::Segments(Segments::map(descriptors))).await),

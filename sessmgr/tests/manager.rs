@@ -151,7 +151,7 @@ fn play_others(hub: &Hub, workers: u32, asked: &Asked) {
                     },
                     GetSlotMap => |_, responder| {
                         let workers = (1..=255).map(|slot| u32::from(slot == 7)).collect();
-                        responder.reply(SlotMap { version: 1, workers });
+                        responder.reply(SlotMap::of_workers(workers));
                     },
                 });
             }

@@ -159,11 +159,11 @@ impl Descriptors {
 
     /// Takes over a slot map: the kernel steers by it from now on.
     pub fn set_slot_map(&mut self, map: &SlotMap) -> Result<(), String> {
-        let wrong = map.workers.iter().any(|&worker| worker > self.workers);
-        if map.workers.len() != usize::from(u8::MAX) || wrong {
+        let wrong = map.managers.iter().any(|&worker| worker > self.workers);
+        if map.managers.len() != usize::from(u8::MAX) || wrong {
             return Err(format!("the slot map does not fit {} workers", self.workers));
         }
-        self.slot_map = Some(map.workers.clone());
+        self.slot_map = Some(map.managers.clone());
         let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
         for ((context, address), group) in &self.groups {
             let program = if address.port() == IKE_PORT {

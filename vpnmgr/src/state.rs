@@ -196,7 +196,7 @@ impl State {
 
     /// Takes the slot map.
     pub fn set_slots(&mut self, map: SlotMap) {
-        self.slots = map.workers;
+        self.slots = map.managers;
         for worker in std::mem::take(&mut self.cleared) {
             let gone = self.tunnels.remove_found(worker, owner(&self.slots));
             self.drop_from_kernel(&gone);

@@ -288,10 +288,7 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
         tokio::spawn(async move {
             let _rmctrl = rmctrl;
             while let Some(incoming) = slots.next().await {
-                let map = SlotMap {
-                    version: 1,
-                    workers: vec![1; 255],
-                };
+                let map = SlotMap::of_workers(vec![1; 255]);
                 dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(map) });
             }
         });

@@ -241,7 +241,7 @@ async fn play_rmctrl(mut server: Server, heard: Arc<Mutex<Heard>>) {
         let mut workers = vec![0; 255];
         workers[0] = 1;
         dispatch!(incoming, {
-            GetSlotMap => |_, responder| responder.reply(SlotMap { version: 1, workers }),
+            GetSlotMap => |_, responder| responder.reply(SlotMap::of_workers(workers)),
             GetCongestion => |_, responder| responder.reply(heard.lock().unwrap().congestion.clone()),
         });
     }

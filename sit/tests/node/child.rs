@@ -63,7 +63,7 @@ async fn sct(mut task: Task) -> Result<(), task::Error> {
 async fn rmctrl(mut task: Task) -> Result<(), task::Error> {
     task.sit.ready().await?;
     let workers = (1..=255).map(|slot| 2 - slot % 2).collect();
-    let map = SlotMap { version: 1, workers };
+    let map = SlotMap::of_workers(workers);
     loop {
         tokio::select! {
             Some(incoming) = task.server.next() => dispatch!(incoming, {
