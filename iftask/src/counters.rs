@@ -1,8 +1,9 @@
 //! What the data plane counts: once here, in batches, and from here into the counter page and `show iftask statistics`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use sadb::Slot;
 use telemetry::Counters;
 use telemetry::counters::{Counter, ipsec};
 
@@ -86,6 +87,10 @@ counts! {
     StraySent: "Packets passed on", Strays, Some(Pair::STRAYS_SENT);
     StrayReceived: "Packets taken", Strays, Some(Pair::STRAYS_RECEIVED);
     StrayLost: "Packets lost, ring full", Strays, Some(Pair::STRAYS_LOST);
+    IkeAstray: "IKE messages whose owner is elsewhere", Strays, None;
+    Held: "Packets held for a slot to come", Strays, Some(Pair::HELD);
+    HeldDouble: "Held packets that came twice", Strays, None;
+    HeldLost: "Packets lost, too many held", Strays, Some(Pair::HELD_LOST);
 
     NoSa: "No SA", InboundDrops, Some(Pair::NO_SA);
     Inactive: "SA not active", InboundDrops, Some(Pair::NO_SA);
@@ -119,6 +124,8 @@ impl Pair {
     const STRAYS_SENT: Self = Self(ipsec::STRAYS_SENT, None);
     const STRAYS_RECEIVED: Self = Self(ipsec::STRAYS_RECEIVED, None);
     const STRAYS_LOST: Self = Self(ipsec::STRAYS_LOST, None);
+    const HELD: Self = Self(ipsec::HELD, None);
+    const HELD_LOST: Self = Self(ipsec::HELD_LOST, None);
     const NO_SA: Self = Self(ipsec::BAD_RECORD_PACKETS, Some(ipsec::BAD_RECORD_OCTETS));
     const INVALID: Self = Self(ipsec::INVALID_PACKETS, Some(ipsec::INVALID_OCTETS));
     const UNDERRUN: Self = Self(ipsec::UNDERRUN_PACKETS, Some(ipsec::UNDERRUN_OCTETS));
@@ -169,6 +176,10 @@ pub(crate) struct Statistics {
     pub(crate) rounds: AtomicU64,
     /// Child SAs it knows.
     pub(crate) sas: AtomicU64,
+    /// Packets of each slot, both ways, by its number.
+    slots: [AtomicU64; 256],
+    /// Child SAs of each, as of the last tick.
+    pub(crate) slot_sas: [AtomicU32; 256],
 }
 
 impl Statistics {
@@ -181,6 +192,8 @@ impl Statistics {
             alive_ns: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             sas: AtomicU64::new(0),
+            slots: [const { AtomicU64::new(0) }; 256],
+            slot_sas: [const { AtomicU32::new(0) }; 256],
         })
     }
 
@@ -189,6 +202,12 @@ impl Statistics {
         self.packets
             .get(count as usize)
             .map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// By slot number, the packets that crossed and the child SAs.
+    pub(crate) fn of_slots(&self) -> impl Iterator<Item = (u64, u32)> {
+        let slots = self.slots.iter().zip(&self.slot_sas);
+        slots.map(|(packets, sas)| (packets.load(Ordering::Relaxed), sas.load(Ordering::Relaxed)))
     }
 
     /// How many calls there were, by the number of packets.
@@ -236,6 +255,13 @@ impl Tally {
         ) {
             *sum += packets;
             *all += octets;
+        }
+    }
+
+    /// So many packets of a slot crossed. Noted at once: it is a batch that is counted.
+    pub(crate) fn of_slot(&self, slot: Slot, packets: u64) {
+        if let Some(cell) = self.statistics.slots.get(usize::from(slot.number())) {
+            cell.store(cell.load(Ordering::Relaxed) + packets, Ordering::Relaxed);
         }
     }
 

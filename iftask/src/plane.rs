@@ -12,12 +12,14 @@
 
 mod bursts;
 mod engine;
+mod hand_over;
 mod hints;
 mod hosts;
 mod inbound;
 mod io;
 mod keepalive;
 mod lookup;
+mod moves;
 mod outbound;
 mod paths;
 mod ranges;
@@ -40,10 +42,12 @@ use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunBa
 use sadb::{Encapsulation, SegmentFds, Slot, SlotWorker, StrayConsumer, StrayProducer};
 use telemetry::Counters;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::counters::{Statistics, Tally};
 use crate::error::Error;
 pub(crate) use engine::Engine;
+use hand_over::HandOver;
 use io::KernelIo;
 pub(crate) use io::{Io, Socket};
 pub(crate) use keepalive::Keepalive;
@@ -85,10 +89,24 @@ pub(crate) enum Command {
     CloseTun { context: u32 },
     /// Segments of a slot of ours.
     AddSlot(SegmentFds),
-    /// A slot that is no longer ours.
+    /// A slot that is no longer ours: what is left of it can go.
     DropSlot(Slot),
-    /// Which worker has which slot: index 0 is slot 1; 0 = none of this node.
-    Owners(Vec<u16>),
+    /// Segments of a slot that will be ours, and the worker that serves it: what comes for it is held.
+    ExpectSlot(SegmentFds, u16),
+    /// A slot that was expected is ours now.
+    TakeSlot(Slot),
+    /// A slot that was expected stays where it is.
+    ForgoSlot(Slot),
+    /// Serve what waits for these slots, then let them go to this worker, and say so.
+    HandOver {
+        slots: Vec<Slot>,
+        to: u16,
+        done: oneshot::Sender<()>,
+    },
+    /// Say when all that was told before is done.
+    Report(oneshot::Sender<()>),
+    /// Which worker serves which slot: index 0 is slot 1; 0 = none of this node.
+    Owners { managers: Vec<u16>, data: Vec<u16> },
     /// Rings to and from another worker's data plane, or this worker's `ipsecmgr`: memory and event of each.
     OpenRing {
         worker: u16,
@@ -188,6 +206,7 @@ struct Round {
     reads: TunBatch,
     /// Workers whose rings were not emptied in the last round.
     unfinished: Vec<u16>,
+    hand_overs: Vec<HandOver>,
     running: bool,
 }
 
@@ -211,6 +230,7 @@ impl Round {
             too_big: Vec::new(),
             reads: TunBatch::new(TUN_BATCH, TUN_BYTES),
             unfinished: Vec::new(),
+            hand_overs: Vec::new(),
             running: true,
         })
     }
@@ -232,11 +252,13 @@ impl Round {
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
                 self.engine.keep_alive();
+                self.count_sas();
                 // Whoever put something in may have died before it could say so.
                 for worker in self.engine.strays.workers() {
                     self.take_strays(worker);
                 }
             }
+            self.advance_hand_overs();
             self.engine.end();
             let end_ns = task::monotonic_ns();
             let statistics = self.engine.tally.statistics();
@@ -257,7 +279,7 @@ impl Round {
     /// Waits for something to do; fills in tokens and returns how many.
     fn wait(&mut self, ready: &mut [u64; READY]) -> usize {
         let longest = if self.unfinished.is_empty() {
-            TICK
+            self.hand_over_due().min(TICK)
         } else {
             Duration::ZERO
         };
@@ -275,7 +297,7 @@ impl Round {
     fn serve(&mut self, token: u64) {
         let place = (token & 0xffff_ffff) as usize;
         match token & !0xffff_ffff {
-            SOCKET_TOKEN => self.read_socket(place),
+            SOCKET_TOKEN => drop(self.read_socket(place)),
             TUN_TOKEN => self.read_tun(place),
             TOO_BIG_TOKEN => self.read_too_big(place),
             RING_TOKEN => {
@@ -293,15 +315,25 @@ impl Round {
         }
     }
 
-    fn read_socket(&mut self, place: usize) {
+    /// Reads a batch from a socket. False when nothing waits there any more.
+    fn read_socket(&mut self, place: usize) -> bool {
         let Some(Some((socket, _))) = self.engine.io.sockets.get(place) else {
-            return;
+            return false;
         };
         match self.batch.receive(socket) {
             Ok(_) => self.engine.inbound(place, self.batch.iter_mut()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             // What ICMP said about earlier sends; reading it has cleared it.
             Err(error) => tracing::debug!("cannot receive: {error}"),
+        }
+        true
+    }
+
+    /// Shows how many child SAs the slots have.
+    fn count_sas(&self) {
+        let cells = &self.engine.tally.statistics().slot_sas;
+        for (cell, count) in cells.iter().zip(self.engine.table.counts()) {
+            cell.store(count, Ordering::Relaxed);
         }
     }
 
@@ -396,8 +428,14 @@ impl Round {
             }
             Command::CloseTun { context } => self.close_tun(context)?,
             Command::AddSlot(fds) => self.engine.add_slot(SlotWorker::map(&fds)?),
-            Command::DropSlot(slot) => self.engine.drop_slot(slot),
-            Command::Owners(workers) => self.engine.strays.set_owners(&workers),
+            Command::DropSlot(slot) => self.engine.forget_slot(slot),
+            Command::ExpectSlot(fds, from) => self.engine.expect_slot(SlotWorker::map(&fds)?, from),
+            Command::TakeSlot(slot) => drop(self.engine.take_slot(slot)),
+            Command::ForgoSlot(slot) => self.engine.forgo_slot(slot),
+            Command::HandOver { slots, to, done } => self.begin_hand_over(slots, to, done),
+            // Who asked may have given up.
+            Command::Report(done) => drop(done.send(())),
+            Command::Owners { managers, data } => self.engine.strays.set_owners(&managers, &data),
             Command::OpenRing { worker, to, from } => {
                 let to = StrayProducer::map(to.0, to.1)?;
                 let from = StrayConsumer::map(from.0, from.1)?;

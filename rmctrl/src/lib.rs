@@ -19,6 +19,7 @@ mod congestion;
 mod load;
 mod manager;
 mod measure;
+mod moves;
 mod ports;
 mod processors;
 mod show;

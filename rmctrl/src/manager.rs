@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus::Facility;
-use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores, SlotMap};
+use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores};
 use command::Keyword;
 use config::Config;
 use task::{ConfigFollower, Error, Task};
@@ -16,6 +16,7 @@ use crate::alarms::CoreAlarms;
 use crate::congestion::{Congestion, Measurement};
 use crate::load::Loads;
 use crate::measure::{LimitedService, measure};
+use crate::moves::Moves;
 use crate::ports::Ports;
 use crate::processors::{Kernel, Place, Processors, groups};
 use crate::slots::slot_map;
@@ -33,7 +34,7 @@ const GROUPS: &str = "/sys/devices/system/node";
 /// What the resource manager knows.
 pub(crate) struct Manager {
     pub workers: u32,
-    pub map: SlotMap,
+    pub moves: Moves,
     pub loads: Loads,
     pub tasks: Tasks,
     pub processors: Processors,
@@ -50,10 +51,10 @@ pub(crate) struct Manager {
 
 impl Manager {
     /// One that knows nothing yet but the number of workers.
-    pub fn new(workers: u32, counters: PathBuf) -> Self {
+    pub fn new(workers: u32, counters: PathBuf, moves: Moves) -> Self {
         Self {
             workers,
-            map: slot_map(workers),
+            moves,
             loads: Loads::new(&counters, workers),
             tasks: Tasks::default(),
             processors: Processors::default(),
@@ -130,7 +131,23 @@ impl Manager {
 
 /// Serves until the node stops.
 pub async fn run(mut task: Task) -> Result<(), Error> {
-    let mut manager = Manager::new(task.workers, task.run_dir.join("counters"));
+    // Nobody hears of a map that `sit` does not keep.
+    let map = match task.sit.kept_slot_map().await? {
+        Some(kept) => kept,
+        None => {
+            let first = slot_map(task.workers);
+            task.sit.set_slot_map(&first).await?;
+            first
+        }
+    };
+    let moves = Moves::start(
+        map,
+        task.workers,
+        task.bus.clone(),
+        task.sit.clone(),
+        task.counters.clone(),
+    );
+    let mut manager = Manager::new(task.workers, task.run_dir.join("counters"), moves);
     let mut configuration = ConfigFollower::new(&task.bus);
     let every = |duration| {
         let mut ticks = interval(duration);

@@ -25,13 +25,23 @@ pub(crate) fn managers(manager: &Manager) -> String {
     let mut sum = Load::default();
     for worker in 1..=manager.workers {
         let load = manager.loads.of(worker);
-        text.push_str(&line(&worker.to_string(), slots_of(&manager.map, worker), &load));
+        text.push_str(&line(
+            &worker.to_string(),
+            slots_of(&manager.moves.map(), worker),
+            &load,
+        ));
         sum = add(sum, load);
     }
     text.push_str(RULE);
     text.push_str(&line(
         "Total",
-        manager.map.managers.iter().filter(|&&worker| worker > 0).count(),
+        manager
+            .moves
+            .map()
+            .managers
+            .iter()
+            .filter(|&&worker| worker > 0)
+            .count(),
         &sum,
     ));
     text
@@ -41,7 +51,13 @@ pub(crate) fn managers(manager: &Manager) -> String {
 pub(crate) fn managers_summary(manager: &Manager) -> String {
     let loads = (1..=manager.workers).map(|worker| manager.loads.of(worker));
     let sum = loads.fold(Load::default(), add);
-    let slots = manager.map.managers.iter().filter(|&&worker| worker > 0).count();
+    let slots = manager
+        .moves
+        .map()
+        .managers
+        .iter()
+        .filter(|&&worker| worker > 0)
+        .count();
     let mut text = String::from("IPSec Managers Summary\n");
     field(&mut text, "Managers", manager.workers);
     field(&mut text, "Slots", slots);
@@ -63,8 +79,12 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
         })?;
     let mut text = format!("IPSec Manager Instance: {worker}\n");
     field(&mut text, "Demux Card", "1/0");
-    field(&mut text, "Slots", slots_of(&manager.map, worker));
-    field(&mut text, "Slot numbers", ranges(&manager.map.managers, worker));
+    field(&mut text, "Slots", slots_of(&manager.moves.map(), worker));
+    field(
+        &mut text,
+        "Slot numbers",
+        ranges(&manager.moves.map().managers, worker),
+    );
     load_fields(&mut text, &manager.loads.of(worker));
     if let Ok(reader) = Reader::open(&manager.counters) {
         let name = Facility::Ipsecmgr.name();
@@ -131,7 +151,7 @@ pub(crate) fn task_resources(manager: &Manager, facility: Option<&str>, instance
                     let name = address.facility.name();
                     let current = reader.instance(name, address.instance, session::CURRENT_CALLS);
                     // A session needs a child SA at least, and a slot has room for so many.
-                    let most = slots_of(&manager.map, address.instance) * sadb::DEFAULT_CAPACITY;
+                    let most = slots_of(&manager.moves.map(), address.instance) * sadb::DEFAULT_CAPACITY;
                     (current.unwrap_or(0), most as u64)
                 });
             resources_line(address, task, sessions)
@@ -267,10 +287,12 @@ fn ranges(workers: &[u32], worker: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moves::Moves;
+    use crate::slots::slot_map;
     use crate::usage::Usage;
 
     fn manager_of(workers: u32) -> Manager {
-        Manager::new(workers, "/nonexistent".into())
+        Manager::new(workers, "/nonexistent".into(), Moves::none(slot_map(workers)))
     }
 
     #[test]

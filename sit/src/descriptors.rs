@@ -17,6 +17,7 @@ use task::Packet;
 use crate::contexts::{Context, Contexts, TUN_PREFIX};
 use sockets::{RawSockets, options};
 
+mod slots;
 mod sockets;
 
 /// RFC 7296 section 2: IKE.
@@ -31,16 +32,16 @@ const RING_BYTES: usize = 1 << 20;
 const UDP_BUFFER: usize = 1 << 20;
 /// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
 pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4;
-/// Slots of one `OpenSlots`: up to four descriptors each.
-const MOST_SLOTS: usize = netio::ControlSocket::MAX_FDS / 4;
 
 /// What `sit` holds for the others.
 pub(crate) struct Descriptors {
     workers: u32,
     /// Key of the hash that spreads new IKE SAs over the workers: drawn at boot and never told.
     key: [u8; 16],
-    /// Worker of each slot, once `rmctrl` has told: index 0 is slot 1.
-    slot_map: Option<Vec<u32>>,
+    /// Who has which slot, once `rmctrl` has told.
+    slot_map: Option<SlotMap>,
+    /// What all sockets are steered by; `None` while some are not.
+    steered: Option<Steering>,
     groups: HashMap<(String, SocketAddr), Held<UdpGroup>>,
     raw: HashMap<(String, IpAddr, u32), Held<RawSockets>>,
     tuns: HashMap<String, Tun>,
@@ -96,6 +97,7 @@ impl Descriptors {
             workers,
             key,
             slot_map: None,
+            steered: None,
             groups: HashMap::new(),
             raw: HashMap::new(),
             tuns: HashMap::new(),
@@ -155,36 +157,6 @@ impl Descriptors {
         self.raw.retain(|(context, ..), _| context != name);
         self.udp.retain(|(_, (context, ..)), _| context != name);
         self.tuns.remove(name);
-    }
-
-    /// Takes over a slot map: the kernel steers by it from now on.
-    pub fn set_slot_map(&mut self, map: &SlotMap) -> Result<(), String> {
-        let wrong = map.managers.iter().any(|&worker| worker > self.workers);
-        if map.managers.len() != usize::from(u8::MAX) || wrong {
-            return Err(format!("the slot map does not fit {} workers", self.workers));
-        }
-        self.slot_map = Some(map.managers.clone());
-        let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
-        for ((context, address), group) in &self.groups {
-            let program = if address.port() == IKE_PORT {
-                steering.program_500()
-            } else {
-                steering.program_4500()
-            };
-            group
-                .what
-                .steer(&program)
-                .map_err(|error| format!("{address} in {context}: {error}"))?;
-        }
-        for ((context, address, worker), socket) in &self.raw {
-            let filter = steering.esp_filter(index(*worker), address.is_ipv4());
-            socket
-                .what
-                .esp
-                .attach_filter(&filter)
-                .map_err(|error| format!("ESP {address} in {context}: {error}"))?;
-        }
-        Ok(())
     }
 
     fn open_ike(
@@ -261,47 +233,6 @@ impl Descriptors {
         Ok(given)
     }
 
-    fn open_slots(&mut self, who: Address, numbers: &[u32]) -> Result<Given, Refusal> {
-        if numbers.len() > MOST_SLOTS {
-            return Err(Refusal::Failed(format!(
-                "at most {MOST_SLOTS} slots can be opened at a time"
-            )));
-        }
-        let mut given = Given::default();
-        for &number in numbers {
-            let slot = u8::try_from(number).ok().and_then(Slot::new);
-            let slot = slot.ok_or_else(|| Refusal::Failed(format!("there is no slot {number}")))?;
-            let owner = self.owner(slot)?;
-            let segments = match self.slots.entry(slot) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(SlotSegments::create(slot)?)
-                }
-            };
-            // Keys are for those two only, and IKE SAs for the owner.
-            let fds = match who.facility {
-                Facility::Ipsecmgr if who.instance == owner => segments.owner_fds()?,
-                Facility::Iftask if who.instance == owner => segments.worker_fds()?,
-                Facility::Ipsecmgr | Facility::Iftask => {
-                    return Err(Refusal::Failed(format!(
-                        "slot {slot} belongs to worker {owner}, not to {who}"
-                    )));
-                }
-                _ => {
-                    given.add(format!("slot-{slot}-counters"), segments.reader_fd()?)?;
-                    continue;
-                }
-            };
-            given.add(format!("slot-{slot}-keys"), fds.keys)?;
-            given.add(format!("slot-{slot}-hot"), fds.hot)?;
-            given.add(format!("slot-{slot}-counters"), fds.counters)?;
-            if let Some(ike) = fds.ike {
-                given.add(format!("slot-{slot}-ike"), ike)?;
-            }
-        }
-        Ok(given)
-    }
-
     /// Between the `iftask`s of each two workers, and between the two processes of each.
     fn open_rings(&mut self, who: Address) -> Result<Given, Refusal> {
         let worker = self.worker(who, &[Facility::Iftask, Facility::Ipsecmgr])?;
@@ -367,26 +298,6 @@ impl Descriptors {
         };
         given.add("udp", socket)?;
         Ok(given)
-    }
-
-    fn steering(&self) -> Result<Steering, Refusal> {
-        let map = self.map()?;
-        let owner = |slot: u8| {
-            let worker = *map.get(usize::from(slot).checked_sub(1)?)?;
-            usize::try_from(worker.checked_sub(1)?).ok()
-        };
-        Ok(Steering::new(index(self.workers) + 1, owner, self.key)?)
-    }
-
-    fn owner(&self, slot: Slot) -> Result<u32, Refusal> {
-        let map = self.map()?;
-        Ok(map.get(usize::from(slot.number()) - 1).copied().unwrap_or(0))
-    }
-
-    fn map(&self) -> Result<&Vec<u32>, Refusal> {
-        self.slot_map
-            .as_ref()
-            .ok_or_else(|| Refusal::NotYet("rmctrl has not told the slot map yet".into()))
     }
 
     /// The worker of a task of one of `facilities`.

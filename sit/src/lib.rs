@@ -30,6 +30,7 @@ mod manager;
 mod requests;
 mod security;
 mod show;
+mod slot_map;
 mod state;
 mod stop;
 mod users;

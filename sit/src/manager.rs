@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bus::messages::rmctrl::{GetSlotMap, SlotMap, SlotMapChanged};
 use bus::{Address, Bus, Facility, Server};
 use task::{ConfigFollower, Packet};
 use telemetry::events::{self, ProtectionMissing, SystemStartup};
@@ -103,7 +102,6 @@ pub(crate) struct Manager {
     pub(crate) queue: mpsc::Receiver<Happening>,
     unprotected: BTreeSet<String>,
     configured: bool,
-    mapped: bool,
     pub(crate) ready: bool,
     /// Why the node cannot go on.
     pub(crate) failure: Option<Error>,
@@ -138,7 +136,6 @@ impl Manager {
             queue,
             unprotected: BTreeSet::new(),
             configured: false,
-            mapped: false,
             ready: false,
             failure: None,
             stopping: false,
@@ -175,16 +172,10 @@ impl Manager {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut configuration = ConfigFollower::new(&self.bus);
-        let mut slot_map = task::follow::<GetSlotMap, SlotMapChanged>(
-            &self.bus,
-            Address::only(Facility::Rmctrl),
-            GetSlotMap {},
-        );
         while self.failure.is_none() {
             tokio::select! {
                 Some(happening) = self.queue.recv() => self.happened(happening),
                 config = configuration.next() => self.configure(&config.text),
-                map = slot_map.next() => self.set_slot_map(&map),
                 Some(incoming) = self.server.next() => self.serve(incoming),
                 _ = tick.tick() => self.tick(),
                 () = signals.next() => break,
@@ -224,17 +215,6 @@ impl Manager {
                 life,
                 answered,
             } => self.heartbeat(address, life, answered),
-        }
-    }
-
-    fn set_slot_map(&mut self, map: &SlotMap) {
-        match self.descriptors.set_slot_map(map) {
-            Ok(()) => {
-                self.mapped = true;
-                self.retry_deferred();
-                self.check_ready();
-            }
-            Err(error) => tracing::error!("cannot steer by the new slot map: {error}"),
         }
     }
 
@@ -321,7 +301,8 @@ impl Manager {
     pub(crate) fn check_ready(&mut self) {
         let needs_map = self.tasks.contains_key(&Address::only(Facility::Rmctrl));
         let needs_configuration = self.tasks.contains_key(&Address::only(Facility::Sct));
-        let known = (self.mapped || !needs_map) && (self.configured || !needs_configuration);
+        let known = (self.descriptors.slot_map().is_some() || !needs_map)
+            && (self.configured || !needs_configuration);
         if self.ready || !known || self.not_ready().next().is_some() {
             return;
         }

@@ -35,12 +35,20 @@ pub(crate) struct Table {
 }
 
 /// The mapped segments, by slot.
-pub(crate) struct Slots(Vec<Option<SlotWorker>>);
+pub(crate) struct Slots(Vec<Option<Mapped>>);
+
+/// The segments of a slot.
+struct Mapped {
+    worker: SlotWorker,
+    /// The worker that it was let go to: only read since.
+    taker: Option<u16>,
+}
 
 /// The SAs, by slot and index: where one lies follows from its SPI, so that it can be fetched without looking anywhere else.
 pub(crate) struct Entries {
     slots: Vec<Vec<Option<Sa>>>,
-    count: usize,
+    /// How many there are of each slot.
+    counts: [u32; SLOTS],
     /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of.
     peers: BTreeSet<(SocketAddr, u32, u32)>,
 }
@@ -51,7 +59,7 @@ impl Table {
             slots: Slots((0..SLOTS).map(|_| None).collect()),
             entries: Entries {
                 slots: (0..SLOTS).map(|_| Vec::new()).collect(),
-                count: 0,
+                counts: [0; SLOTS],
                 peers: BTreeSet::new(),
             },
             lookup: Lookup::default(),
@@ -65,9 +73,22 @@ impl Table {
         let slot = worker.slot();
         self.drop_slot(slot);
         if let Some(place) = self.slots.0.get_mut(usize::from(slot.number())) {
-            *place = Some(worker);
+            let taker = None;
+            *place = Some(Mapped { worker, taker });
         }
         self.refresh_slot(slot);
+    }
+
+    /// Writes nothing of a slot from now on, which is another worker's. Its routes stay until it is dropped.
+    pub(crate) fn let_go(&mut self, slot: Slot, to: u16) {
+        if let Some(mapped) = self.slots.mapped_mut(slot) {
+            mapped.taker = Some(to);
+        }
+    }
+
+    /// The worker that a slot was let go to, while its routes are still known here.
+    pub(crate) fn taker(&self, slot: Slot) -> Option<u16> {
+        self.slots.mapped(slot)?.taker
     }
 
     /// Forgets a slot, which now belongs to somebody else.
@@ -95,14 +116,18 @@ impl Table {
 
     /// Looks at the change log of one slot. Costs next to nothing when nothing changed.
     pub(crate) fn refresh_slot(&mut self, slot: Slot) {
-        while let Some(change) = self.slots.get_mut(slot).and_then(SlotWorker::next_change) {
+        while let Some(change) = self
+            .slots
+            .mapped_mut(slot)
+            .and_then(|mapped| mapped.worker.next_change())
+        {
             match change {
                 Change::Record(index) => self.read(slot, index),
                 Change::Rescan => {
-                    let Some(worker) = self.slots.get(slot) else {
+                    let Some(mapped) = self.slots.mapped(slot) else {
                         return;
                     };
-                    for index in worker.indices() {
+                    for index in mapped.worker.indices() {
                         self.read(slot, index);
                     }
                 }
@@ -115,9 +140,18 @@ impl Table {
         self.slots.get(slot).is_some()
     }
 
+    /// How many SAs each slot has, by its number; none if it is not ours.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u32> {
+        let slots = self.slots.0.iter().zip(&self.entries.counts);
+        slots.map(|(mapped, count)| match mapped {
+            Some(Mapped { taker: None, .. }) => *count,
+            _ => 0,
+        })
+    }
+
     /// How many SAs there are.
     pub(crate) fn len(&self) -> usize {
-        self.entries.count
+        self.counts().map(|count| count as usize).sum()
     }
 
     /// The SA of an SPI, known by now or found by another look at its slot.
@@ -193,7 +227,7 @@ impl Table {
     }
 
     fn read(&mut self, slot: Slot, index: SaIndex) {
-        let Some(worker) = self.slots.get(slot) else {
+        let Some(Mapped { worker, taker }) = self.slots.mapped(slot) else {
             return;
         };
         let record = match worker.read(index) {
@@ -213,6 +247,7 @@ impl Table {
         let hot = worker.hot(record.inbound_spi);
         if let Some(old) = self.entries.get(record.inbound_spi)
             && old.configured_peer != record.peer
+            && taker.is_none()
             && let Some(hot) = hot
         {
             // IKE knows better now where the peer is (MOBIKE, or an update that it verified).
@@ -274,12 +309,17 @@ impl Table {
 }
 
 impl Slots {
-    /// The segments of a slot.
+    /// The segments of a slot that is ours.
     pub(crate) fn get(&self, slot: Slot) -> Option<&SlotWorker> {
+        let mapped = self.mapped(slot)?;
+        mapped.taker.is_none().then_some(&mapped.worker)
+    }
+
+    fn mapped(&self, slot: Slot) -> Option<&Mapped> {
         self.0.get(usize::from(slot.number()))?.as_ref()
     }
 
-    fn get_mut(&mut self, slot: Slot) -> Option<&mut SlotWorker> {
+    fn mapped_mut(&mut self, slot: Slot) -> Option<&mut Mapped> {
         self.0.get_mut(usize::from(slot.number()))?.as_mut()
     }
 
@@ -344,7 +384,8 @@ impl Entries {
         self.peers
             .insert((sa.destination(), sa.outbound_spi, sa.spi.to_u32()));
         let index = usize::from(sa.spi.index().number());
-        let Some(slot) = self.slots.get_mut(usize::from(sa.spi.slot().number())) else {
+        let number = usize::from(sa.spi.slot().number());
+        let Some(slot) = self.slots.get_mut(number) else {
             return;
         };
         if slot.len() <= index {
@@ -352,16 +393,20 @@ impl Entries {
         }
         if let Some(place) = slot.get_mut(index)
             && place.replace(sa).is_none()
+            && let Some(count) = self.counts.get_mut(number)
         {
-            self.count += 1;
+            *count += 1;
         }
     }
 
     fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Sa> {
-        let slot = self.slots.get_mut(usize::from(slot.number()))?;
+        let number = usize::from(slot.number());
+        let slot = self.slots.get_mut(number)?;
         let old = slot.get_mut(usize::from(index.number()))?.take();
         if let Some(old) = &old {
-            self.count -= 1;
+            if let Some(count) = self.counts.get_mut(number) {
+                *count -= 1;
+            }
             self.peers
                 .remove(&(old.destination(), old.outbound_spi, old.spi.to_u32()));
         }

@@ -4,6 +4,7 @@ mod clear;
 mod encrypted;
 mod kernel;
 mod life;
+mod moves;
 mod paths;
 mod speed;
 mod world;

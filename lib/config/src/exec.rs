@@ -109,6 +109,8 @@ exec! {
         Every("ipsecmgr"), Operator, "Shows child SAs";
     ShowCryptoManagers, "show crypto managers", "[summary'The sum of all' | [~instance] <instance:1-255'One manager'>]":
         One("rmctrl"), Operator, "Shows the IPsec managers and their slots";
+    ShowCryptoSlots, "show crypto slots", "[verbose'Slots without tunnels, too']":
+        One("rmctrl"), Operator, "Shows which worker has which slot, and what the slots carry";
     ShowCryptoStatistics, "show crypto statistics", "[ikev2'IKEv2 in detail']":
         Shell, Operator, "Shows counters of IKE and IPsec";
     ShowIpInterface, "show ip interface", "[summary'One line each'] [name'One interface' <name:name(79)'Interface name'>]":
@@ -169,6 +171,9 @@ exec! {
     TaskKill, "task kill",
         "facility'Its facility' <facility:name(20)'Name of a facility'> instance'Its number' <instance:1-65535> [-noconfirm'Does not ask']":
         One("sit"), Administrator, "Ends the process of a task, which is then started again";
+    CryptoSlotMove, "crypto slot move",
+        "<slot:1-255'Number of the slot'> to <worker:1-255'Number of the worker'> [manager'IKE only' | data-plane'ESP only']":
+        One("rmctrl"), Administrator, "Moves a slot to another worker, its tunnels stay up";
     Configure, "configure", "[terminal'From this terminal']": Shell, ConfigAdministrator, "Enters configuration mode";
     Config, "~config": Shell, ConfigAdministrator, "Enters configuration mode";
     SaveConfiguration, "save configuration",
@@ -298,6 +303,9 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("counters", "Counters"),
     ("security-association", "SAs"),
     ("service", "Services"),
+    ("slot", "A slot: one of 255 shares of the tunnels"),
+    ("move", "Moves it"),
+    ("to", "Where to"),
     ("session", "Sessions"),
     ("recovery", "What outlives the death of a process"),
     ("snmp", "Simple network management protocol"),

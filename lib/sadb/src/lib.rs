@@ -41,7 +41,7 @@ pub use change_log::Change;
 pub use codec::{address_bytes, address_from};
 pub use counters::{CounterCells, SaCounter, SaCounters};
 pub use error::Error;
-pub use hot::{Activity, Hot, ReplayVerdict, SequenceExhausted};
+pub use hot::{Activity, Hot, PathMtu, ReplayVerdict, SequenceExhausted};
 pub use ike_store::{IkeStore, IkeStoreUsage};
 pub use key::SecretBytes;
 pub use map::{prefetch, prefetch_front};

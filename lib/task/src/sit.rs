@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use bus::frame::{Kind, Refusal};
 use bus::link::Links;
+use bus::messages::rmctrl::SlotMap;
 use bus::messages::sit::{
-    Close, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened, Ready,
+    Close, EndLife, GetKeptSlotMap, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun,
+    OpenUdp, Opened, Ready, SetSlotMap,
 };
 use bus::{Address, Facility, Message, Request};
 use sadb::{SegmentFds, Slot};
@@ -199,6 +201,39 @@ impl Sit {
     pub async fn open_file(&self, url: &str) -> Result<File, Error> {
         let request = OpenFile { url: url.to_owned() };
         Ok(self.open(&request).await?.take("file")?.into())
+    }
+
+    /// Has `sit` keep this version of the slot map, steer by it and give out segments by it (for `rmctrl`). The same one may be set again.
+    ///
+    /// # Errors
+    /// It is older than what is kept, or some sockets could not be steered by it.
+    pub async fn set_slot_map(&self, map: &SlotMap) -> Result<(), Error> {
+        let request = SetSlotMap {
+            map: Some(map.clone()),
+        };
+        let (kept, _) = self.ask(&request).await?;
+        if kept.failure.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Failed {
+            request: SetSlotMap::NAME,
+            cause: kept.failure,
+        })
+    }
+
+    /// The slot map that was committed last, `None` before the first (for `rmctrl`).
+    pub async fn kept_slot_map(&self) -> Result<Option<SlotMap>, Error> {
+        Ok(self.ask(&GetKeptSlotMap {}).await?.0.map)
+    }
+
+    /// Has `sit` kill a life of a task that has slots: `lives` says how many were before it (for `rmctrl`).
+    pub async fn end_life(&self, task: Address, lives: u32) -> Result<(), Error> {
+        let request = EndLife {
+            facility: task.facility as u32,
+            instance: task.instance,
+            lives,
+        };
+        self.ask(&request).await.map(drop)
     }
 
     /// Says that this task no longer needs the sockets of `address` in `context`, or its TUN when there is no address.

@@ -61,9 +61,11 @@ async fn sct(mut task: Task) -> Result<(), task::Error> {
 
 /// Odd slots belong to worker 1, even ones to worker 2.
 async fn rmctrl(mut task: Task) -> Result<(), task::Error> {
-    task.sit.ready().await?;
     let workers = (1..=255).map(|slot| 2 - slot % 2).collect();
     let map = SlotMap::of_workers(workers);
+    task.sit.set_slot_map(&map).await?;
+    assert_eq!(task.sit.kept_slot_map().await?, Some(map.clone()));
+    task.sit.ready().await?;
     loop {
         tokio::select! {
             Some(incoming) = task.server.next() => dispatch!(incoming, {

@@ -2,6 +2,7 @@
 
 use crate::facility::{Address, Facility};
 use crate::message::{events, requests};
+use crate::messages::rmctrl::SlotMap;
 
 /// Version of the control-socket protocol.
 pub const CONTROL_VERSION: u32 = 1;
@@ -16,6 +17,9 @@ requests! {
     0x0107 once Close => Closed;
     0x0108 once Ready => Closed;
     0x0109 idempotent OpenFile => Opened;
+    0x010a idempotent SetSlotMap => KeptSlotMap;
+    0x010b idempotent GetKeptSlotMap => KeptSlotMap;
+    0x010c idempotent EndLife => Closed;
 }
 
 events! {
@@ -138,6 +142,43 @@ pub struct Opened {
     /// Interface name of a TUN.
     #[prost(string, tag = "3")]
     pub interface: String,
+}
+
+/// Keep this version of the slot map, steer by it and give out segments by it (`rmctrl`). Refused when it is older than what is kept, or another one of the same version.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetSlotMap {
+    /// The map.
+    #[prost(message, optional, tag = "1")]
+    pub map: Option<SlotMap>,
+}
+
+/// Which version of the slot map is kept?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetKeptSlotMap {}
+
+/// The version of the slot map that is kept.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeptSlotMap {
+    /// None before the first one.
+    #[prost(message, optional, tag = "1")]
+    pub map: Option<SlotMap>,
+    /// Why the map was refused, or what could not be steered.
+    #[prost(string, tag = "2")]
+    pub failure: String,
+}
+
+/// This life of a task does not do what it must: kill it (`rmctrl`, of the tasks that have slots). A later life is left alone.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndLife {
+    /// Facility number.
+    #[prost(uint32, tag = "1")]
+    pub facility: u32,
+    /// Instance.
+    #[prost(uint32, tag = "2")]
+    pub instance: u32,
+    /// Lives before the one that is to end.
+    #[prost(uint32, tag = "3")]
+    pub lives: u32,
 }
 
 /// This task no longer needs what it opened for a local address (or a TUN, with an empty address).

@@ -7,6 +7,7 @@ requests! {
     0x0010 idempotent PrepareSlots => SlotsHeld;
     0x0011 idempotent HandOverSlots => SlotsHeld;
     0x0012 idempotent TakeSlots => SlotsHeld;
+    0x0013 idempotent GetSlotLoads => SlotLoads;
 }
 
 /// Get ready to have these slots: hold what comes for them from now on, write nothing yet.
@@ -67,4 +68,36 @@ pub struct SlotsHeld {
     /// How often this process had been started before it answered: a higher number than that of who was asked proves that one dead.
     #[prost(uint32, tag = "3")]
     pub lives: u32,
+}
+
+/// What do your slots carry?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetSlotLoads {}
+
+/// What the slots carry that have anything.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SlotLoads {
+    /// One for each of them.
+    #[prost(message, repeated, tag = "1")]
+    pub loads: Vec<SlotLoad>,
+    /// Nanoseconds that the data plane has worked, since this process began.
+    #[prost(uint64, tag = "2")]
+    pub busy_ns: u64,
+}
+
+/// What a slot carries.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct SlotLoad {
+    /// Slot number.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// Packets that crossed here since this process began, both ways (`iftask`).
+    #[prost(uint64, tag = "2")]
+    pub packets: u64,
+    /// Child SAs (`iftask`).
+    #[prost(uint32, tag = "3")]
+    pub child_sas: u32,
+    /// IKE SAs (`ipsecmgr`).
+    #[prost(uint32, tag = "4")]
+    pub ike_sas: u32,
 }

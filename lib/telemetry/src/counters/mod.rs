@@ -21,6 +21,7 @@ pub mod ippool;
 pub mod ipsec;
 pub mod recovery;
 pub mod session;
+pub mod slots;
 pub mod wsg;
 pub mod wsg_state;
 
@@ -30,11 +31,11 @@ pub struct Counter(u16);
 
 impl Counter {
     /// How many counters the table has.
-    pub const COUNT: usize = congestion::END as usize;
+    pub const COUNT: usize = slots::END as usize;
 
     /// Every counter, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..congestion::END).map(Self)
+        (0..slots::END).map(Self)
     }
 
     /// The counter behind a bulkstats variable of a schema.
@@ -222,6 +223,7 @@ const AREAS: &[&[Descriptor]] = &[
     wsg_state::ROWS,
     recovery::ROWS,
     congestion::ROWS,
+    slots::ROWS,
 ];
 
 static TABLE: [Descriptor; Counter::COUNT] = table();
