@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::manager::Manager;
 use crate::moves::Order;
 use crate::show;
-use crate::show::{cpu, thresholds};
+use crate::show::{cpu, slots, thresholds};
 
 /// A shell waits a little longer for an answer.
 const MOVE_PATIENCE: Duration = Duration::from_secs(4);
@@ -42,6 +42,9 @@ impl Manager {
             _ => &[SlotPart::Data, SlotPart::Manager],
         };
         let map = self.moves.map();
+        if map.leaving.iter().any(|entry| entry.slot == slot) {
+            return reply(Err(format!("slot {slot} is being moved")));
+        }
         let has = |part: &SlotPart| map.owner(*part, u8::try_from(slot).unwrap_or(0)) == Some(to);
         // Of both parts those that are not there yet; of one, to hear that it is.
         let wanted = parts.iter().filter(|part| parts.len() == 1 || !has(part));
@@ -82,6 +85,10 @@ impl Manager {
                 None => Ok(show::managers(self).into()),
                 Some(instance) => Ok(show::manager(self, instance)?.into()),
             },
+            Some(Exec::ShowCryptoSlots) => {
+                let all = command.has("verbose");
+                Ok(slots::slots(&self.moves.map(), &self.carried, all).into())
+            }
             Some(Exec::ShowCpuTable) => Ok(cpu::table(&self.processors).into()),
             Some(Exec::ShowCpuInfo) => {
                 let only = command.has("crypto-cores").then(|| self.tasks.data_plane());

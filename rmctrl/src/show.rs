@@ -1,11 +1,13 @@
 //! The `show` commands of the resource manager.
 
 pub(crate) mod cpu;
+pub(crate) mod slots;
 pub(crate) mod thresholds;
 
 use std::fmt::Write;
 
 use bus::messages::common::Output;
+use bus::messages::rmctrl::{Leaving, SlotMap, SlotPart};
 use bus::{Address, Facility};
 use telemetry::Reader;
 use telemetry::counters::{congestion, session};
@@ -79,12 +81,13 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
         })?;
     let mut text = format!("IPSec Manager Instance: {worker}\n");
     field(&mut text, "Demux Card", "1/0");
-    field(&mut text, "Slots", slots_of(&manager.moves.map(), worker));
-    field(
-        &mut text,
-        "Slot numbers",
-        ranges(&manager.moves.map().managers, worker),
-    );
+    let map = manager.moves.map();
+    field(&mut text, "Slots", slots_of(&map, worker));
+    field(&mut text, "Slot numbers", ranges(&map.managers, worker));
+    let data = map.data.iter().filter(|&&owner| owner == worker).count();
+    field(&mut text, "Slots of its data plane", data);
+    field(&mut text, "Their numbers", ranges(&map.data, worker));
+    field(&mut text, "Slots on their way", on_their_way(&map, worker));
     load_fields(&mut text, &manager.loads.of(worker));
     if let Ok(reader) = Reader::open(&manager.counters) {
         let name = Facility::Ipsecmgr.name();
@@ -255,6 +258,18 @@ fn add(a: Load, b: Load) -> Load {
 
 fn tenths(value: u64) -> String {
     format!("{}.{}", value / 10, value % 10)
+}
+
+/// How many parts of slots come to a worker or leave it just now.
+fn on_their_way(map: &SlotMap, worker: u32) -> usize {
+    let concerns = |entry: &&Leaving| {
+        let slot = u8::try_from(entry.slot).unwrap_or(0);
+        let to = SlotPart::try_from(entry.part)
+            .ok()
+            .and_then(|part| map.owner(part, slot));
+        entry.from == worker || to == Some(worker)
+    };
+    map.leaving.iter().filter(concerns).count()
 }
 
 /// The slots of a worker in few words: `1-255`, or `1 3 5 7 ... (128 in all)`.

@@ -12,4 +12,5 @@ mod rekeying;
 mod remote_access;
 mod responder;
 mod scale;
+mod slots;
 mod tools;

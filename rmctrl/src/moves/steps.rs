@@ -123,8 +123,12 @@ impl Mover {
         let mut told = String::new();
         loop {
             match self.ask(new, &request, TAKE_DEADLINE).await {
-                Ok(_) | Err(Failure::Unsupported) => return,
-                Err(Failure::Later(reason) | Failure::Silent(reason)) => {
+                Ok(_) => return,
+                Err(failure) => {
+                    let reason = match failure {
+                        Failure::Later(reason) | Failure::Silent(reason) => reason,
+                        Failure::Unsupported => format!("{new} cannot take slots over"),
+                    };
                     // Once for as long as it lasts.
                     if told != reason {
                         tracing::warn!("{reason}; asking again");

@@ -324,7 +324,7 @@ fn encapsulation() -> impl Strategy<Value = Encapsulation> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn moves_lose_nothing_and_repeat_nothing(

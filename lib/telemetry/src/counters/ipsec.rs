@@ -34,10 +34,13 @@ counters! {
         STRAYS_SENT          Counter Bits64 "iftask-stray-sent"    "Packets Passed To Other Workers";
         STRAYS_RECEIVED      Counter Bits64 "iftask-stray-rcvd"    "Packets Taken From Other Workers";
         STRAYS_LOST          Counter Bits64 "iftask-stray-lost"    "Packets Lost Between Workers";
-        HELD                 Counter Bits64 "iftask-held"          "Packets Held While Their Slot Moved";
-        HELD_LOST            Counter Bits64 "iftask-held-lost"     "Packets Lost While Their Slot Moved";
         CLEAR_NO_SA          Counter Bits64 "iftask-clear-no-sa"   "Clear Packets Without SA";
         FRAGMENTED           Counter Bits64 "iftask-prefragmented" "Clear Packets Fragmented";
         TOO_BIG              Counter Bits64 "iftask-too-big"       "Clear Packets Too Big";
+    }
+
+    section "Data Path Slot Moves", moved by "strongswan::slots::a_slot_goes_to_and_fro_and_nothing_is_lost" {
+        HELD                 Counter Bits64 "iftask-held"          "Packets Held While Their Slot Moved";
+        HELD_LOST            Counter Bits64 "iftask-held-lost"     "Packets Lost While Their Slot Moved";
     }
 }
