@@ -296,14 +296,18 @@ impl Mover {
         outcome
     }
 
-    /// The same, again and again until it is done: there is no way back.
+    /// The same, again and again until it is kept: there is no way back. What could not be steered `sit` tries again with the next version.
     async fn insist(&mut self, change: impl Fn(&mut SlotMap)) {
         loop {
+            let before = self.map.version;
             let mut map = self.map.clone();
             change(&mut map);
-            match self.commit(map).await {
-                Ok(()) => return,
-                Err(error) => tracing::error!("{error}; trying again"),
+            let outcome = self.commit(map).await;
+            if let Err(error) = &outcome {
+                tracing::error!("{error}");
+            }
+            if outcome.is_ok() || self.map.version > before {
+                return;
             }
             sleep(AGAIN).await;
         }

@@ -7,7 +7,7 @@ use system_tests::capture::Capture;
 use system_tests::traffic::{Stream, nothing_lost};
 use system_tests::{Connection, both_ways};
 
-use crate::common::{Scene, scene};
+use crate::common::scene;
 
 const RATE: u32 = 5_000;
 /// Between two moves.
@@ -21,27 +21,6 @@ fn two_workers() -> Connection {
     }
 }
 
-/// The slot of the only tunnel.
-fn slot(scene: &Scene) -> u8 {
-    let spis = scene.node.spis();
-    let (inbound, _) = spis.first().expect("a tunnel");
-    u8::from_str_radix(&inbound[..2], 16).expect("an SPI")
-}
-
-/// The workers that have manager and data plane of a slot.
-fn owners(scene: &Scene, slot: u8) -> [u32; 2] {
-    let text = scene.node.cli("show crypto slots verbose");
-    let line = text.lines().find_map(|line| {
-        let words: Vec<u32> = line
-            .split_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        (words.first() == Some(&slot.into())).then_some(words)
-    });
-    let line = line.unwrap_or_else(|| panic!("no slot {slot}: {text}"));
-    [line[1], line[2]]
-}
-
 #[test]
 fn a_slot_goes_to_and_fro_and_nothing_is_lost() {
     let Some(scene) = scene("move-slot", &two_workers()) else {
@@ -50,20 +29,20 @@ fn a_slot_goes_to_and_fro_and_nothing_is_lost() {
     scene.peer.initiate("net");
     scene.same_spis();
     let before = scene.node.spis();
-    let slot = slot(&scene);
+    let slot = scene.node.slot();
     let capture = Capture::start(&scene.world);
     let seconds = 20;
     let started = Instant::now();
     let stream = Stream::start(&scene.world, "10.20.1.1", "10.20.2.1", 7000, RATE, seconds);
     let mut moves = 0;
     while started.elapsed() < Duration::from_secs(u64::from(seconds) - 5) {
-        let [_, data] = owners(&scene, slot);
+        let [_, data] = scene.node.owners(slot);
         let to = 3 - data;
         scene
             .node
             .cli(&format!("crypto slot move {slot} to {to} data-plane"));
         moves += 1;
-        assert_eq!(owners(&scene, slot)[1], to);
+        assert_eq!(scene.node.owners(slot)[1], to);
         sleep(PAUSE);
     }
     nothing_lost(&stream.finish(), RATE, seconds);
@@ -97,10 +76,10 @@ fn a_move_outlives_the_death_of_everybody_in_it() {
     scene.peer.initiate("net");
     scene.same_spis();
     let before = scene.node.spis();
-    let slot = slot(&scene);
+    let slot = scene.node.slot();
     for facility in ["rmctrl", "iftask"] {
         for round in 0..3 {
-            let [_, data] = owners(&scene, slot);
+            let [_, data] = scene.node.owners(slot);
             let to = 3 - data;
             std::thread::scope(|scope| {
                 scope.spawn(|| {

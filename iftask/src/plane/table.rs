@@ -260,7 +260,8 @@ impl Table {
                 return self.forget(slot, index);
             }
         };
-        let is_new = self.entries.get(record.inbound_spi).is_none();
+        // Of a slot that was let go its new owner tells.
+        let is_new = taker.is_none() && self.entries.get(record.inbound_spi).is_none();
         // The path is the same as before the record changed, and as for the SA that this one replaces.
         let path = self
             .entries

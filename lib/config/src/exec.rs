@@ -438,9 +438,9 @@ mod tests {
             ("delete /flash/a.cfg", "delete"),
             ("copy /flash/a.cfg /flash/b.cfg", "copy"),
             // Nothing that begins so is supported.
-            ("crypto", "crypto"),
-            ("crypto x", "crypto x"),
             ("logging", "logging"),
+            ("logging x", "logging x"),
+            ("crypto whitelist", "crypto whitelist"),
         ] {
             let error = Exec::parse(line, Privilege::Administrator).unwrap_err();
             assert_eq!(error.to_string(), format!("not supported: {what}"), "{line}");

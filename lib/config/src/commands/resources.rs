@@ -96,7 +96,10 @@ fn rebalancing() -> Command<Config> {
         Ok(())
     })
     .unset(|config, _| {
-        config.rebalancing.enabled = false;
+        config.rebalancing = Rebalancing {
+            enabled: false,
+            ..Rebalancing::default()
+        };
         Ok(())
     })
     .reset(|config, _| {
