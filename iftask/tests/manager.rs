@@ -411,8 +411,12 @@ fn slots_go_and_come_by_the_steps_of_moves() {
         assert_eq!(arrives(&node), Some(second));
 
         // It comes back: what is sent meanwhile is held, and served in order.
-        let ready = || bus.request(IFTASK, &prepare(&[1, 9], 6, 1), DEADLINE);
-        while !ready().await.unwrap().failure.is_empty() {
+        let comes_back = prepare(&[1, 9], 6, 1);
+        loop {
+            let held = bus.request(IFTASK, &comes_back, DEADLINE).await.unwrap();
+            if held.failure.is_empty() {
+                break;
+            }
             sleep(Duration::from_millis(5)).await;
         }
         let sent = [send(&node), send(&node)];
