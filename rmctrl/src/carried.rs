@@ -128,7 +128,7 @@ mod tests {
     fn rates_are_those_of_the_last_interval_and_of_one_life() {
         let start = Instant::now();
         let mut carried = Carried::default();
-        let mut says = |carried: &mut Carried, worker, seconds, busy_ms: u64, packets| {
+        let says = |carried: &mut Carried, worker, seconds, busy_ms: u64, packets| {
             let loads = SlotLoads {
                 loads: vec![SlotLoad {
                     slot: 7,
