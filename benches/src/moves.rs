@@ -47,7 +47,7 @@ fn once(ground: &Ground) -> Result<[f64; 3], String> {
     let world = &gateway.world;
     // The moves are ours, not the policy's.
     show(world, &["configure", "no crypto slot-rebalancing", "end"])?;
-    let far = far(&gateway)?;
+    let mut far = far(&gateway)?;
     let carry = [
         "--tunnels",
         FLOWS,
@@ -80,6 +80,8 @@ fn once(ground: &Ground) -> Result<[f64; 3], String> {
     }
     let statistics = show(world, &["show iftask statistics"])?;
     let traffic = traffic.result(LIMIT)?;
+    // The far end tells when nothing has come for a while.
+    far.wait_until("told what came", LIMIT, |far| Heard::of(far, &traffic).is_ok())?;
     let heard = Heard::of(&far, &traffic)?;
     let held = of_all(&statistics, "Packets held for a slot to come");
     eprintln!(
