@@ -29,7 +29,7 @@ known! {
     sit: OpenIke OpenEsp OpenTun OpenSlots OpenRings OpenUdp Close Ready Welcome LinkOpened Shutdown TaskStarted;
     sct: GetConfig Configure SaveConfig OpenSession CloseSession RevealSecret ConfigChanged;
     rmctrl: GetSlotMap SlotMapChanged;
-    slots: PrepareSlots HandOverSlots TakeSlots DrainSlots;
+    slots: PrepareSlots HandOverSlots TakeSlots;
     vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes GetAddresses;
     ipsecmgr: DeleteTunnels Drain;
     sessmgr: Admit Connected Release WorkerRecovered HeldBlocks SessionAdmitted;

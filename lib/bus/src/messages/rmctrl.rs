@@ -32,6 +32,9 @@ pub struct SlotMap {
     /// Moves under way: `managers` and `data` name the new owners already.
     #[prost(message, repeated, tag = "4")]
     pub leaving: Vec<Leaving>,
+    /// By slot, the version with which the worker in `managers` became its owner: with the number of its lives, this orders all who ever had the slot.
+    #[prost(uint64, repeated, tag = "5")]
+    pub since: Vec<u64>,
 }
 
 impl SlotMap {
@@ -39,6 +42,7 @@ impl SlotMap {
     pub fn of_workers(workers: Vec<u32>) -> Self {
         Self {
             version: 1,
+            since: vec![1; workers.len()],
             managers: workers.clone(),
             data: workers,
             leaving: Vec::new(),
@@ -55,12 +59,27 @@ pub struct Leaving {
     /// Which of its parts.
     #[prost(enumeration = "SlotPart", tag = "2")]
     pub part: i32,
-    /// The worker that had it, and may not have let go of it yet.
+    /// The worker that had it.
     #[prost(uint32, tag = "3")]
     pub from: u32,
-    /// The kernel steers to the new owner.
-    #[prost(bool, tag = "4")]
-    pub steered: bool,
+    /// How far the move is.
+    #[prost(enumeration = "MovePhase", tag = "4")]
+    pub phase: i32,
+    /// The version of the map with which it began.
+    #[prost(uint64, tag = "5")]
+    pub version: u64,
+}
+
+/// How far a move is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum MovePhase {
+    /// The kernel steers to the former owner, who serves the slot; the new one gets ready.
+    Preparing = 0,
+    /// The kernel steers to the new owner, who holds what comes; the former one serves what still waits at it, and lets go.
+    Steered = 1,
+    /// The former owner has let go: it writes nothing of the slot any more.
+    Released = 2,
 }
 
 /// What can be owned of a slot.

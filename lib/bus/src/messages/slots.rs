@@ -7,18 +7,27 @@ requests! {
     0x0010 idempotent PrepareSlots => SlotsHeld;
     0x0011 idempotent HandOverSlots => SlotsHeld;
     0x0012 idempotent TakeSlots => SlotsHeld;
-    0x0013 idempotent DrainSlots => SlotsHeld;
 }
 
-/// Get ready to have these slots: open and read them, write nothing yet.
+/// Get ready to have these slots: hold what comes for them from now on, write nothing yet.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PrepareSlots {
     /// Slot numbers.
     #[prost(uint32, repeated, tag = "1")]
     pub slots: Vec<u32>,
+    /// The worker that has them.
+    #[prost(uint32, tag = "2")]
+    pub from: u32,
+    /// [`Leaving::version`](super::rmctrl::Leaving) of the move.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// The version of the configuration that the one who has them has applied: whoever is older is not ready yet.
+    #[prost(uint64, tag = "4")]
+    pub configuration: u64,
 }
 
-/// Let go of these slots: from the answer on, this process writes nothing of them, and passes on what reaches it for them.
+/// The kernel steers to the new owner now: serve what still waits here, then let go of these slots. From the answer on, this process writes nothing of them,
+/// and passes on what reaches it for them.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HandOverSlots {
     /// Slot numbers.
@@ -27,6 +36,9 @@ pub struct HandOverSlots {
     /// The worker that has them next.
     #[prost(uint32, tag = "2")]
     pub to: u32,
+    /// [`Leaving::version`](super::rmctrl::Leaving) of the move.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
 }
 
 /// These slots are yours: who had them writes nothing any more.
@@ -38,17 +50,9 @@ pub struct TakeSlots {
     /// The worker that had them.
     #[prost(uint32, tag = "2")]
     pub from: u32,
-}
-
-/// The kernel steers to the new owner now: pass on what still waits here, and tell it when that was all.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct DrainSlots {
-    /// Slot numbers.
-    #[prost(uint32, repeated, tag = "1")]
-    pub slots: Vec<u32>,
-    /// The worker that has them now.
-    #[prost(uint32, tag = "2")]
-    pub to: u32,
+    /// [`Leaving::version`](super::rmctrl::Leaving) of the move.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
 }
 
 /// The step is done, or why not.
@@ -60,4 +64,7 @@ pub struct SlotsHeld {
     /// Why the step cannot be done now; it may be asked again. Empty: it is done.
     #[prost(string, tag = "2")]
     pub failure: String,
+    /// How often this process had been started before it answered: a higher number than that of who was asked proves that one dead.
+    #[prost(uint32, tag = "3")]
+    pub lives: u32,
 }
