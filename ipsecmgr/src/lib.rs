@@ -29,6 +29,7 @@ mod happenings;
 mod held;
 mod later;
 mod manager;
+mod moves;
 mod notify;
 mod questions;
 mod records;
@@ -39,12 +40,14 @@ mod routes;
 mod secrets;
 mod service_states;
 mod session_desk;
+mod session_desks;
 mod sessions;
 mod show;
 mod slots;
 mod sockets;
 mod state;
 mod strays;
+mod waiting;
 
 pub use error::Error;
 

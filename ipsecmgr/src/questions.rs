@@ -6,13 +6,17 @@ use bus::link::Links;
 use bus::messages::aaamgr::{EapAnswer, EapRound};
 use bus::messages::certmgr::{Sign, VerifyPeer};
 use bus::messages::sessmgr::{Authorization, Verdict};
-use bus::{Address, Bus, Facility};
+use bus::messages::slots::HandOverSlots;
+use bus::{Address, Bus, Facility, Responder};
 use config::SecretText;
 use crypto::Secret;
 use ikev2::{Answer, EapStep, IkeSaId, Ticket, UserName};
+use sadb::SegmentFds;
+use services::DisconnectReason;
 use services::wsg::Wsg;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::moves::Opened;
 use crate::secrets;
 use crate::session_desk::Asked;
 
@@ -45,6 +49,10 @@ pub(crate) enum Found {
     Renamed(Vec<u64>),
     /// `sessmgr` does not know these, which outlived the last life.
     Unknown(Vec<u64>),
+    /// The segments of a slot that is to be taken over, and by which map it is ours, or why there are none.
+    Opened(u8, Result<(Opened, SegmentFds), String>),
+    /// What others are to hear of slots is delivered: they can go.
+    LetGo(HandOverSlots, Responder<HandOverSlots>),
 }
 
 /// Which keys answer a question for pre-shared keys; `None` where none is wanted or none is configured.
@@ -146,6 +154,12 @@ impl Asker {
             };
             this.tell(found);
         });
+    }
+
+    /// Has the managers of their slots delete IKE SAs.
+    pub(crate) fn delete_elsewhere(&self, ikes: &[IkeSaId], reason: DisconnectReason) {
+        let (bus, ikes) = (self.bus.clone(), ikes.iter().map(|ike| ike.0).collect());
+        tokio::spawn(async move { task::delete_tunnels(&bus, ikes, reason.text()).await });
     }
 
     /// Tells `aaamgr` that a peer has gone in the middle of EAP.

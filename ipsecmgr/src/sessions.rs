@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) signed: bool,
     /// Why it is being ended, when this process ends it.
     pub(crate) reason: Option<DisconnectReason>,
+    /// The instance of `sessmgr` that admits it, or has: its session stays there, whoever has the slot.
+    pub(crate) sessmgr: u32,
     /// The IKE SPI under which `sessmgr` may still know it; 0 when it knows the present one, or none.
     known_as: u64,
     /// What child SAs that are gone have carried.
@@ -59,8 +61,10 @@ pub(crate) struct Carried {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sessions {
+    /// Our instance of `sessmgr`, where new sessions are admitted.
+    sessmgr: u32,
     sessions: HashMap<IkeSaId, Session>,
     by_child: HashMap<u32, IkeSaId>,
     /// Those whose child SAs changed since `sessmgr` was told, with the IKE SPI it knows them by, if that is another.
@@ -84,7 +88,7 @@ pub(crate) struct Levels {
 }
 
 impl Session {
-    fn new(service: u64, path: Path) -> Self {
+    fn new(service: u64, path: Path, sessmgr: u32) -> Self {
         Self {
             service,
             path,
@@ -99,6 +103,7 @@ impl Session {
             peer_auth: None,
             signed: false,
             reason: None,
+            sessmgr,
             known_as: 0,
             carried: Carried::default(),
         }
@@ -144,10 +149,44 @@ impl Session {
 }
 
 impl Sessions {
+    /// None yet. New ones are admitted by this instance of `sessmgr`.
+    pub(crate) fn new(sessmgr: u32) -> Self {
+        Self {
+            sessmgr,
+            sessions: HashMap::new(),
+            by_child: HashMap::new(),
+            changed: HashMap::new(),
+            unsaved: HashSet::new(),
+            levels: Levels::default(),
+        }
+    }
+
     /// Begins one.
     pub(crate) fn begin(&mut self, ike: IkeSaId, service: u64, path: Path) {
         self.unsaved.insert(ike);
-        self.sessions.insert(ike, Session::new(service, path));
+        self.sessions
+            .insert(ike, Session::new(service, path, self.sessmgr));
+    }
+
+    /// The instance of `sessmgr` that has the session of an IKE SA, or would have it.
+    pub(crate) fn sessmgr_of(&self, ike: IkeSaId) -> u32 {
+        self.get(ike).map_or(self.sessmgr, |session| session.sessmgr)
+    }
+
+    /// Forgets those in these slots, which are another's from now on.
+    pub(crate) fn let_go(&mut self, slots: &[u8]) {
+        let goes = |ike: &IkeSaId| slots.contains(&ike.slot());
+        let levels = &mut self.levels;
+        self.sessions.retain(|ike, session| {
+            let stays = !goes(ike);
+            if !stays {
+                levels.subtract(session.levels());
+            }
+            stays
+        });
+        self.by_child.retain(|_, ike| !goes(ike));
+        self.changed.retain(|ike, _| !goes(ike));
+        self.unsaved.retain(|ike| !goes(ike));
     }
 
     /// One of them.
@@ -255,8 +294,8 @@ impl Sessions {
         self.levels
     }
 
-    /// News for `sessmgr` of sessions that it knows and whose child SAs changed.
-    pub(crate) fn take_changed(&mut self) -> Vec<ConnectedSession> {
+    /// News of sessions that a `sessmgr` knows and whose child SAs changed, with its instance.
+    pub(crate) fn take_changed(&mut self) -> Vec<(u32, ConnectedSession)> {
         let (tell, keep): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut self.changed)
             .into_iter()
             .partition(|(ike, _)| {
@@ -267,12 +306,13 @@ impl Sessions {
         self.changed = keep;
         tell.into_iter()
             .filter_map(|(ike, was)| {
-                let spis = self.sessions.get(&ike)?.children.clone();
-                Some(ConnectedSession {
+                let session = self.sessions.get(&ike)?;
+                let news = ConnectedSession {
                     ike_spi: ike.0,
                     was,
-                    spis,
-                })
+                    spis: session.children.clone(),
+                };
+                Some((session.sessmgr, news))
             })
             .collect()
     }
@@ -305,7 +345,7 @@ impl Sessions {
         children: Vec<u32>,
         record: &[u8],
     ) -> bool {
-        let Some(mut session) = Session::from_record(service, path, record) else {
+        let Some(mut session) = Session::from_record(service, path, record, self.sessmgr) else {
             return false;
         };
         for spi in &children {
@@ -317,16 +357,23 @@ impl Sessions {
         true
     }
 
-    /// Those that `sessmgr` is to go on with.
-    pub(crate) fn outlived(&self) -> Vec<RecoveredSession> {
-        let admitted = self.sessions.iter().filter(|(_, session)| session.admitted);
-        admitted
-            .map(|(ike, session)| RecoveredSession {
-                ike_spi: ike.0,
-                known_as: session.known_as,
-                spis: session.children.clone(),
+    /// Those in these slots that a `sessmgr` is to go on with, with its instance.
+    pub(crate) fn outlived(&self, slots: &[u8]) -> Vec<(u32, RecoveredSession)> {
+        let mut outlived: Vec<(u32, RecoveredSession)> = self
+            .sessions
+            .iter()
+            .filter(|(ike, session)| slots.contains(&ike.slot()) && session.admitted)
+            .map(|(ike, session)| {
+                let outlived = RecoveredSession {
+                    ike_spi: ike.0,
+                    known_as: session.known_as,
+                    spis: session.children.clone(),
+                };
+                (session.sessmgr, outlived)
             })
-            .collect()
+            .collect();
+        outlived.sort_by_key(|(sessmgr, outlived)| (*sessmgr, outlived.ike_spi));
+        outlived
     }
 
     /// `sessmgr` shall be told what child SAs a session has.

@@ -251,7 +251,7 @@ fn snapshot(session: &Session) -> SessionRecord {
             session.past.packets_in,
             session.past.packets_out,
         ],
-        life: session.life,
+        tenure: session.tenure,
         displaced: session.displaced.map(NonZeroU64::get),
     }
 }
@@ -318,7 +318,7 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Box<
         restored: true,
         active: now,
         accounted: connected.map(|_| now),
-        life: record.life,
+        tenure: record.tenure,
         displaced: record.displaced.and_then(NonZeroU64::new),
     }))
 }
@@ -381,11 +381,11 @@ struct SessionRecord {
     /// Octets in, octets out, packets in, packets out of child SAs that are gone.
     #[prost(uint64, repeated, tag = "18")]
     past: Vec<u64>,
-    /// The life of `ipsecmgr` that named it last.
-    #[prost(uint32, tag = "19")]
-    life: u32,
     #[prost(fixed64, optional, tag = "20")]
     displaced: Option<u64>,
+    /// By which tenure the `ipsecmgr` that named it last has its slot.
+    #[prost(uint64, tag = "21")]
+    tenure: u64,
 }
 
 /// An address given to a peer.

@@ -21,6 +21,7 @@ const REKEY_SHARE: u32 = 16;
 
 /// Every IKE SA of the engine. Finding one is an array access and a comparison of all 64 bits.
 pub(crate) struct Table {
+    /// In ascending order.
     slots: Vec<SlotTable>,
     /// Position in `slots` by slot number.
     positions: Box<[Option<u8>; 256]>,
@@ -34,6 +35,8 @@ struct SlotTable {
     slot: u8,
     entries: Vec<Entry>,
     free: VecDeque<usize>,
+    /// There is no room for the records of new peers.
+    crowded: bool,
 }
 
 /// An SPI, and what it stands for. One that is not given out is 0.
@@ -91,18 +94,65 @@ impl Table {
             resting: 0,
         };
         for &slot in slots {
-            let position = u8::try_from(table.slots.len()).ok();
-            match table.positions.get_mut(usize::from(slot)) {
-                Some(place) if slot != 0 && place.is_none() => *place = position,
-                _ => continue,
-            }
-            table.slots.push(SlotTable {
-                slot,
-                entries: Vec::new(),
-                free: VecDeque::new(),
-            });
+            table.add_slot(slot);
         }
         table
+    }
+
+    /// Another slot is ours, without IKE SAs.
+    pub fn add_slot(&mut self, slot: u8) {
+        if slot == 0 || self.position(slot).is_some() {
+            return;
+        }
+        let at = self.slots.partition_point(|table| table.slot < slot);
+        let table = SlotTable {
+            slot,
+            entries: Vec::new(),
+            free: VecDeque::new(),
+            crowded: false,
+        };
+        self.slots.insert(at, table);
+        self.note_positions();
+    }
+
+    /// A slot is ours no longer: forgets all that stands in it. Gives the IKE SAs that were there.
+    pub fn remove_slot(&mut self, slot: u8) -> Vec<Taken> {
+        let Some(position) = self.position(slot) else {
+            return Vec::new();
+        };
+        let table = self.slots.remove(position);
+        self.note_positions();
+        let mut there = Vec::new();
+        for entry in table.entries {
+            match entry.content {
+                Content::Free => continue,
+                Content::Here(sa) => there.push(Taken::Awake(sa)),
+                Content::Resting(rest) => {
+                    self.resting = self.resting.saturating_sub(1);
+                    there.push(Taken::Resting(rest));
+                }
+                Content::Reserved | Content::InHand | Content::Parked(_) => {}
+            }
+            self.count = self.count.saturating_sub(1);
+        }
+        there
+    }
+
+    fn note_positions(&mut self) {
+        self.positions.fill(None);
+        for (position, table) in self.slots.iter().enumerate() {
+            if let Some(place) = self.positions.get_mut(usize::from(table.slot)) {
+                *place = u8::try_from(position).ok();
+            }
+        }
+    }
+
+    /// In which slots no new IKE SA is begun. False when that is all of them.
+    pub fn set_crowded(&mut self, is_crowded: &dyn Fn(u8) -> bool) -> bool {
+        for table in &mut self.slots {
+            table.crowded = is_crowded(table.slot);
+        }
+        self.slots.iter().any(|table| !table.crowded)
     }
 
     /// True if the slot of this SPI is ours.
@@ -120,8 +170,13 @@ impl Table {
         if self.is_full() {
             return None;
         }
-        self.next = (self.next + 1) % self.slots.len();
-        self.reserve_at(self.next, random)
+        for _ in 0..self.slots.len() {
+            self.next = (self.next + 1) % self.slots.len();
+            if self.slots.get(self.next).is_some_and(|table| !table.crowded) {
+                return self.reserve_at(self.next, random);
+            }
+        }
+        None
     }
 
     /// Gives out an SPI in this slot, for an IKE SA that replaces another; there is room that new peers cannot take.
@@ -275,16 +330,18 @@ impl Table {
     }
 
     /// The first IKE SA from this place on, and the place after it.
-    pub fn next_from(&self, mut slot: usize, mut index: usize) -> Option<(IkeSaId, Found<'_>, usize, usize)> {
-        while let Some(table) = self.slots.get(slot) {
+    pub fn next_from(&self, slot: u8, mut index: usize) -> Option<(IkeSaId, Found<'_>, u8, usize)> {
+        let at = self.slots.partition_point(|table| table.slot < slot);
+        for table in self.slots.iter().skip(at) {
+            if table.slot != slot {
+                index = 0;
+            }
             while let Some(entry) = table.entries.get(index) {
                 index += 1;
                 if let Some(found) = entry.content.found() {
-                    return Some((entry.id, found, slot, index));
+                    return Some((entry.id, found, table.slot, index));
                 }
             }
-            slot += 1;
-            index = 0;
         }
         None
     }
@@ -397,5 +454,35 @@ mod tests {
         assert_eq!(table.count, 1);
         assert!(table.entry_mut(first).is_none());
         assert!(table.reserve(&mut random).is_some());
+    }
+
+    #[test]
+    fn slots_come_and_go_and_nothing_of_them_stays() {
+        let mut random = TestRandom::new(1);
+        let mut table = Table::new(&[], 10);
+        assert!(table.is_full() && table.reserve(&mut random).is_none());
+        for slot in [9, 2, 2, 0, 5] {
+            table.add_slot(slot);
+        }
+        let mut of = |table: &mut Table| {
+            let given: Vec<IkeSaId> = (0..3).map(|_| table.reserve(&mut random).unwrap()).collect();
+            given.iter().map(|id| id.slot()).collect::<Vec<_>>()
+        };
+        let mut slots = of(&mut table);
+        slots.sort_unstable();
+        assert_eq!(slots, [2, 5, 9]);
+        assert!(table.set_crowded(&|slot| slot != 5));
+        assert_eq!(of(&mut table), [5, 5, 5]);
+        assert!(!table.set_crowded(&|_| true));
+        assert!(table.reserve(&mut TestRandom::new(2)).is_none());
+        assert!(table.set_crowded(&|_| false));
+        let parked = IkeSaId(5 << 56 | 77 << 32);
+        assert!(table.park(parked, None));
+        assert_eq!(table.count, 7);
+        assert!(table.remove_slot(5).is_empty() && table.remove_slot(5).is_empty());
+        assert_eq!(table.count, 2);
+        assert!(!table.is_ours(parked) && table.is_ours(IkeSaId(9 << 56)));
+        table.add_slot(5);
+        assert!(table.park(parked, None), "it may come back");
     }
 }

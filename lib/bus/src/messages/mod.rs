@@ -11,5 +11,6 @@ pub mod rmctrl;
 pub mod sct;
 pub mod sessmgr;
 pub mod sit;
+mod slot_map;
 pub mod slots;
 pub mod vpnmgr;

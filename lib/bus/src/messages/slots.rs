@@ -9,6 +9,15 @@ requests! {
     0x0012 idempotent TakeSlots => SlotsHeld;
 }
 
+/// What orders all that the owners of a slot say of it, whoever they are: an owner that has opened the slot later has a higher one. `version`: of the
+/// slot map by which it opened it; `life`: the lives of its process before.
+pub const fn tenure(version: u64, life: u32) -> u64 {
+    /// More lives than this are not told apart.
+    const LIVES: u64 = (1 << 24) - 1;
+    let life = if (life as u64) < LIVES { life as u64 } else { LIVES };
+    version << 24 | life
+}
+
 /// Get ready to have these slots: hold what comes for them from now on, write nothing yet.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PrepareSlots {
@@ -67,4 +76,21 @@ pub struct SlotsHeld {
     /// How often this process had been started before it answered: a higher number than that of who was asked proves that one dead.
     #[prost(uint32, tag = "3")]
     pub lives: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tenure;
+
+    #[test]
+    fn a_later_owner_has_a_higher_tenure() {
+        let order = [
+            tenure(1, 0),
+            tenure(1, 7),
+            tenure(2, 0),
+            tenure(2, u32::MAX),
+            tenure(3, 1),
+        ];
+        assert!(order.is_sorted_by(|one, two| one < two));
+    }
 }

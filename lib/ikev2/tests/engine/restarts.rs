@@ -1,14 +1,14 @@
 //! The process of a side is killed and replaced, at every step of every exchange: the same IKE SAs and child SAs go on, nothing is contradicted
-//! and no nonce comes twice (the log of the wire looks at every message), and nobody begins anew.
+//! and no nonce comes twice (the log of the wire looks at every message), and nobody begins anew. The same when the slot moves to another engine.
 
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crypto::{Cipher, DhGroup};
+use crypto::{Cipher, DhGroup, TestRandom};
 use ikev2::{
-    Action, ConfigurationRequest, CookieThresholds, Count, Event, FragmentMtu, IkeLifetime, Liveness,
-    LocalAuth, Profile, RemoteAuth,
+    Action, ConfigurationRequest, CookieThresholds, Count, DropCause, Engine, EngineConfig, Event,
+    FragmentMtu, IkeLifetime, Liveness, LocalAuth, Profile, RemoteAuth,
 };
 
 use crate::world::Side::{A, B};
@@ -44,16 +44,33 @@ const NOT_WITH_RESTARTS: [&str; 21] = [
     "setup::a_cookie_that_got_too_old_is_replaced",
 ];
 
-/// Every other test of this suite, with a new process after every, every second and every third call.
+/// The same for moves: the secrets of cookies stay, so a cookie that one engine made is void to the other.
+const NOT_WITH_MOVES: [&str; 2] = [
+    "bad_input::one_source_cannot_have_all_half_open_ike_sas",
+    "bad_input::the_limit_of_half_open_ike_sas_holds",
+];
+
+/// Every other test of this suite, with a new process, or another engine, after every, every second and every third call.
 #[test]
 fn nobody_notices_a_restart() {
     if std::env::var_os(RESTART_VARIABLE).is_some() {
         return;
     }
-    for plan in ["A 1", "B 1", "AB 1", "AB 2", "AB 3"] {
+    for plan in [
+        "A dies 1",
+        "B dies 1",
+        "AB dies 1",
+        "AB dies 2",
+        "AB dies 3",
+        "A moves 1",
+        "B moves 1",
+        "AB moves 1",
+        "AB moves 3",
+    ] {
         let mut suite = Command::new(std::env::current_exe().unwrap());
         suite.env(RESTART_VARIABLE, plan);
-        for name in NOT_WITH_RESTARTS {
+        let moves = NOT_WITH_MOVES.iter().filter(|_| plan.contains("moves"));
+        for name in NOT_WITH_RESTARTS.iter().chain(moves) {
             suite.args(["--skip", name]);
         }
         let output = suite.output().unwrap();
@@ -203,6 +220,65 @@ const CREATE_CHILD: Wish = |_, _| Action::CreateChild(0);
 const REKEY_IKE: Wish = |_, _| Action::RekeyIke;
 const DELETE: Wish = |_, _| Action::Delete;
 const LIVENESS: Wish = |_, _| Action::CheckLiveness;
+
+/// The former owner has other slots, whose IKE SAs go on there; messages for those that moved are not its own any more.
+#[test]
+fn only_what_is_in_the_slot_moves() {
+    if std::env::var_os(RESTART_VARIABLE).is_some() {
+        return;
+    }
+    let mut world = World::new();
+    let (now, own) = (world.now, world.b.memory.config.slots[0]);
+    world.b.engine.add_slots(&[0x23]);
+    world.b.serve(Profile {
+        initial_contact: false,
+        ..profile(B)
+    });
+    for _ in 0..4 {
+        world.initiate(profile(A));
+        world.settle();
+    }
+    world.check_pairs(4);
+    let of = |engine: &Engine, slot| engine.proved_in(slot).len();
+    assert_eq!((of(&world.b.engine, own), of(&world.b.engine, 0x23)), (2, 2));
+    world.b.engine.remove_slots(&[own]);
+    let left = world.b.engine.totals();
+    assert_eq!((left.established, left.children, left.ike_sas), (2, 2, 2));
+    assert_eq!(of(&world.b.engine, own), 0);
+    let mut there = Vec::new();
+    let views = world.a.views(now);
+    for view in &views {
+        let action = Action::CheckLiveness;
+        world
+            .a
+            .engine
+            .action(now, view.id, action, &mut world.a.sad)
+            .unwrap();
+        world.collect(A);
+        let before = world.b.drops(DropCause::ForeignSlot);
+        world.deliver_next(B);
+        there.push(world.b.drops(DropCause::ForeignSlot) == before);
+    }
+    assert_eq!(there.iter().filter(|there| **there).count(), 2);
+    // The other engine has an IKE SA of its own already, in another slot.
+    let mut other = Engine::new(
+        EngineConfig {
+            slots: vec![0x44],
+            ..world.b.memory.config.clone()
+        },
+        Box::new(TestRandom::new(99)),
+    );
+    other.add_slots(&[own]);
+    let find = |_: &str| world.b.memory.profiles.last().cloned();
+    for (ike, record) in world.b.sad.records.clone() {
+        if ike.slot() == own {
+            other.reserve_restored(ike, &record).unwrap();
+            other.restore(now, ike, &record, &find, &mut world.b.sad).unwrap();
+        }
+    }
+    other.finish_restore(now, &mut world.b.sad);
+    assert_eq!((of(&other, own), other.totals().established), (2, 2));
+}
 
 fn scenarios() -> Vec<Scenario> {
     let with = |name, wishes, ends_with| Scenario {
@@ -397,12 +473,25 @@ fn whoever_dies_at_whichever_step_it_ends_the_same() {
         let calls = play(&scenario).plan.calls;
         for (side, calls) in [A, B].into_iter().zip(calls) {
             for call in 1..=calls.min(MOST) + 1 {
-                for death in [Death::BeforeCommit, Death::AfterCommit, Death::AfterAll] {
+                for death in [
+                    Death::BeforeCommit,
+                    Death::AfterCommit,
+                    Death::AfterAll,
+                    Death::Move,
+                ] {
                     Plan::deaths(&[(side, call, death)]);
                     play(&scenario);
                     Plan::deaths(&[(side, call, death), (side, call + 1, Death::AfterCommit)]);
                     play(&scenario);
                 }
+                // The new owner dies at once, and the slot goes back to the former one, whose timers are old.
+                let back = [Death::Move, Death::BeforeCommit, Death::Move];
+                let plan: Vec<_> = (call..)
+                    .zip(back)
+                    .map(|(call, death)| (side, call, death))
+                    .collect();
+                Plan::deaths(&plan);
+                play(&scenario);
             }
         }
     }
