@@ -35,8 +35,6 @@ pub(crate) struct Moves {
     map: SlotMap,
     /// Our slots.
     held: BTreeMap<u8, Held>,
-    /// Slots that were handed over, and with which version of the map those moves began: they do not come back by them.
-    left: BTreeMap<u8, u64>,
     /// Slots that are being opened.
     opening: BTreeSet<u8>,
     /// Why slots could not be taken over at the last attempt.
@@ -52,7 +50,6 @@ impl Moves {
             sit,
             map: SlotMap::default(),
             held: BTreeMap::new(),
-            left: BTreeMap::new(),
             opening: BTreeSet::new(),
             failures: BTreeMap::new(),
         }
@@ -64,7 +61,7 @@ impl Moves {
     /// The map is not the newest any more, or a segment is damaged.
     pub(crate) async fn open_first(&mut self, map: &SlotMap) -> Result<Slots, Error> {
         let opened: BTreeMap<Slot, Opened> = Slot::all()
-            .filter_map(|slot| Some((slot, Opened::by(map, slot.number(), self.worker, &self.left)?)))
+            .filter_map(|slot| Some((slot, Opened::by(map, slot.number(), self.worker)?)))
             .collect();
         let wanted: Vec<Slot> = opened.keys().copied().collect();
         let mut slots = Slots::new();
@@ -84,7 +81,6 @@ impl Moves {
             opened,
         };
         self.held.insert(slot, held);
-        self.left.remove(&slot);
     }
 
     /// Our worker.
@@ -186,16 +182,15 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// If a slot is free for this worker by a map: it owns it and nobody else has it, or it is to hand it over and has not.
-    pub(crate) fn by(map: &SlotMap, slot: u8, worker: u32, left: &BTreeMap<u8, u64>) -> Option<Self> {
+    /// If a slot is free for this worker by a map: it owns it and nobody else has it, or it is to hand it over and was not asked to yet.
+    pub(crate) fn by(map: &SlotMap, slot: u8, worker: u32) -> Option<Self> {
         let moving = map.leaving_of(SlotPart::Manager, slot);
-        let in_move = moving.filter(|(_, phase)| *phase < MovePhase::Released);
-        let in_move = in_move.map(|(leaving, _)| leaving.version);
-        let is_over = in_move.is_some() && left.get(&slot).copied() == in_move;
-        let free = map.steered_to(SlotPart::Manager, slot) == Some(worker) && !is_over;
-        free.then_some(Self {
+        let is_asked = moving.is_some_and(|(_, phase)| phase == MovePhase::Steered);
+        let is_free = map.steered_to(SlotPart::Manager, slot) == Some(worker) && !is_asked;
+        let leaving = moving.filter(|(_, phase)| *phase == MovePhase::Preparing);
+        is_free.then_some(Self {
             version: map.version,
-            in_move,
+            in_move: leaving.map(|(leaving, _)| leaving.version),
         })
     }
 }
@@ -224,10 +219,8 @@ impl State {
 
     /// Takes over all slots that the map says are ours.
     pub(crate) fn take_what_is_ours(&mut self) {
-        let Moves {
-            map, left, worker, ..
-        } = &self.moves;
-        let ours = |slot: &u8| Opened::by(map, *slot, *worker, left).is_some();
+        let Moves { map, worker, .. } = &self.moves;
+        let ours = |slot: &u8| Opened::by(map, *slot, *worker).is_some();
         let ours: Vec<u8> = (1..=u8::MAX).filter(ours).collect();
         self.take_slots(&ours);
     }
@@ -255,11 +248,11 @@ impl State {
         }
         moves.opening.extend(&wanted);
         let (bus, sit, worker) = (self.asker.bus.clone(), moves.sit.clone(), moves.worker);
-        let (left, found) = (moves.left.clone(), self.asker.found.clone());
+        let found = self.asker.found.clone();
         tokio::spawn(async move {
             // One by one, so that everything else has its turn between them, and what cannot be had is in nobody's way.
             for slot in wanted {
-                let opened = open(&bus, &sit, slot, worker, &left).await;
+                let opened = open(&bus, &sit, slot, worker).await;
                 // The loop is gone only when the process ends.
                 let _ = found.send(Found::Opened(slot, opened));
             }
@@ -327,9 +320,6 @@ impl State {
             return responder.reply(self.moves.report(refusal));
         }
         self.let_go(&slots);
-        self.moves
-            .left
-            .extend(slots.iter().map(|slot| (*slot, request.version)));
         self.note_places();
         let (delivered, held) = (self.delivered(), self.moves.report(""));
         tokio::spawn(async move {
@@ -396,16 +386,10 @@ async fn wait(mut marked: Receiver<()>) -> bool {
 }
 
 /// The segments of a slot, and by which map it is ours.
-async fn open(
-    bus: &Bus,
-    sit: &Sit,
-    slot: u8,
-    worker: u32,
-    left: &BTreeMap<u8, u64>,
-) -> Result<(Opened, SegmentFds), String> {
+async fn open(bus: &Bus, sit: &Sit, slot: u8, worker: u32) -> Result<(Opened, SegmentFds), String> {
     let map = bus.request(RMCTRL, &GetSlotMap {}, RMCTRL_DEADLINE).await;
     let map = map.map_err(|error| error.to_string())?;
-    let (Some(opened), Some(number)) = (Opened::by(&map, slot, worker, left), Slot::new(slot)) else {
+    let (Some(opened), Some(number)) = (Opened::by(&map, slot, worker), Slot::new(slot)) else {
         return Err(format!(
             "by version {} of the slot map it is not free for worker {worker}",
             map.version

@@ -26,10 +26,10 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    /// Connects peers until one has its IKE SA in this slot.
-    async fn in_slot(slot: u8) -> Self {
-        for number in 3..20 {
-            let mut peer = Peer::new(&format!("127.0.0.{number}"), "secret");
+    /// Connects peers, of addresses of this network, until one has its IKE SA in this slot.
+    async fn in_slot(slot: u8, network: u8) -> Self {
+        for number in 1..20 {
+            let mut peer = Peer::new(&format!("127.0.{network}.{number}"), "secret");
             let ike = peer.initiate(&profile(false), GATEWAY);
             let theirs = established(&mut peer).await;
             let spi = peer.children[&theirs].outbound_spi;
@@ -78,8 +78,8 @@ impl Tunnel {
 fn a_slot_moves_and_the_peer_notices_nothing() {
     scenario(async || {
         let mut node = node().await;
-        let mut tunnel = Tunnel::in_slot(1).await;
-        let stays = Tunnel::in_slot(3).await;
+        let mut tunnel = Tunnel::in_slot(1, 1).await;
+        let stays = Tunnel::in_slot(3, 2).await;
         let admissions = node.heard.lock().unwrap().admissions.clone();
         let peers = admissions.len();
         for (from, to) in [(1, 2), (2, 1), (1, 2)] {
@@ -106,9 +106,8 @@ fn a_slot_moves_and_the_peer_notices_nothing() {
             assert!(heard.recovered.is_sorted_by_key(|(_, news)| news.tenure));
             // The routes are those of the present owner.
             let tenure = heard.recovered.last().unwrap().1.tenure;
-            let routes = heard.routes.iter().filter(|route| route.spi >> 24 == 1);
-            let tenures: Vec<u64> = routes.map(|route| route.tenure).collect();
-            assert_eq!(tenures, vec![tenure; in_slot]);
+            let routes: Vec<_> = heard.routes.iter().filter(|route| route.spi >> 24 == 1).collect();
+            assert!(routes.len() >= in_slot && routes.iter().all(|route| route.tenure == tenure));
         }
         for worker in [1, 2] {
             let counters = node.counters(worker);
@@ -169,7 +168,7 @@ fn a_peer_in_the_middle_of_its_set_up_follows_the_slot() {
 fn whoever_dies_in_a_move_the_tunnel_goes_on() {
     scenario(async || {
         let mut node = node().await;
-        let mut tunnel = Tunnel::in_slot(1).await;
+        let mut tunnel = Tunnel::in_slot(1, 1).await;
         let mut lives = [0, 0];
         let mut next_life = |worker: u32| {
             let lives = &mut lives[worker as usize - 1];
@@ -188,6 +187,18 @@ fn whoever_dies_in_a_move_the_tunnel_goes_on() {
         node.release();
         assert_eq!(node.take(2, 1, version).await, "");
         assert_eq!(node.take(2, 1, version).await, "", "once more");
+        node.finish();
+        tunnel.goes_on(&node).await;
+        node.move_slot(1, 2, 1).await;
+
+        // It dies when it may have answered: its next life does not have the slot.
+        let version = node.prepare(1, 2);
+        node.ask_to_let_go(version);
+        node.kill(1);
+        node.run(1, next_life(1)).await;
+        assert_eq!(node.hand_over(1, 1, version).await, "");
+        node.release();
+        assert_eq!(node.take(2, 1, version).await, "");
         node.finish();
         tunnel.goes_on(&node).await;
 
@@ -237,7 +248,7 @@ fn whoever_dies_in_a_move_the_tunnel_goes_on() {
 fn a_slot_goes_only_by_the_order_of_its_move_and_when_all_is_told() {
     scenario(async || {
         let node = node().await;
-        let mut tunnel = Tunnel::in_slot(1).await;
+        let mut tunnel = Tunnel::in_slot(1, 1).await;
         let first = node.prepare(1, 2);
         assert_eq!(node.hand_over(1, 1, first).await, "");
         node.release();
@@ -285,7 +296,7 @@ fn a_slot_goes_only_by_the_order_of_its_move_and_when_all_is_told() {
 fn a_worker_without_slots_lives_and_gets_some_again() {
     scenario(async || {
         let mut node = node().await;
-        let mut tunnel = Tunnel::in_slot(3).await;
+        let mut tunnel = Tunnel::in_slot(3, 1).await;
         node.move_slot(1, 1, 2).await;
         node.move_slot(3, 1, 2).await;
         tunnel.goes_on(&node).await;
@@ -297,7 +308,7 @@ fn a_worker_without_slots_lives_and_gets_some_again() {
         tunnel.goes_on(&node).await;
         tunnel.ends().await;
         // New peers come to it again.
-        let mut next = Tunnel::in_slot(3).await;
+        let mut next = Tunnel::in_slot(3, 2).await;
         next.goes_on(&node).await;
         assert_eq!(node.counters(1).get(counter::CURRENT_TUNNELS), 1);
     });

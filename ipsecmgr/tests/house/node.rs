@@ -69,7 +69,7 @@ impl Node {
         let address: IpAddr = gateway.parse().unwrap();
         let group = |port| {
             let options = SocketOptions::default();
-            UdpGroup::open(SocketAddr::new(address, port), 2, options, &all_to(1, port)).unwrap()
+            UdpGroup::open(SocketAddr::new(address, port), 2, options, &all_to_worker_1()).unwrap()
         };
         let ring = || StrayRing::create(0).unwrap();
         let shared = Arc::new(Shared {
@@ -156,13 +156,6 @@ impl Node {
         drop(self.processes.remove(&worker));
     }
 
-    /// Everything that peers send comes to this worker, as after a change of the program that has not been made yet, or long ago.
-    pub fn steer_all_to(&self, worker: u32) {
-        for (port, group) in &self.shared.groups {
-            group.steer(&all_to(worker, *port)).unwrap();
-        }
-    }
-
     /// Commits another version of the slot map; tells which it is.
     pub fn commit(&self, change: impl FnOnce(&mut SlotMap, u64)) -> u64 {
         let version = {
@@ -201,8 +194,22 @@ impl Node {
         self.commit(|map, _| map.leaving.clear());
     }
 
+    /// From now on the former manager may have let go at any time, and nobody else opens the slot.
+    pub fn ask_to_let_go(&self, version: u64) {
+        self.commit(|map, _| {
+            for leaving in map
+                .leaving
+                .iter_mut()
+                .filter(|leaving| leaving.version == version)
+            {
+                leaving.phase = leaving.phase.max(MovePhase::Steered as i32);
+            }
+        });
+    }
+
     /// Has a worker let a slot go; gives why it does not.
     pub async fn hand_over(&self, from: u32, slot: u8, version: u64) -> String {
+        self.ask_to_let_go(version);
         let slots = vec![slot.into()];
         let request = HandOverSlots {
             slots,
@@ -298,8 +305,10 @@ impl Shared {
                 let request: OpenSlots = packet.decode().unwrap();
                 for number in request.slots {
                     let slot = u8::try_from(number).unwrap();
-                    let manager = self.map.lock().unwrap().steered_to(SlotPart::Manager, slot);
-                    if manager != Some(worker) {
+                    let map = self.map.lock().unwrap();
+                    let moving = map.leaving_of(SlotPart::Manager, slot);
+                    let asked = moving.is_some_and(|(_, phase)| phase == MovePhase::Steered);
+                    if asked || map.steered_to(SlotPart::Manager, slot) != Some(worker) {
                         opened.failure = format!("slot {slot} is not of worker {worker}");
                         return (opened, Vec::new());
                     }
@@ -359,12 +368,7 @@ async fn play_data_planes(shared: Arc<Shared>) {
     }
 }
 
-/// A program that steers everything to one worker.
-fn all_to(worker: u32, port: u16) -> netio::steering::Program {
-    let steering = Steering::new(2, |_| Some(worker as usize - 1), [7; 16]).unwrap();
-    match port {
-        500 => steering.program_500(),
-        // Both have one socket on port 4500 here, and nobody sends ESP.
-        _ => steering.program_500(),
-    }
+/// A program that steers as on a node with one worker.
+fn all_to_worker_1() -> netio::steering::Program {
+    Steering::new(1, |_| Some(0), [7; 16]).unwrap().program_500()
 }
