@@ -274,6 +274,9 @@ impl State {
                 self.take_over(now, slot);
                 self.note_places();
                 self.take_in(now, |sockets, take| sockets.take_waiting(take));
+                if self.draining {
+                    self.drain();
+                }
             }
             Err(reason) => {
                 tracing::warn!("cannot take over slot {slot}: {reason}");

@@ -263,8 +263,9 @@ impl State {
         let before = self.recovery.tally;
         let broken = self.restore_parked(now, self.parked_in(None), complete);
         let ours = self.moves.ours();
-        if first {
-            self.remove_unknown(&ours);
+        match first {
+            true => self.remove_unknown(&ours),
+            false => self.recovery.known.clear(),
         }
         self.engine.finish_restore(now, &mut self.slots);
         if first && self.recovery.reborn {
