@@ -1,24 +1,26 @@
 //! What an earlier owner of our slots left, an earlier life of this process or another worker's: IKE SAs come back from their records, and all else that is left
 //! is removed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod parked;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bus::messages::sessmgr::RecoveredSession;
 use ikev2::{IkeSaId, IkeState, Profile, RestoreError, Restored};
 use services::DisconnectReason;
 use telemetry::counters::recovery as counter;
-use telemetry::events::{SessionRecoveryComplete, TunnelsLost, TunnelsWithoutService, emit};
+use telemetry::events::{SessionRecoveryComplete, TunnelsLost, emit};
 
 use crate::sessions::recorded_name;
 use crate::sockets::Sockets;
 use crate::state::State;
 
+use parked::Parked;
+
 /// Turns of reading what came while nobody read, before timers run: about what the sockets hold.
 const TURNS: usize = 64;
-/// How long IKE SAs are kept whose service is not there. Their peers hear nothing meanwhile, and give them up.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is left to do of it.
 pub(crate) struct Recovery {
@@ -37,17 +39,6 @@ pub(crate) struct Recovery {
     /// Slots that were taken over, where former owners may have routes that nobody needs.
     unclear: BTreeSet<u8>,
     tally: Tally,
-}
-
-/// An IKE SA that waits for its service.
-struct Parked {
-    service: String,
-    /// Inbound SPIs that it lays claim to.
-    spis: Vec<u32>,
-    /// It is given up then.
-    until: Instant,
-    /// Its slot came from another owner: it is no matter of this process's lives.
-    moved: bool,
 }
 
 /// How it went.
@@ -116,39 +107,6 @@ impl State {
         Ok(())
     }
 
-    /// The same for one slot. Returns how many records there were, and how many of them are lost.
-    fn reserve_in(&mut self, now: Instant, slot: u8, moved: bool) -> Result<(u64, u64), sadb::Error> {
-        let records = &mut self.slots.records;
-        let mut lost = records.lost(slot) as u64;
-        let mut found = lost;
-        for ike in records.in_slot(slot) {
-            found += 1;
-            let claim = records
-                .read(ike)
-                .ok_or(RestoreError::Corrupt)
-                .and_then(|record| self.engine.reserve_restored(ike, record.engines()));
-            match claim {
-                Ok(claim) => {
-                    let parked = Parked {
-                        service: claim.service,
-                        spis: claim.spis,
-                        until: now + PATIENCE,
-                        moved,
-                    };
-                    self.recovery.parked.insert(ike, parked);
-                }
-                Err(error) => {
-                    tracing::error!("IKE SA {ike} is lost: {error}");
-                    lost += 1;
-                    records.erase(ike);
-                }
-            }
-        }
-        records.commit()?;
-        self.recovery.note_soonest();
-        Ok((found, lost))
-    }
-
     /// Goes on with what the former owner of a slot has left, which is ours now.
     pub(crate) fn take_over(&mut self, now: Instant, slot: u8) {
         // Its secrets of cookies are not ours, and ours may have to be kept in this slot now.
@@ -174,13 +132,6 @@ impl State {
         tracing::info!("took over slot {slot} with {found} IKE SAs, {lost} of them lost");
     }
 
-    fn parked_in(&self, slot: Option<u8>) -> Vec<IkeSaId> {
-        let parked = self.recovery.parked.keys().copied();
-        parked
-            .filter(|ike| slot.is_none_or(|slot| ike.slot() == slot))
-            .collect()
-    }
-
     /// Tells every `sessmgr` which sessions go on in these slots.
     fn announce(&self, slots: &[u8]) {
         for (tenure, slots) in self.moves.by_tenure(slots) {
@@ -202,51 +153,6 @@ impl State {
             for context in &contexts {
                 self.routes.clear(*context, tenure, &slots);
             }
-        }
-    }
-
-    /// Gives up IKE SAs whose services have not come for too long: their peers have given them up, too.
-    pub(crate) fn give_up_parked(&mut self, now: Instant) {
-        if self.recovery.soonest.is_none_or(|soonest| soonest > now) {
-            return;
-        }
-        let given_up: Vec<(IkeSaId, Parked)> = self
-            .recovery
-            .parked
-            .extract_if(|_, parked| parked.until <= now)
-            .collect();
-        self.recovery.note_soonest();
-        let mut by_service: BTreeMap<String, u64> = BTreeMap::new();
-        for (ike, parked) in given_up {
-            self.counters.inc(counter::LOST);
-            *by_service.entry(parked.service.clone()).or_default() += 1;
-            self.lose(ike, &parked, "its service is not there");
-        }
-        for (service, count) in by_service {
-            emit(&TunnelsWithoutService {
-                worker: self.moves.worker(),
-                service: &service,
-                count,
-            });
-        }
-        self.clear_routes();
-    }
-
-    /// An IKE SA does not come back.
-    fn lose(&mut self, ike: IkeSaId, parked: &Parked, reason: &str) {
-        tracing::error!("IKE SA {ike} of {} is lost: {reason}", parked.service);
-        // `sessmgr` has been told that it goes on, or will be told that it does not.
-        let recorded = self.slots.records.read(ike);
-        let name = recorded.and_then(|record| recorded_name(record.ours(), self.moves.worker()));
-        self.release_at(
-            name.map_or(self.moves.worker(), |(sessmgr, _)| sessmgr),
-            ike,
-            DisconnectReason::Internal,
-        );
-        self.engine.discard_parked(ike);
-        self.slots.records.erase(ike);
-        for spi in &parked.spis {
-            self.slots.remove(*spi);
         }
     }
 
