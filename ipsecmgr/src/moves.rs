@@ -22,8 +22,8 @@ use crate::waiting::Place;
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a slot that is to go waits for what others are to hear of it.
-const DELIVERY: Duration = Duration::from_secs(2);
+/// How long a slot that is to go waits for what others are to hear of it, before it goes and again after: together less than `rmctrl` waits for an answer.
+const DELIVERY: Duration = Duration::from_secs(1);
 
 /// Which slots are ours, and on their way.
 pub(crate) struct Moves {

@@ -18,6 +18,8 @@ pub const fn tenure(version: u64, life: u32) -> u64 {
     version << 24 | life
 }
 
+const _: () = assert!(tenure(1, 0) < tenure(1, 7) && tenure(1, u32::MAX) < tenure(2, 0));
+
 /// Get ready to have these slots: hold what comes for them from now on, write nothing yet.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PrepareSlots {
@@ -76,21 +78,4 @@ pub struct SlotsHeld {
     /// How often this process had been started before it answered: a higher number than that of who was asked proves that one dead.
     #[prost(uint32, tag = "3")]
     pub lives: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tenure;
-
-    #[test]
-    fn a_later_owner_has_a_higher_tenure() {
-        let order = [
-            tenure(1, 0),
-            tenure(1, 7),
-            tenure(2, 0),
-            tenure(2, u32::MAX),
-            tenure(3, 1),
-        ];
-        assert!(order.is_sorted_by(|one, two| one < two));
-    }
 }
