@@ -34,6 +34,8 @@ use crate::state::State;
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
+/// Of opening the first slots; after so many it is not for want of a newer map.
+const OPENING_ATTEMPTS: u32 = 10;
 /// How often it is looked at how much waits in the sockets.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
@@ -42,10 +44,22 @@ const RESERVE: Duration = Duration::from_millis(200);
 /// One life.
 pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let worker = task.worker();
-    let map = slot_map(&task.bus).await;
-    let begun = Instant::now();
     let mut moves = Moves::new(worker, task.lives, task.sit.clone());
-    let slots = moves.open_first(&map).await?;
+    let mut attempts = 0;
+    let (map, begun, slots) = loop {
+        let map = slot_map(&task.bus).await;
+        let begun = Instant::now();
+        match moves.open_first(&map).await {
+            Ok(slots) => break (map, begun, slots),
+            // A slot may just be moving: `sit` knows a newer map then.
+            Err(Error::Sit(error)) if attempts < OPENING_ATTEMPTS => {
+                tracing::warn!("{error}");
+                attempts += 1;
+                sleep(AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let (found, mut answers) = unbounded_channel();
     let mut sockets = Sockets::new(task.counters.clone())?;
     for rings in task.sit.open_rings().await? {
