@@ -2,7 +2,7 @@
 //!
 //! | module of | what |
 //! |---|---|
-//! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`task`] |
+//! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`Luggage`], [`Baggage`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
 //! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
@@ -15,6 +15,7 @@
 mod batch;
 mod control;
 mod error;
+mod handover;
 mod identity;
 pub mod interface;
 pub mod landlock;
@@ -38,6 +39,7 @@ pub use batch::{
 };
 pub use control::{ControlMessageIn, ControlSocket};
 pub use error::Error;
+pub use handover::{Baggage, Luggage, hold_signals, release_signals, replace_with, return_to};
 pub use identity::Identity;
 pub use lock::LockFile;
 pub use namespace::{Namespace, enter_user_namespace};
