@@ -126,6 +126,10 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
                 }
             }
             grace = task.shutdown.requested(), if end.is_none() => {
+                if task.shutdown.hands_over() {
+                    // Every turn has committed its records: the next life goes on from them.
+                    return Ok(());
+                }
                 end = Some(Instant::now() + grace.saturating_sub(RESERVE));
                 // `sit` has them deleted before it tells us; they are here when somebody else stops this process.
                 let count = state.drain();

@@ -93,7 +93,9 @@ pub async fn run(task: Task) -> Result<(), Error> {
             },
             () = due(apply_at) => apply_at = (!state.apply()).then(|| Instant::now() + RETRY),
             _ = shutdown.requested() => {
-                state.leave();
+                if !shutdown.hands_over() {
+                    state.leave();
+                }
                 return Ok(());
             }
         }

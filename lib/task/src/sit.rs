@@ -11,7 +11,8 @@ use std::time::Duration;
 use bus::frame::{Kind, Refusal};
 use bus::link::Links;
 use bus::messages::sit::{
-    Close, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened, Ready,
+    Close, HandOver, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened,
+    Ready,
 };
 use bus::{Address, Facility, Message, Request};
 use sadb::{SegmentFds, Slot};
@@ -280,6 +281,10 @@ impl Sit {
                     .decode::<bus::messages::sit::Shutdown>()
                     .map_or(0, |shutdown| shutdown.grace);
                 shutdown.request(Duration::from_millis(grace.into()));
+            }
+            Kind::Event if packet.header.message == HandOver::TYPE => {
+                let grace = packet.decode::<HandOver>().map_or(0, |end| end.grace);
+                shutdown.request_hand_over(Duration::from_millis(grace.into()));
             }
             _ => tracing::warn!("dropped a control message: {}", found(&packet)),
         }

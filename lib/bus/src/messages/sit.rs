@@ -5,6 +5,8 @@ use crate::message::{events, requests};
 
 /// Version of the control-socket protocol.
 pub const CONTROL_VERSION: u32 = 1;
+/// The oldest version that is still spoken: a node that is being upgraded has children of the version before.
+pub const OLDEST_CONTROL_VERSION: u32 = 1;
 
 requests! {
     0x0101 idempotent OpenIke => Opened;
@@ -23,12 +25,13 @@ events! {
     0x0181 LinkOpened;
     0x0182 Shutdown;
     0x0183 TaskStarted;
+    0x0184 HandOver;
 }
 
 /// First message to a child. Its listening sockets of the bus ride on it: requests, then events.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Welcome {
-    /// [`CONTROL_VERSION`].
+    /// Version of the control protocol that is spoken here: at most that of the child.
     #[prost(uint32, tag = "1")]
     pub control_version: u32,
     /// Run directory.
@@ -180,6 +183,14 @@ pub struct LinkOpened {
 /// Finish within the time given, then exit.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Shutdown {
+    /// Milliseconds until the task is killed.
+    #[prost(uint32, tag = "1")]
+    pub grace: u32,
+}
+
+/// End at once and leave everything as it is, for a successor that goes on with it: tunnels, sessions, routes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HandOver {
     /// Milliseconds until the task is killed.
     #[prost(uint32, tag = "1")]
     pub grace: u32,
