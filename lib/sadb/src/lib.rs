@@ -44,6 +44,7 @@ pub use error::Error;
 pub use hot::{Activity, Hot, ReplayVerdict, SequenceExhausted};
 pub use ike_store::{IkeStore, IkeStoreUsage};
 pub use key::SecretBytes;
+pub use layout::LAYOUT_VERSION;
 pub use map::{prefetch, prefetch_front};
 pub use owner::SlotOwner;
 pub use page::{CounterPage, CounterPageReader};
