@@ -17,6 +17,7 @@ use task::Packet;
 use crate::contexts::{Context, Contexts, TUN_PREFIX};
 use sockets::{RawSockets, options};
 
+mod kept;
 mod sockets;
 
 /// RFC 7296 section 2: IKE.

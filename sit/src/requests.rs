@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A request that waits for something to become known.
 pub(crate) struct Deferred {
     pub address: Address,
-    life: u32,
+    pub life: u32,
     pub packet: Packet,
     pub until: Instant,
 }
@@ -51,6 +51,7 @@ impl Manager {
                 }
                 self.publish_start(address);
                 self.check_ready();
+                self.rolled(address);
             }
             Close::TYPE => {
                 if let Ok(close) = packet.decode::<Close>() {

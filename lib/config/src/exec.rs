@@ -82,6 +82,7 @@ exec! {
         One("rmctrl"), Operator, "Shows congestion control";
     ShowThreshold, "show threshold": One("rmctrl"), Operator, "Shows the thresholds of alarms";
     ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
+    ShowUpgrade, "show upgrade", "[status'The same']": One("sit"), Inspector, "Shows which software runs, and how far an upgrade is";
     ShowSessionRecovery, "show session recovery status", "[verbose'With the tasks and what is kept']":
         One("sit"), Inspector, "Shows whether sessions outlive the death of a process";
     ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
@@ -169,6 +170,9 @@ exec! {
     TaskKill, "task kill",
         "facility'Its facility' <facility:name(20)'Name of a facility'> instance'Its number' <instance:1-65535> [-noconfirm'Does not ask']":
         One("sit"), Administrator, "Ends the process of a task, which is then started again";
+    UpgradeOnline, "upgrade online",
+        "[<file:text(1024)'Executable; without it the file that lies now where the running one did'>] [-noconfirm'Does not ask']":
+        One("sit"), Administrator, "Replaces the software while the node runs";
     Configure, "configure", "[terminal'From this terminal']": Shell, ConfigAdministrator, "Enters configuration mode";
     Config, "~config": Shell, ConfigAdministrator, "Enters configuration mode";
     SaveConfiguration, "save configuration",
@@ -304,6 +308,7 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("system", "The node"),
     ("task", "Tasks"),
     ("trap", "Traps"),
+    ("upgrade", "Replaces the software"),
     ("wsg-service", "Security gateway services"),
 ];
 

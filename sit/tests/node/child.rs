@@ -88,6 +88,13 @@ async fn other(mut task: Task) -> Result<(), task::Error> {
                 cause: failure,
             })?;
     }
+    if crate::is_called("hesitant") && task.address.facility == Facility::Ipsecmgr {
+        task.shutdown.requested().await;
+        return Ok(());
+    }
+    if crate::is_called("hasty") && task.address.facility == Facility::Ipsecmgr {
+        std::process::exit(3);
+    }
     task.sit.ready().await?;
     // In the one folder that it may write to.
     let counters = task.run_dir.join("counters").join(task.address.facility.name());
@@ -109,6 +116,9 @@ async fn other(mut task: Task) -> Result<(), task::Error> {
                 }
             }
             _ = task.shutdown.requested() => {
+                if task.shutdown.hands_over() {
+                    return Ok(());
+                }
                 // In the order of their names' times the test sees the order of the end.
                 std::fs::write(marker, "").unwrap();
                 return Ok(());
@@ -201,6 +211,11 @@ impl Puppet {
             "netns" => {
                 let link = std::fs::read_link("/proc/thread-self/ns/net").map_err(text)?;
                 Ok(link.to_string_lossy().into_owned())
+            }
+            // For sockets that everybody may have: what it gets now.
+            "udp" => {
+                let socket: UdpSocket = sit.open_udp("local", None, 0, 1).await.map_err(text)?.into();
+                Ok(socket.local_addr().unwrap().port().to_string())
             }
             "exit" => std::process::exit(argument.parse().unwrap()),
             _ => Err(format!("what is '{command}'?")),
