@@ -13,3 +13,4 @@ mod remote_access;
 mod responder;
 mod scale;
 mod tools;
+mod upgrade;
