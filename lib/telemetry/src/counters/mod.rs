@@ -161,8 +161,8 @@ impl Descriptor {
     }
 }
 
-/// Identifies the table in a counter page: FNV-1a over the identifiers in order, so that a page written by another version of
-/// the software starts afresh instead of being misread.
+/// Identifies the table in a counter page: FNV-1a over the identifiers and kinds in order, so that in a page written by another version of
+/// the software counters are looked for by their names instead of being misread.
 pub const FINGERPRINT: u64 = fingerprint();
 
 /// Declares the rows of one area. `after` is where the indices of the area before end.
@@ -253,7 +253,7 @@ const fn fingerprint() -> u64 {
             hash = (hash ^ id[byte] as u64).wrapping_mul(0x0100_0000_01b3);
             byte += 1;
         }
-        hash = (hash ^ 0xFF).wrapping_mul(0x0100_0000_01b3);
+        hash = (hash ^ (0xF0 + rows[row].kind as u64)).wrapping_mul(0x0100_0000_01b3);
         row += 1;
     }
     hash
