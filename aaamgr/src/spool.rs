@@ -189,7 +189,8 @@ fn replay(octets: &[u8]) -> BTreeMap<u64, AccountingRecord> {
                 Err(_) => break,
             },
             DONE => drop(records.remove(&number)),
-            _ => break,
+            // A later version wrote it, to which it means something.
+            _ => {}
         }
     }
     records

@@ -180,7 +180,8 @@ fn replay(octets: &[u8]) -> Past {
                 Ok(records) => past.blocks = records.blocks,
                 Err(_) => break,
             },
-            _ => break,
+            // A later version wrote it, to which it means something.
+            _ => {}
         }
     }
     past
