@@ -47,6 +47,7 @@ mod state;
 mod strays;
 
 pub use error::Error;
+pub use ikev2::RECORD_VERSION;
 
 use task::Task;
 

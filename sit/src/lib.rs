@@ -7,7 +7,8 @@
 //!  follow sct, rmctrl ───┼─> Manager ─┼─ Contexts: namespaces, devices
 //!  of each child (2):    │  (1 loop)  ├─ links: a pair for every two tasks of bus::link::LINKS
 //!    control messages ───┤            ├─ CrashList: on disk
-//!    death (pidfd) ──────┘            └─ TaskTable: one Entry a task, one Life a process
+//!    death (pidfd) ──────┤            ├─ TaskTable: one Entry a task, one Life a process
+//!  SIGUSR2 ──────────────┘            └─ upgrade: all of it, to the next executable in this process
 //! ```
 //!
 //! One thread, one runtime; a second thread writes the crash list to disk. Nothing here reads what came from the network, and nothing waits for another process: a request that cannot be fulfilled yet
@@ -43,7 +44,7 @@ use netio::Spawn;
 
 pub use error::Error;
 pub use upgrade::TakeOver;
-pub use upgrade::executable::report as upgrade_report;
+pub use upgrade::executable::{Format, report as upgrade_report};
 
 /// The first of the numbers of users, unless the operator names another: neither accounts that people make (up to 60000) nor the ranges of systemd and
 /// of containers are there.
@@ -69,6 +70,8 @@ pub struct Options {
     pub spawn: Arc<SpawnOf>,
     /// The tasks to start instead of the static ones; for tests.
     pub tasks: Option<Vec<Address>>,
+    /// What an executable that takes this one's place must understand beside what `sit` leaves it.
+    pub formats: Vec<Format>,
     /// The node runs already, and this program takes it over.
     pub take_over: Option<TakeOver>,
 }
@@ -90,6 +93,7 @@ impl Options {
             first_user: FIRST_USER,
             spawn: Arc::new(spawn),
             tasks: None,
+            formats: Vec::new(),
             take_over: None,
         }
     }

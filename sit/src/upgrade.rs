@@ -89,9 +89,9 @@ impl Manager {
         match self.prepare_upgrade(path) {
             Ok(Some((executable, state))) => {
                 self.upgrade = Upgrade::Checking;
-                let happenings = self.happenings.clone();
+                let (happenings, more) = (self.happenings.clone(), self.options.formats.clone());
                 tokio::spawn(async move {
-                    let checked = spawn_blocking(move || executable.check(state)).await;
+                    let checked = spawn_blocking(move || executable.check(state, &more)).await;
                     let checked = checked.unwrap_or_else(|error| Err(error.to_string()));
                     let _ = happenings.send(Happening::Checked { checked, asked }).await;
                 });

@@ -79,6 +79,13 @@ struct Run {
     refused: Option<String>,
 }
 
+/// What one version of the software leaves to the next, beside what `sit` knows of.
+const FORMATS: [sit::Format; 1] = [sit::Format {
+    name: "ike-records",
+    oldest: ipsecmgr::RECORD_VERSION as u64,
+    newest: ipsecmgr::RECORD_VERSION as u64,
+}];
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run(arguments),
@@ -109,6 +116,7 @@ fn run(arguments: Run) -> ExitCode {
     let options = sit::Options {
         workers,
         first_user: first_user_id,
+        formats: FORMATS.to_vec(),
         take_over: take_over.map(|state| sit::TakeOver {
             state,
             predecessor,
@@ -127,8 +135,8 @@ fn upgrade_check(state: bool) -> ExitCode {
     let report = match state {
         true => stdin()
             .map_err(|error| error.to_string())
-            .and_then(|mut file| sit::upgrade_report(Some(&mut file))),
-        false => sit::upgrade_report(None),
+            .and_then(|mut file| sit::upgrade_report(&FORMATS, Some(&mut file))),
+        false => sit::upgrade_report(&FORMATS, None),
     };
     match report {
         Ok(text) => {

@@ -23,27 +23,42 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Longest answer; it is a few lines.
 const ANSWER: u64 = 16 * 1024;
 
-/// What two versions of the software have in common while both run, with the oldest and the newest version that this one understands.
-fn formats() -> [(&'static str, u64, u64); 4] {
-    [
-        ("state", state::OLDEST.into(), state::VERSION.into()),
-        ("control", OLDEST_CONTROL_VERSION.into(), CONTROL_VERSION.into()),
-        ("frame", bus::frame::MAJOR.into(), bus::frame::MAJOR.into()),
-        ("segments", sadb::LAYOUT_VERSION, sadb::LAYOUT_VERSION),
-    ]
+/// Something that two versions of the software have in common while both run.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    /// One word.
+    pub name: &'static str,
+    /// The oldest version of it that this software understands.
+    pub oldest: u64,
+    /// The newest, which it writes.
+    pub newest: u64,
 }
 
-/// What this executable says of itself: a line each for its version and for what it can take over, from the oldest version to the newest. With `given`, it
-/// tries to read a state of a node.
+/// Those of `sit`, and `more` of others.
+fn formats(more: &[Format]) -> Vec<Format> {
+    let own = [
+        ("state", state::OLDEST.into(), state::VERSION.into()),
+        (CONTROL, OLDEST_CONTROL_VERSION.into(), CONTROL_VERSION.into()),
+        ("frame", bus::frame::MAJOR.into(), bus::frame::MAJOR.into()),
+        ("segments", sadb::LAYOUT_VERSION, sadb::LAYOUT_VERSION),
+    ];
+    let own = own.map(|(name, oldest, newest)| Format { name, oldest, newest });
+    own.iter().chain(more).copied().collect()
+}
+
+const CONTROL: &str = "control";
+
+/// What this executable says of itself: a line each for its version and for what it can take over, which is that of `sit` and `more`, from the oldest version
+/// to the newest. With `given`, it tries to read a state of a node.
 ///
 /// # Errors
 /// Why it cannot read it.
-pub fn report(given: Option<&mut File>) -> Result<String, String> {
+pub fn report(more: &[Format], given: Option<&mut File>) -> Result<String, String> {
     if let Some(file) = given {
         NodeState::read(file)?;
     }
     let mut text = format!("software {VERSION}\n");
-    for (name, oldest, newest) in formats() {
+    for Format { name, oldest, newest } in formats(more) {
         text.push_str(&format!("{name} {oldest} {newest}\n"));
     }
     Ok(text)
@@ -115,11 +130,11 @@ impl Executable {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// Asks it what it is and whether it can take over this state. Blocks for at most [`PATIENCE`].
+    /// Asks it what it is and whether it can take over this state, and `more` than `sit` knows of. Blocks for at most [`PATIENCE`].
     ///
     /// # Errors
     /// Why it cannot, in one line.
-    pub fn check(mut self, mut state: File) -> Result<Self, String> {
+    pub fn check(mut self, mut state: File, more: &[Format]) -> Result<Self, String> {
         let cannot = |why: &str| format!("{} cannot take over: {why}", self.path.display());
         let failed = |error: io::Error| cannot(&error.to_string());
         state.rewind().map_err(failed)?;
@@ -156,7 +171,7 @@ impl Executable {
             }));
         }
         let answer = read(child.stdout.as_mut().map(|pipe| pipe as &mut dyn Read));
-        let (version, control) = judge(&answer).map_err(|why| cannot(&why))?;
+        let (version, control) = judge(&answer, more).map_err(|why| cannot(&why))?;
         self.version = version;
         self.control = control;
         Ok(self)
@@ -164,7 +179,7 @@ impl Executable {
 }
 
 /// What an executable that says this of itself is: its version, and the newest control protocol it speaks.
-fn judge(answer: &str) -> Result<(String, u32), String> {
+fn judge(answer: &str, more: &[Format]) -> Result<(String, u32), String> {
     let mut known: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in answer.lines() {
         let mut words = line.split_whitespace();
@@ -176,7 +191,10 @@ fn judge(answer: &str) -> Result<(String, u32), String> {
         return Err("it does not say what it is".to_owned());
     };
     let mut control = CONTROL_VERSION;
-    for (name, _, ours) in formats() {
+    for Format {
+        name, newest: ours, ..
+    } in formats(more)
+    {
         let range = match known.get(name).map(Vec::as_slice) {
             Some([oldest, newest]) => oldest.parse::<u64>().ok().zip(newest.parse::<u64>().ok()),
             _ => None,
@@ -187,7 +205,7 @@ fn judge(answer: &str) -> Result<(String, u32), String> {
                 "'{name}' is version {ours} here, it knows {oldest} to {newest}"
             ));
         }
-        if name == "control" {
+        if name == CONTROL {
             control = u32::try_from(newest).unwrap_or(u32::MAX);
         }
     }
@@ -277,13 +295,24 @@ mod tests {
 
     #[test]
     fn what_we_say_of_ourselves_is_enough_for_us() {
-        let (version, control) = judge(&report(None).unwrap()).unwrap();
+        let (version, control) = judge(&report(&[], None).unwrap(), &[]).unwrap();
         assert_eq!((version.as_str(), control), (VERSION, CONTROL_VERSION));
     }
 
     #[test]
     fn what_cannot_take_over_is_told_in_a_line() {
-        let whole = report(None).unwrap();
+        let more = [Format {
+            name: "records",
+            oldest: 4,
+            newest: 5,
+        }];
+        let judge = |text: &str| judge(text, &more);
+        let whole = report(&more, None).unwrap();
+        let less = whole.replace("records 4 5", "records 3 4");
+        assert_eq!(
+            judge(&less).unwrap_err(),
+            "'records' is version 5 here, it knows 3 to 4"
+        );
         let older = whole.replace("segments 3 3", "segments 1 2");
         assert_eq!(
             judge(&older).unwrap_err(),
