@@ -164,12 +164,16 @@ impl Manager {
         let wait = entry.backoff.after(age, served);
         entry.phase = Phase::Waiting;
         tell_failure(address, pid, &cause);
+        let version = self.executables.get(entry.executable);
+        let version = version
+            .map_or(VERSION, |executable| &executable.version)
+            .to_owned();
         let crash = Crash {
             time: SystemTime::now(),
             facility: address.facility.name().to_owned(),
             instance: address.instance,
             pid,
-            version: VERSION.to_owned(),
+            version,
             cause: cause.clone(),
         };
         if !served {

@@ -71,7 +71,7 @@ pub(crate) enum Happening {
     /// The next task is to get it.
     Roll,
     /// A step of that has had its time.
-    Late { step: u32 },
+    Late { began: Instant },
 }
 
 /// How many workers the node has while it runs: as the option says, or as the boot configuration does.
@@ -268,7 +268,7 @@ impl Manager {
             Happening::Checked { checked, asked } => self.checked(checked, asked),
             Happening::Replace => self.replace(),
             Happening::Roll => self.roll(),
-            Happening::Late { step } => self.late(step),
+            Happening::Late { began } => self.late(began),
         }
     }
 

@@ -6,6 +6,7 @@ use bus::frame::{Header, Kind};
 use bus::messages::sit::HandOver;
 use bus::{Address, Facility, Message};
 use telemetry::events::{self, SoftwareUpgradeCompleted};
+use tokio::time::Instant;
 
 use super::Upgrade;
 use crate::manager::{Happening, Manager, SIT};
@@ -39,8 +40,6 @@ pub(crate) struct Rollout {
     target: u32,
     /// Tasks that run it now.
     pub done: u32,
-    /// Tells steps apart.
-    number: u32,
     step: Option<Step>,
 }
 
@@ -48,6 +47,8 @@ pub(crate) struct Rollout {
 #[derive(Debug)]
 struct Step {
     address: Address,
+    /// Tells steps apart.
+    began: Instant,
     /// Key of the executable it had.
     before: u32,
 }
@@ -65,7 +66,6 @@ impl Manager {
         self.upgrade = Upgrade::Rolling(Rollout {
             target,
             done: 0,
-            number: 0,
             step: None,
         });
         self.later(PAUSE, Happening::Roll);
@@ -90,19 +90,19 @@ impl Manager {
             return self.complete_upgrade();
         };
         let address = entry.address;
-        rollout.number += 1;
+        let began = Instant::now();
         rollout.step = Some(Step {
             address,
+            began,
             before: std::mem::replace(&mut entry.executable, target),
         });
-        let late = Happening::Late { step: rollout.number };
         if let Some(life) = &entry.life {
             let life = life.number;
             entry.replacing = true;
             send_hand_over(entry);
             self.later(GRACE, Happening::Overdue { address, life });
         }
-        self.later(READY_WITHIN, late);
+        self.later(READY_WITHIN, Happening::Late { began });
     }
 
     /// A task serves: if its step waited for that, the next one can be done.
@@ -120,11 +120,12 @@ impl Manager {
     }
 
     /// The time of a step is over.
-    pub(crate) fn late(&mut self, number: u32) {
+    pub(crate) fn late(&mut self, began: Instant) {
         let Upgrade::Rolling(rollout) = &mut self.upgrade else {
             return;
         };
-        let Some(address) = rollout.at().filter(|_| rollout.number == number) else {
+        let step = rollout.step.as_ref().filter(|step| step.began == began);
+        let Some(address) = step.map(|step| step.address) else {
             return;
         };
         if !self.tasks.contains_key(&address) {

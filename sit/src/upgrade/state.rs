@@ -232,7 +232,7 @@ pub(crate) struct KeptRing {
 }
 
 /// A task's address.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct KeptAddress {
     #[prost(uint32, tag = "1")]
     pub facility: u32,
@@ -407,3 +407,6 @@ impl NodeState {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,7 +86,7 @@ pub fn check() -> ExitCode {
         std::thread::sleep(Duration::from_secs(1_000));
     }
     let mut state = File::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    match sit::upgrade_report(Some(&mut state)) {
+    match sit::upgrade_report(&[], Some(&mut state)) {
         Ok(report) => {
             for line in report.lines() {
                 match line.split_once(' ') {

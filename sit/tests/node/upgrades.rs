@@ -117,7 +117,8 @@ fn an_upgrade_is_not_noticed() {
     assert_eq!(node.ask(iftask(1), "rings", "").unwrap(), "[1, 2]");
     assert_eq!(node.ask(TASKS[8], "netns", "").unwrap(), network);
     assert_eq!(node.ask(ipsecmgr(1), "secret", "one").unwrap(), "one");
-    // Nobody crashed, and nobody was told so.
+    // Nobody crashed, was told so, or ended as for good.
+    assert!(!node.end_of(AAAMGR).exists());
     assert!(node.show("show crash list").ends_with("Total Crashes : 0\n"));
     let mut told = Vec::new();
     node.runtime.block_on(async {
