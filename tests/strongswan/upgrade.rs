@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use system_tests::capture::Capture;
 use system_tests::node::{binary, number_of};
-use system_tests::process::eventually;
+use system_tests::process::{beside, eventually};
 use system_tests::traffic::{Stream, nothing_lost};
 use system_tests::{Connection, both_ways};
 
@@ -162,4 +162,43 @@ fn an_executable_that_cannot_take_over_is_refused() {
     nothing_lost(&stream.finish(), RATE, seconds);
     assert_eq!((pids(&scene), runs(sit)), (before, own));
     assert_eq!(scene.node.spis(), tunnels);
+}
+
+#[test]
+fn an_ipsecmgr_that_does_not_serve_stops_an_upgrade_and_no_tunnel() {
+    let Some(mut scene) = scene("stopped-upgrade", &Connection::default()) else {
+        return;
+    };
+    scene.peer.initiate("net");
+    scene.same_spis();
+    let sit = scene.node.process().pid();
+    let (tunnels, ike, own) = (scene.node.spis(), ike_spis(&scene), runs(sit));
+    executable(&scene, "starward", &binary());
+    let new = executable(&scene, "hesitant", &beside("hesitant").to_string_lossy());
+    let capture = Capture::start(&scene.world);
+    let seconds = 60;
+    let stream = Stream::start(&scene.world, "10.20.1.1", "10.20.2.1", 7000, RATE, seconds);
+    let (ok, said) = upgrade(&scene, &new);
+    assert!(ok, "{said}");
+    let status = upgraded(&scene, "Failed");
+    assert!(status.contains("ipsecmgr-1 with version"), "{status}");
+    // Traffic never stopped, and the same IKE SA answers again.
+    nothing_lost(&stream.finish(), RATE, seconds);
+    assert_eq!(scene.node.process().pid(), sit);
+    assert_eq!(runs(sit), new);
+    eventually("the tunnel to be shown again", || {
+        (scene.node.spis() == tunnels).then_some(())
+    });
+    for facility in ["ipsecmgr", "iftask"] {
+        for pid in scene.node.pids(facility) {
+            assert_eq!(runs(pid), own, "{facility}");
+        }
+    }
+    assert_eq!(ike_spis(&scene), ike);
+    swanctl(&scene.peer, &["--rekey", "--child", "net"]);
+    scene.same_spis();
+    assert_eq!(ike_spis(&scene), ike);
+    assert!(capture.stop().begun().is_empty(), "somebody began a new IKE SA");
+    let crashes = scene.node.cli("show crash list");
+    assert!(crashes.contains("Total Crashes : 0"), "{crashes}");
 }
