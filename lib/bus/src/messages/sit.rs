@@ -223,3 +223,52 @@ impl TaskStarted {
         Some(Address::new(facility, self.instance))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{self, Header, Kind};
+    use crate::message::Message;
+
+    /// Octets of a file of `formats`.
+    fn recorded(text: &str) -> Vec<u8> {
+        let octets = text.split_whitespace();
+        octets
+            .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+            .collect()
+    }
+
+    /// The first message to a child, as it was recorded when version 1 of the control protocol was the newest: children of any later version are told so.
+    #[test]
+    fn a_welcome_of_version_1_is_read() {
+        let welcome = Welcome {
+            control_version: 1,
+            run_dir: "/run/starward".into(),
+            state_dir: "/var/lib/starward".into(),
+            workers: 2,
+            lives: 3,
+            context: "isp".into(),
+            processor: Some(1),
+            unprotected: vec!["nothing".into()],
+            boot_config: "/etc/starward/starward.cfg".into(),
+        };
+        let header = Header {
+            kind: Kind::Event,
+            message: Welcome::TYPE,
+            sender: Address::only(Facility::Sit),
+            correlation: 0,
+        };
+        let octets = recorded(include_str!("../../formats/welcome-1.hex"));
+        let (read, message) = frame::decode(&octets).unwrap();
+        assert_eq!(read, header);
+        assert_eq!(<Welcome as prost::Message>::decode(message).unwrap(), welcome);
+    }
+
+    /// What ends a child of any version without a trace: number and fields never change.
+    #[test]
+    fn the_end_that_hands_over_is_fixed() {
+        use prost::Message as _;
+        assert_eq!((HandOver::TYPE, Shutdown::TYPE), (0x0184, 0x0182));
+        assert_eq!(HandOver { grace: 3_000 }.encode_to_vec(), [0x08, 0xb8, 0x17]);
+    }
+}
