@@ -251,3 +251,30 @@ fn an_engine_without_epoch_saves_nothing() {
     assert!(world.b.sad.records.is_empty());
     assert_eq!(world.b.engine.totals().resting, 0);
 }
+
+/// A record of version 1 as it was recorded when that was the newest, after the SPI of its IKE SA. It never changes: another layout gets another version, beside
+/// which this one stays readable.
+#[test]
+fn a_record_of_version_1_is_read() {
+    let mut world = World::connected();
+    let recorded: Vec<u8> = include_str!("../../formats/ike-record-1.hex")
+        .split_whitespace()
+        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        .collect();
+    let (spi, record) = recorded.split_first_chunk().unwrap();
+    let ike = IkeSaId(u64::from_be_bytes(*spi));
+    assert_eq!(record[0], ikev2::RECORD_VERSION);
+    let profiles = world.b.memory.profiles.clone();
+    let find = |service: &str| {
+        profiles
+            .iter()
+            .find(|profile| profile.service == service)
+            .cloned()
+    };
+    world.b.engine = later_life(&world.b);
+    let claim = world.b.engine.reserve_restored(ike, record).unwrap();
+    assert_eq!((claim.service.as_str(), claim.spis.len()), ("local/1", 1));
+    let now = world.now;
+    let restored = world.b.engine.restore(now, ike, record, &find, &mut world.b.sad);
+    assert_eq!(restored.unwrap().children.len(), 1);
+}
