@@ -42,6 +42,7 @@ const RESERVE: Duration = Duration::from_millis(200);
 
 /// One life.
 pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
+    SystemRandom::seed_ahead();
     let worker = task.worker();
     let slots = my_slots(&task.bus, worker).await;
     if slots.is_empty() {
