@@ -48,14 +48,15 @@ fn certificate(query: &GetCertificate, store: &Store) -> CertificateChain {
 }
 
 fn trust(query: &GetTrust, store: &Store) -> Trust {
-    let (anchors, failure) = store.anchors(&query.names);
+    let trusted = store.trusted(&query.names);
     Trust {
-        hashes: anchors
+        hashes: trusted
+            .anchors
             .certreq_hashes()
             .iter()
             .map(|hash| hash.to_vec())
             .collect(),
-        failure,
+        failure: trusted.missing.clone(),
     }
 }
 
@@ -81,7 +82,7 @@ fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
         let signed = key
             .scheme_for(&hashes)
             .and_then(|scheme| key.sign_auth(scheme, &query.octets));
-        responder.reply(match signed {
+        let signed = match signed {
             Ok(signature) => Signed {
                 method: signature.method.into(),
                 data: signature.data,
@@ -98,18 +99,20 @@ fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
                     ..Signed::default()
                 }
             }
-        });
+        };
+        move || responder.reply(signed)
     });
 }
 
 fn verify(query: VerifyPeer, responder: Responder<VerifyPeer>, store: &Store, pool: &Pool) {
-    let (anchors, missing) = store.anchors(&query.anchors);
-    if anchors.certificates().is_empty() && !missing.is_empty() {
+    let trusted = store.trusted(&query.anchors);
+    if trusted.anchors.certificates().is_empty() && !trusted.missing.is_empty() {
         return responder.reply(Verified {
-            failure: missing,
+            failure: trusted.missing.clone(),
             subject: String::new(),
         });
     }
+    let known = store.known.clone();
     if pool.is_full() {
         return responder.refuse(RefusalCode::Busy, TOO_BUSY);
     }
@@ -123,14 +126,16 @@ fn verify(query: VerifyPeer, responder: Responder<VerifyPeer>, store: &Store, po
             data: &query.data,
             octets: &query.octets,
         };
-        let verified = pki::verify_peer(proof, &anchors, SystemTime::now(), ValidationPolicy::default());
-        responder.reply(match verified {
+        let policy = ValidationPolicy::default();
+        let verified = known.verify(proof, &trusted.anchors, SystemTime::now(), policy);
+        let verified = match verified {
             Ok(peer) => Verified {
                 failure: String::new(),
                 subject: peer.subject,
             },
             Err(error) => refused(&query, error.to_string()),
-        });
+        };
+        move || responder.reply(verified)
     });
 }
 

@@ -1,18 +1,33 @@
 //! The threads that sign and verify, so that the loop never waits for an RSA operation.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
-/// A piece of work; it answers its request itself.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+/// A piece of work. It gives the answer to its request, ready to be sent.
+pub(crate) type Job = Box<dyn FnOnce() -> Answer + Send>;
+
+/// Sends an answer.
+pub(crate) type Answer = Box<dyn FnOnce()>;
 
 /// A fixed number of threads behind a bounded queue. They end when the pool is dropped and the queue is empty.
 pub(crate) struct Pool {
-    jobs: SyncSender<Job>,
-    waiting: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     limit: usize,
+}
+
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Threads that wait for a job.
+    idle: usize,
+    closed: bool,
 }
 
 impl Pool {
@@ -21,41 +36,82 @@ impl Pool {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn new(threads: usize, limit: usize) -> io::Result<Self> {
-        let (jobs, queue) = sync_channel(limit);
-        let queue = Arc::new(Mutex::new(queue));
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            threads,
+        });
+        let pool = Self { queue, limit };
         for number in 1..=threads {
-            let (queue, waiting) = (queue.clone(), waiting.clone());
+            let queue = pool.queue.clone();
             thread::Builder::new()
                 .name(format!("crypto-{number}"))
-                .spawn(move || work(&queue, &waiting))?;
+                .spawn(move || work(&queue))?;
         }
-        Ok(Self { jobs, waiting, limit })
+        Ok(pool)
     }
 
     /// True if [`Pool::submit`] has no room now. Asked first, so that a request can be refused with a reason.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= self.limit
+        self.queue.lock().jobs.len() >= self.limit
     }
 
     /// Queues a job. One that finds no room is dropped, which refuses its request.
-    pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.jobs.try_send(Box::new(job)).is_err() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn submit<A: FnOnce() + 'static>(&self, job: impl FnOnce() -> A + Send + 'static) {
+        let mut waiting = self.queue.lock();
+        if waiting.jobs.len() >= self.limit {
+            return;
+        }
+        waiting.jobs.push_back(Box::new(move || Box::new(job())));
+        let somebody_waits = waiting.idle > 0;
+        drop(waiting);
+        if somebody_waits {
+            self.queue.arrived.notify_one();
         }
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, waiting: &AtomicUsize) {
-    loop {
-        // The lock is held while waiting for a job, not while doing it.
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        waiting.fetch_sub(1, Ordering::Relaxed);
-        job();
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.arrived.notify_all();
     }
 }
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for jobs and takes a thread's share of them. None when the pool is gone.
+    fn take(&self, jobs: &mut Vec<Job>) {
+        let mut waiting = self.lock();
+        while waiting.jobs.is_empty() && !waiting.closed {
+            waiting.idle += 1;
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
+        }
+        let share = waiting.jobs.len().div_ceil(self.threads).min(MOST_TOGETHER);
+        jobs.extend(waiting.jobs.drain(..share));
+    }
+}
+
+fn work(queue: &Queue) {
+    let mut jobs = Vec::with_capacity(MOST_TOGETHER);
+    let mut answers = Vec::with_capacity(MOST_TOGETHER);
+    loop {
+        queue.take(&mut jobs);
+        if jobs.is_empty() {
+            return;
+        }
+        answers.extend(jobs.drain(..).map(|job| job()));
+        // Together: the loop wakes up once and sends them with one system call.
+        answers.drain(..).for_each(|answer| answer());
+    }
+}
+
+/// Jobs whose answers are sent together: an answer waits for no more than three others, some milliseconds.
+const MOST_TOGETHER: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -70,8 +126,14 @@ mod tests {
         let (to_test, test) = channel();
         let done = to_test.clone();
         // The first job waits for the second: with one thread they would never end.
-        pool.submit(move || done.send(first.recv().unwrap()).unwrap());
-        pool.submit(move || to_first.send(7).unwrap());
+        pool.submit(move || {
+            let number = first.recv().unwrap();
+            move || done.send(number).unwrap()
+        });
+        pool.submit(move || {
+            to_first.send(7).unwrap();
+            || ()
+        });
         assert_eq!(test.recv().unwrap(), 7);
     }
 
@@ -83,13 +145,14 @@ mod tests {
         pool.submit(move || {
             started.send(()).unwrap();
             let _ = blocked.recv();
+            || ()
         });
         has_started.recv().unwrap();
         let (to_test, test) = channel();
         for number in 0..3 {
             assert_eq!(pool.is_full(), number == 2);
             let to_test = to_test.clone();
-            pool.submit(move || to_test.send(number).unwrap());
+            pool.submit(move || move || to_test.send(number).unwrap());
         }
         drop(to_test);
         release.send(()).unwrap();
