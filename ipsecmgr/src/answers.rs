@@ -51,7 +51,7 @@ impl State {
             } => {
                 self.eap_answered(ticket.ike, &answer, method);
                 if let Some(session) = self.sessions.get_mut(ticket.ike) {
-                    session.authorization = authorization.or(session.authorization.take());
+                    session.authorization = authorization.map(Box::new).or(session.authorization.take());
                 }
                 self.engine.answer(now, ticket, answer, &mut self.slots);
             }
@@ -151,7 +151,7 @@ impl State {
                 let authorization = self
                     .sessions
                     .get_mut(ticket.ike)
-                    .and_then(|session| session.authorization.clone());
+                    .and_then(|session| session.authorization.as_deref().cloned());
                 self.desk.admit(
                     Asked::Engine(ticket),
                     Admission {
@@ -243,7 +243,7 @@ impl State {
         let admission = Admission {
             wants_ipv4: has.ipv4.is_some(),
             wants_ipv6: has.ipv6.is_some(),
-            authorization: session.authorization.clone(),
+            authorization: session.authorization.as_deref().cloned(),
             claim: Some(claim),
             ..admission(ike, wsg, request)
         };

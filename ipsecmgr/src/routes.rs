@@ -28,8 +28,14 @@ pub(crate) struct RouteDesk {
     by_spi: HashMap<u32, u32>,
 }
 
+/// A network: its address and the length of its prefix.
+type Prefix = (IpAddr, u8);
+
 enum Wish {
-    Add(Vec<Route>),
+    Add {
+        spi: u32,
+        prefixes: Box<[Prefix]>,
+    },
     Remove {
         spi: u32,
     },
@@ -53,20 +59,15 @@ impl RouteDesk {
     /// Has `selectors` routed to the TUN of a context, for the child SA `spi`. True if there is anything to route: [`Found::Routed`] will
     /// tell when it is done.
     pub(crate) fn add(&mut self, context: u32, spi: u32, selectors: &[TrafficSelector]) -> bool {
-        let routes: Vec<Route> = selectors
+        let prefixes: Box<[Prefix]> = selectors
             .iter()
             .flat_map(|selector| prefixes(selector.start, selector.end))
-            .map(|(network, length)| Route {
-                network: octets(network),
-                length: length.into(),
-                spi,
-            })
             .collect();
-        if routes.is_empty() {
+        if prefixes.is_empty() {
             return false;
         }
         self.by_spi.insert(spi, context);
-        self.wish(context, Wish::Add(routes));
+        self.wish(context, Wish::Add { spi, prefixes });
         true
     }
 
@@ -113,7 +114,7 @@ struct Context {
     vpnmgr: Address,
     found: UnboundedSender<Found>,
     /// What is wanted now, by child SA: a restarted `vpnmgr` is told again.
-    wanted: HashMap<u32, Vec<Route>>,
+    wanted: HashMap<u32, Box<[Prefix]>>,
 }
 
 impl Context {
@@ -138,7 +139,8 @@ impl Context {
                         Heard::Missed(_) => !self.wanted.is_empty(),
                     };
                     if restarted {
-                        let routes = self.wanted.values().flatten().cloned().collect();
+                        let routes = self.wanted.iter().flat_map(|(spi, prefixes)| routes(*spi, prefixes));
+                        let routes = routes.collect();
                         self.add(routes).await;
                     }
                 }
@@ -147,21 +149,22 @@ impl Context {
     }
 
     async fn grant(&mut self, batch: &mut Vec<Wish>) {
-        let (mut added, mut removed, mut clear) = (Vec::new(), Vec::new(), false);
+        let (mut spis, mut added, mut removed, mut clear) = (Vec::new(), Vec::new(), Vec::new(), false);
         for wish in batch.drain(..) {
             match wish {
-                Wish::Add(routes) => {
-                    if let Some(route) = routes.first() {
-                        self.wanted.insert(route.spi, routes.clone());
-                    }
-                    added.extend(routes);
+                Wish::Add { spi, prefixes } => {
+                    spis.push(spi);
+                    added.extend(routes(spi, &prefixes));
+                    self.wanted.insert(spi, prefixes);
                 }
-                Wish::Remove { spi } => removed.extend(self.wanted.remove(&spi).unwrap_or_default()),
+                Wish::Remove { spi } => {
+                    let prefixes = self.wanted.remove(&spi).unwrap_or_default();
+                    removed.extend(routes(spi, &prefixes));
+                }
                 Wish::Clear => clear = true,
             }
         }
         // New before old: in a rekeying the prefix is wanted all the time. SPIs do not come back soon, so nothing is taken away by mistake.
-        let spis: Vec<u32> = added.iter().map(|route| route.spi).collect();
         self.add(added).await;
         if !spis.is_empty() {
             // The loop ends only with the process.
@@ -206,6 +209,15 @@ impl Context {
     }
 }
 
+/// Routes to these networks for a child SA.
+fn routes(spi: u32, prefixes: &[Prefix]) -> impl Iterator<Item = Route> {
+    prefixes.iter().map(move |(network, length)| Route {
+        network: octets(*network),
+        length: (*length).into(),
+        spi,
+    })
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -214,7 +226,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// The prefixes that make up a range, both ends of one family, at most [`MOST_PREFIXES`] of them.
-fn prefixes(start: IpAddr, end: IpAddr) -> Vec<(IpAddr, u8)> {
+fn prefixes(start: IpAddr, end: IpAddr) -> Vec<Prefix> {
     let (mut at, last, bits): (u128, u128, u32) = match (start, end) {
         (IpAddr::V4(start), IpAddr::V4(end)) => (start.to_bits().into(), end.to_bits().into(), 32),
         (IpAddr::V6(start), IpAddr::V6(end)) => (start.to_bits(), end.to_bits(), 128),

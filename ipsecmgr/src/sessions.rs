@@ -14,7 +14,7 @@ use services::DisconnectReason;
 /// EAP method number of EAP-MSCHAPv2.
 pub(crate) const EAP_MSCHAPV2: u32 = 26;
 
-/// One IKE SA. Begins with the first message, ends with the engine's word that it is gone.
+/// One IKE SA. Begins with the first message, ends with the engine's word that it is gone. There may be a million of them: what few have is boxed.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     /// Tag of its service.
@@ -36,7 +36,7 @@ pub(crate) struct Session {
     /// EAP method seen last.
     pub(crate) eap_method: u32,
     /// What AAA authorised.
-    pub(crate) authorization: Option<Authorization>,
+    pub(crate) authorization: Option<Box<Authorization>>,
     /// How the peer proved itself.
     pub(crate) peer_auth: Option<AuthMethod>,
     /// We proved ourselves by a certificate.
@@ -61,7 +61,8 @@ pub(crate) struct Carried {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    sessions: HashMap<IkeSaId, Session>,
+    /// Boxed, for a table is half empty after it has grown.
+    sessions: HashMap<IkeSaId, Box<Session>>,
     by_child: HashMap<u32, IkeSaId>,
     /// Those whose child SAs changed since `sessmgr` was told, with the IKE SPI it knows them by, if that is another.
     changed: HashMap<IkeSaId, u64>,
@@ -147,28 +148,30 @@ impl Sessions {
     /// Begins one.
     pub(crate) fn begin(&mut self, ike: IkeSaId, service: u64, path: Path) {
         self.unsaved.insert(ike);
-        self.sessions.insert(ike, Session::new(service, path));
+        self.sessions.insert(ike, Box::new(Session::new(service, path)));
     }
 
     /// One of them.
     pub(crate) fn get(&self, ike: IkeSaId) -> Option<&Session> {
-        self.sessions.get(&ike)
+        self.sessions.get(&ike).map(Box::as_ref)
     }
 
     /// One of them, to be changed.
     pub(crate) fn get_mut(&mut self, ike: IkeSaId) -> Option<&mut Session> {
         let session = self.sessions.get_mut(&ike)?;
         self.unsaved.insert(ike);
-        Some(session)
+        Some(session.as_mut())
     }
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IkeSaId, &Session)> {
-        self.sessions.iter().map(|(ike, session)| (*ike, session))
+        self.sessions
+            .iter()
+            .map(|(ike, session)| (*ike, session.as_ref()))
     }
 
     /// Ends one.
-    pub(crate) fn end(&mut self, ike: IkeSaId) -> Option<Session> {
+    pub(crate) fn end(&mut self, ike: IkeSaId) -> Option<Box<Session>> {
         let session = self.sessions.remove(&ike)?;
         self.changed.remove(&ike);
         self.unsaved.remove(&ike);
@@ -230,7 +233,7 @@ impl Sessions {
         counters: &SaCounters,
     ) -> Option<(IkeSaId, &mut Session)> {
         let ike = self.by_child.remove(&spi)?;
-        let session = self.sessions.get_mut(&ike)?;
+        let session = self.sessions.get_mut(&ike)?.as_mut();
         session.children.retain(|child| *child != spi);
         session.carry(counters);
         self.changed.entry(ike).or_insert(0);
@@ -313,7 +316,7 @@ impl Sessions {
         }
         session.children = children;
         self.levels.add(session.levels());
-        self.sessions.insert(ike, session);
+        self.sessions.insert(ike, Box::new(session));
         true
     }
 

@@ -77,7 +77,7 @@ fn a_session_goes_on_in_a_later_life() {
     sessions.remove_child(10, &SaCounters::default()).unwrap();
     sessions.set_up(IkeSaId(1), true);
     let session = sessions.get_mut(IkeSaId(1)).unwrap();
-    session.authorization = Some(Authorization::default());
+    session.authorization = Some(Box::default());
     session.reason = Some(DisconnectReason::Admin);
     session.carried.bytes_out = 7;
     sessions.rekeyed(IkeSaId(1), IkeSaId(2));
