@@ -1,15 +1,17 @@
 //! What this task serves on the bus.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bus::messages::certmgr::{
-    CertificateChain, GetCertificate, GetTrust, Sign, Signed, Trust, Verified, VerifyPeer,
+    CertificateChain, GetCertificate, GetTrust, Prove, Sign, Signed, Trust, Verified, VerifyPeer,
 };
 use bus::messages::common::Execute;
 use bus::{Incoming, RefusalCode, Responder, dispatch};
 use pki::{Certificate, PeerProof, ValidationPolicy};
 use telemetry::events::{self, PeerCertificateRefused};
 
+use crate::batch::Batch;
 use crate::pool::Pool;
 use crate::show;
 use crate::state::Store;
@@ -19,8 +21,7 @@ pub(crate) fn serve(incoming: Incoming, store: &Store, pool: &Pool) {
     dispatch!(incoming, {
         GetCertificate => |query, responder| responder.reply(certificate(&query, store)),
         GetTrust => |query, responder| responder.reply(trust(&query, store)),
-        Sign => |query, responder| sign(query, responder, store, pool),
-        VerifyPeer => |query, responder| verify(query, responder, store, pool),
+        Prove => |query, responder| prove(query, responder, store, pool),
         Execute => |query, responder| responder.reply(show::execute(&query, store, SystemTime::now())),
     });
 }
@@ -60,19 +61,32 @@ fn trust(query: &GetTrust, store: &Store) -> Trust {
     }
 }
 
-fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
+/// Has the pool do all of it, or nothing.
+fn prove(query: Prove, responder: Responder<Prove>, store: &Store, pool: &Pool) {
+    if !pool.has_room(query.sign.len() + query.verify.len()) {
+        return responder.refuse(RefusalCode::Busy, TOO_BUSY);
+    }
+    let batch = Batch::new(query.sign.len(), query.verify.len(), responder);
+    for (place, query) in query.sign.into_iter().enumerate() {
+        sign(place, query, &batch, store, pool);
+    }
+    for (place, query) in query.verify.into_iter().enumerate() {
+        verify(place, query, &batch, store, pool);
+    }
+}
+
+fn sign(place: usize, query: Sign, batch: &Arc<Batch>, store: &Store, pool: &Pool) {
     let key = match store.own(&query.name) {
         Ok(own) => own.key.clone(),
         Err(failure) => {
-            return responder.reply(Signed {
+            let signed = Signed {
                 failure,
                 ..Signed::default()
-            });
+            };
+            return batch.signed(place, signed);
         }
     };
-    if pool.is_full() {
-        return responder.refuse(RefusalCode::Busy, TOO_BUSY);
-    }
+    let batch = batch.clone();
     pool.submit(move || {
         let hashes: Vec<u16> = query
             .hashes
@@ -100,22 +114,20 @@ fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
                 }
             }
         };
-        move || responder.reply(signed)
+        move || batch.signed(place, signed)
     });
 }
 
-fn verify(query: VerifyPeer, responder: Responder<VerifyPeer>, store: &Store, pool: &Pool) {
+fn verify(place: usize, query: VerifyPeer, batch: &Arc<Batch>, store: &Store, pool: &Pool) {
     let trusted = store.trusted(&query.anchors);
     if trusted.anchors.certificates().is_empty() && !trusted.missing.is_empty() {
-        return responder.reply(Verified {
+        let verified = Verified {
             failure: trusted.missing.clone(),
             subject: String::new(),
-        });
+        };
+        return batch.verified(place, verified);
     }
-    let known = store.known.clone();
-    if pool.is_full() {
-        return responder.refuse(RefusalCode::Busy, TOO_BUSY);
-    }
+    let (known, batch) = (store.known.clone(), batch.clone());
     pool.submit(move || {
         let proof = PeerProof {
             certificates: &query.certificates,
@@ -135,7 +147,7 @@ fn verify(query: VerifyPeer, responder: Responder<VerifyPeer>, store: &Store, po
             },
             Err(error) => refused(&query, error.to_string()),
         };
-        move || responder.reply(verified)
+        move || batch.verified(place, verified)
     });
 }
 
@@ -159,9 +171,9 @@ const TOO_BUSY: &str = "too many signatures are waiting";
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
+    use bus::messages::certmgr::Proved;
     use bus::{Address, Bus, BusError, Facility, Hub, Request};
     use pki::PrivateKey;
 
@@ -207,6 +219,18 @@ mod tests {
             self.bus.request(CERTMGR, &request, Duration::from_secs(5)).await
         }
 
+        async fn prove(&self, sign: Sign) -> Signed {
+            let sign = vec![sign];
+            let proved = self.ask(Prove { sign, verify: vec![] }).await.unwrap();
+            proved.signed[0].clone()
+        }
+
+        async fn verify(&self, verify: VerifyPeer) -> Verified {
+            let verify = vec![verify];
+            let proved = self.ask(Prove { sign: vec![], verify }).await.unwrap();
+            proved.verified[0].clone()
+        }
+
         async fn sign(&self, hashes: Vec<u32>) -> Signed {
             let sign = Sign {
                 name: "gw".to_owned(),
@@ -214,7 +238,7 @@ mod tests {
                 hashes,
                 ike_spi: 1,
             };
-            self.ask(sign).await.unwrap()
+            self.prove(sign).await
         }
 
         fn proof(&self, signed: &Signed) -> VerifyPeer {
@@ -265,12 +289,60 @@ mod tests {
         for (hashes, method) in [(vec![], 9), (vec![2, 3, 4], 14)] {
             let signed = scene.sign(hashes).await;
             assert_eq!((signed.method, signed.failure.as_str()), (method, ""));
-            let verified = scene.ask(scene.proof(&signed)).await.unwrap();
+            let verified = scene.verify(scene.proof(&signed)).await;
             assert_eq!(
                 (verified.failure.as_str(), verified.subject.as_str()),
                 ("", "CN=gw.test")
             );
         }
+    }
+
+    #[tokio::test]
+    async fn many_are_answered_in_order() {
+        let scene = Scene::new(Pool::new(2, 64).unwrap());
+        let good = scene.proof(&scene.sign(vec![2]).await);
+        let bad = VerifyPeer {
+            octets: b"other".to_vec(),
+            ..good.clone()
+        };
+        let sign = |number: u8| Sign {
+            name: if number % 3 == 0 { "absent" } else { "gw" }.to_owned(),
+            octets: vec![number],
+            hashes: vec![2],
+            ike_spi: 1,
+        };
+        let query = Prove {
+            sign: (0..30).map(sign).collect(),
+            verify: (0..30)
+                .map(|number| {
+                    if number % 7 == 0 {
+                        bad.clone()
+                    } else {
+                        good.clone()
+                    }
+                })
+                .collect(),
+        };
+        let proved = scene.ask(query).await.unwrap();
+        let failed: Vec<bool> = proved.signed.iter().map(|one| !one.failure.is_empty()).collect();
+        assert_eq!(failed, (0..30).map(|number| number % 3 == 0).collect::<Vec<_>>());
+        let failed: Vec<bool> = proved
+            .verified
+            .iter()
+            .map(|one| !one.failure.is_empty())
+            .collect();
+        assert_eq!(failed, (0..30).map(|number| number % 7 == 0).collect::<Vec<_>>());
+        for (number, signed) in (0u8..).zip(&proved.signed) {
+            if signed.failure.is_empty() {
+                let octets = vec![number];
+                let proof = VerifyPeer {
+                    octets,
+                    ..scene.proof(signed)
+                };
+                assert_eq!(scene.verify(proof).await.failure, "");
+            }
+        }
+        assert_eq!(scene.ask(Prove::default()).await.unwrap(), Proved::default());
     }
 
     #[tokio::test]
@@ -351,7 +423,7 @@ mod tests {
             ),
         ];
         for (proof, expected) in cases {
-            let verified = scene.ask(proof).await.unwrap();
+            let verified = scene.verify(proof).await;
             assert!(
                 verified.failure.contains(expected),
                 "{:?} does not contain {expected:?}",
@@ -375,7 +447,7 @@ mod tests {
             ..Sign::default()
         };
         assert_eq!(
-            scene.ask(sign).await.unwrap().failure,
+            scene.prove(sign).await.failure,
             "certificate absent is not configured"
         );
     }
@@ -387,7 +459,8 @@ mod tests {
             name: "gw".to_owned(),
             ..Sign::default()
         };
-        let refused = scene.ask(sign).await.unwrap_err();
+        let sign = vec![sign];
+        let refused = scene.ask(Prove { sign, verify: vec![] }).await.unwrap_err();
         assert!(
             matches!(
                 refused,

@@ -51,9 +51,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// True if [`Pool::submit`] has no room now. Asked first, so that a request can be refused with a reason.
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.lock().jobs.len() >= self.limit
+    /// True if [`Pool::submit`] has room for so many jobs now. Asked first, so that a request can be refused with a reason.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        count <= self.limit.saturating_sub(self.queue.lock().jobs.len())
     }
 
     /// Queues a job. One that finds no room is dropped, which refuses its request.
@@ -150,7 +150,8 @@ mod tests {
         has_started.recv().unwrap();
         let (to_test, test) = channel();
         for number in 0..3 {
-            assert_eq!(pool.is_full(), number == 2);
+            assert_eq!(pool.has_room(1), number != 2);
+            assert!(!pool.has_room(3));
             let to_test = to_test.clone();
             pool.submit(move || move || to_test.send(number).unwrap());
         }

@@ -7,19 +7,22 @@
 //!   UDP 500, 4500 ══ Sockets ══ datagrams ═══════════> Manager (one loop) ──> slot segments: child SAs
 //!                                                      │  Engine  │
 //!   answers <── questions (a task each) <── Ask ───────┘          └──> counters, events, log
-//!      │  keys: sct (link)   signatures, chains: certmgr   EAP: aaamgr (link)
+//!      │  keys: sct (link)   EAP: aaamgr (link)
+//!      ├─ signatures, chains: CertificateDesk (task) ── certmgr
 //!      │                                    rmctrl ── congestion, which new peers are told ──> Manager
 //!      └─ admission: SessionDesk (task) ── sessmgr          routes: RouteDesk (task) ── vpnmgr of the clear context
 //! ```
 //!
-//! How many: one loop, one configurator, one teller of service states, one session desk, one route desk per process; one task per open question. All on one thread. The loop waits for
+//! How many: one loop, one configurator, one teller of service states, one certificate desk, one session desk, one route desk per process; one task per open question. All on one thread. The loop waits for
 //! nobody: whatever needs another process goes through a task, and its answer comes back as a message.
 //!
 //! State that outlives the process: child SAs and the records of IKE SAs, in the slot segments. Whatever a peer may have seen is in the records before it is sent
 //! ([`State::pump`](state::State::pump)), so the next life goes on where this one ends.
 
 mod answers;
+mod batches;
 mod bus_api;
+mod certificate_desk;
 mod child;
 mod configurator;
 mod congestion;

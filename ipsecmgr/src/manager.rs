@@ -74,11 +74,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         sessions: Sessions::default(),
         services: HashMap::new(),
         secrets: SecretCache::default(),
-        asker: Asker {
-            bus: task.bus.clone(),
-            links: task.links.clone(),
-            found: found.clone(),
-        },
+        asker: Asker::new(&task.bus, &task.links, &found),
         desk,
         routes: RouteDesk::new(&task.bus, worker, task.lives, found),
         held: Held::default(),

@@ -1,4 +1,4 @@
-//! Questions of the engine that other processes answer: each in a task of its own, its answer a message to the loop.
+//! Questions of the engine that other processes answer: each in a task of its own or together with others, its answer a message to the loop.
 
 use std::time::Duration;
 
@@ -13,12 +13,13 @@ use ikev2::{Answer, EapStep, IkeSaId, Ticket, UserName};
 use services::wsg::Wsg;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::certificate_desk::CertificateDesk;
 use crate::secrets;
 use crate::session_desk::Asked;
 
-const CERTMGR: Address = Address::only(Facility::Certmgr);
 const AAAMGR: Address = Address::only(Facility::Aaamgr);
-const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(5);
+/// To be told that a conversation is over.
+const ABANDON_DEADLINE: Duration = Duration::from_secs(5);
 /// RADIUS may have to try several servers.
 const EAP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -59,12 +60,21 @@ pub(crate) struct KeysWanted {
 /// Asks other processes. Clones are the same. Where answers go is unbounded, for the engine bounds how many questions are open.
 #[derive(Clone)]
 pub(crate) struct Asker {
-    pub(crate) bus: Bus,
-    pub(crate) links: Links,
-    pub(crate) found: UnboundedSender<Found>,
+    certificates: CertificateDesk,
+    links: Links,
+    found: UnboundedSender<Found>,
 }
 
 impl Asker {
+    /// Asks over these; answers go to `found`.
+    pub(crate) fn new(bus: &Bus, links: &Links, found: &UnboundedSender<Found>) -> Self {
+        Self {
+            certificates: CertificateDesk::start(bus, found.clone()),
+            links: links.clone(),
+            found: found.clone(),
+        }
+    }
+
     /// Reveals `missing` keys, then answers.
     pub(crate) fn secrets(&self, ticket: Ticket, wanted: KeysWanted, missing: Vec<SecretText>) {
         let this = self.clone();
@@ -103,37 +113,12 @@ impl Asker {
             hashes: hashes.iter().map(|hash| u32::from(*hash)).collect(),
             ike_spi: ticket.ike.0,
         };
-        let this = self.clone();
-        tokio::spawn(async move {
-            let answer = match this.bus.request(CERTMGR, &request, CERTIFICATE_DEADLINE).await {
-                Ok(signed) if signed.failure.is_empty() => match u8::try_from(signed.method) {
-                    Ok(method) => Answer::Signature {
-                        method,
-                        data: signed.data,
-                    },
-                    Err(_) => Answer::Unavailable(format!(
-                        "certmgr signed with the unknown method {}",
-                        signed.method
-                    )),
-                },
-                Ok(signed) => Answer::Unavailable(signed.failure),
-                Err(error) => Answer::Unavailable(error.to_string()),
-            };
-            this.tell(Found::Answer(ticket, answer));
-        });
+        self.certificates.sign(ticket, request);
     }
 
     /// Has `certmgr` check the peer's chain, identity and signature.
     pub(crate) fn verify(&self, ticket: Ticket, request: VerifyPeer) {
-        let this = self.clone();
-        tokio::spawn(async move {
-            let answer = match this.bus.request(CERTMGR, &request, CERTIFICATE_DEADLINE).await {
-                Ok(verified) if verified.failure.is_empty() => Answer::Verified(Ok(())),
-                Ok(verified) => Answer::Verified(Err(verified.failure)),
-                Err(error) => Answer::Unavailable(error.to_string()),
-            };
-            this.tell(Found::Answer(ticket, answer));
-        });
+        self.certificates.verify(ticket, request);
     }
 
     /// Has `aaamgr` relay one round of EAP.
@@ -158,7 +143,7 @@ impl Asker {
                 ..EapRound::default()
             };
             // If it is lost, the conversation ends there by its own timer.
-            if let Err(error) = this.links.request(AAAMGR, &round, CERTIFICATE_DEADLINE).await {
+            if let Err(error) = this.links.request(AAAMGR, &round, ABANDON_DEADLINE).await {
                 tracing::debug!("abandoning EAP: {error}");
             }
         });

@@ -1,7 +1,6 @@
 //! What goes to `sessmgr`: admissions, which are answered, and news of sessions, which are delivered in order. Many sessions travel in one request, for set-ups
 //! come in bursts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bus::messages::sessmgr::{
@@ -10,10 +9,10 @@ use bus::messages::sessmgr::{
 use bus::{Address, Bus, BusError, Request};
 use ikev2::{IkeSaId, Ticket};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender, channel, unbounded_channel};
 use tokio::time::sleep;
 
+use crate::batches;
 use crate::questions::Found;
 
 /// Sessions in one request.
@@ -70,7 +69,9 @@ impl SessionDesk {
     pub(crate) fn start(bus: &Bus, sessmgr: Address, life: u32, found: UnboundedSender<Found>) -> Self {
         let (admissions, incoming) = unbounded_channel();
         let (news, stories) = channel(QUEUE);
-        tokio::spawn(admit(bus.clone(), sessmgr, life, incoming, found.clone()));
+        let (asker, verdicts) = (bus.clone(), found.clone());
+        let admit = move |batch| admit(asker.clone(), sessmgr, life, batch, verdicts.clone());
+        tokio::spawn(batches::run(incoming, BATCH, UNDER_WAY, admit));
         tokio::spawn(deliver(bus.clone(), sessmgr, life, stories, found));
         Self { admissions, news }
     }
@@ -93,38 +94,11 @@ async fn admit(
     bus: Bus,
     sessmgr: Address,
     life: u32,
-    mut incoming: UnboundedReceiver<(Asked, Admission)>,
+    batch: Vec<(Asked, Admission)>,
     found: UnboundedSender<Found>,
 ) {
-    let permits = Arc::new(Semaphore::new(UNDER_WAY));
-    let mut batch = Vec::with_capacity(BATCH);
-    // Waiting for the permit first lets a batch grow while `sessmgr` is busy.
-    while let Ok(permit) = permits.clone().acquire_owned().await {
-        if incoming.recv_many(&mut batch, BATCH).await == 0 {
-            return;
-        }
-        let asked = std::mem::take(&mut batch);
-        let (asked, admissions) = asked.into_iter().unzip();
-        let request = Admit { admissions, life };
-        tokio::spawn(admit_batch(
-            bus.clone(),
-            sessmgr,
-            asked,
-            request,
-            found.clone(),
-            permit,
-        ));
-    }
-}
-
-async fn admit_batch(
-    bus: Bus,
-    sessmgr: Address,
-    asked: Vec<Asked>,
-    request: Admit,
-    found: UnboundedSender<Found>,
-    _permit: OwnedSemaphorePermit,
-) {
+    let (asked, admissions): (Vec<Asked>, _) = batch.into_iter().unzip();
+    let request = Admit { admissions, life };
     let answer = bus.request(sessmgr, &request, ADMIT_DEADLINE).await;
     let (verdicts, failure) = match answer {
         Ok(admitted) => (admitted.verdicts, "sessmgr gave no verdict".to_owned()),

@@ -34,5 +34,5 @@ known! {
     ipsecmgr: DeleteTunnels Drain;
     sessmgr: Admit Connected Release WorkerRecovered HeldBlocks SessionAdmitted;
     aaamgr: Account EapRound;
-    certmgr: GetCertificate GetTrust Sign VerifyPeer;
+    certmgr: GetCertificate GetTrust Prove;
 }
