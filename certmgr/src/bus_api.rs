@@ -12,7 +12,7 @@ use pki::{Certificate, PeerProof, ValidationPolicy};
 use telemetry::events::{self, PeerCertificateRefused};
 
 use crate::batch::Batch;
-use crate::pool::Pool;
+use crate::pool::{Job, Pool, job};
 use crate::show;
 use crate::state::Store;
 
@@ -67,15 +67,15 @@ fn prove(query: Prove, responder: Responder<Prove>, store: &Store, pool: &Pool) 
         return responder.refuse(RefusalCode::Busy, TOO_BUSY);
     }
     let batch = Batch::new(query.sign.len(), query.verify.len(), responder);
-    for (place, query) in query.sign.into_iter().enumerate() {
-        sign(place, query, &batch, store, pool);
-    }
-    for (place, query) in query.verify.into_iter().enumerate() {
-        verify(place, query, &batch, store, pool);
-    }
+    let sign = query.sign.into_iter().enumerate();
+    let sign = sign.filter_map(|(place, query)| sign_job(place, query, &batch, store));
+    let verify = query.verify.into_iter().enumerate();
+    let verify = verify.filter_map(|(place, query)| verify_job(place, query, &batch, store));
+    pool.submit(sign.chain(verify).collect());
 }
 
-fn sign(place: usize, query: Sign, batch: &Arc<Batch>, store: &Store, pool: &Pool) {
+/// The making of a signature; `None` if there is no key for it, which is the answer.
+fn sign_job(place: usize, query: Sign, batch: &Arc<Batch>, store: &Store) -> Option<Job> {
     let key = match store.own(&query.name) {
         Ok(own) => own.key.clone(),
         Err(failure) => {
@@ -83,11 +83,12 @@ fn sign(place: usize, query: Sign, batch: &Arc<Batch>, store: &Store, pool: &Poo
                 failure,
                 ..Signed::default()
             };
-            return batch.signed(place, signed);
+            batch.signed(place, signed);
+            return None;
         }
     };
     let batch = batch.clone();
-    pool.submit(move || {
+    Some(job(move || {
         let hashes: Vec<u16> = query
             .hashes
             .iter()
@@ -115,20 +116,22 @@ fn sign(place: usize, query: Sign, batch: &Arc<Batch>, store: &Store, pool: &Poo
             }
         };
         move || batch.signed(place, signed)
-    });
+    }))
 }
 
-fn verify(place: usize, query: VerifyPeer, batch: &Arc<Batch>, store: &Store, pool: &Pool) {
+/// The judging of a peer; `None` if there is no anchor at all, which is the answer.
+fn verify_job(place: usize, query: VerifyPeer, batch: &Arc<Batch>, store: &Store) -> Option<Job> {
     let trusted = store.trusted(&query.anchors);
     if trusted.anchors.certificates().is_empty() && !trusted.missing.is_empty() {
         let verified = Verified {
             failure: trusted.missing.clone(),
             subject: String::new(),
         };
-        return batch.verified(place, verified);
+        batch.verified(place, verified);
+        return None;
     }
     let (known, batch) = (store.known.clone(), batch.clone());
-    pool.submit(move || {
+    Some(job(move || {
         let proof = PeerProof {
             certificates: &query.certificates,
             // Numbers that do not fit into a byte are no types or methods either; 0 is reserved in both.
@@ -148,7 +151,7 @@ fn verify(place: usize, query: VerifyPeer, batch: &Arc<Batch>, store: &Store, po
             Err(error) => refused(&query, error.to_string()),
         };
         move || batch.verified(place, verified)
-    });
+    }))
 }
 
 fn refused(query: &VerifyPeer, reason: String) -> Verified {

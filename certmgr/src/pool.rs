@@ -56,19 +56,20 @@ impl Pool {
         count <= self.limit.saturating_sub(self.queue.lock().jobs.len())
     }
 
-    /// Queues a job. One that finds no room is dropped, which refuses its request.
-    pub(crate) fn submit<A: FnOnce() + 'static>(&self, job: impl FnOnce() -> A + Send + 'static) {
+    /// Queues jobs. Those that find no room are dropped, which refuses their request.
+    pub(crate) fn submit(&self, jobs: Vec<Job>) {
         let mut waiting = self.queue.lock();
-        if waiting.jobs.len() >= self.limit {
-            return;
-        }
-        waiting.jobs.push_back(Box::new(move || Box::new(job())));
-        let somebody_waits = waiting.idle > 0;
+        let room = self.limit.saturating_sub(waiting.jobs.len());
+        let wanted = waiting.idle.min(jobs.len());
+        waiting.jobs.extend(jobs.into_iter().take(room));
         drop(waiting);
-        if somebody_waits {
-            self.queue.arrived.notify_one();
-        }
+        (0..wanted).for_each(|_| self.queue.arrived.notify_one());
     }
+}
+
+/// A job that gives this answer.
+pub(crate) fn job<A: FnOnce() + 'static>(work: impl FnOnce() -> A + Send + 'static) -> Job {
+    Box::new(move || Box::new(work()))
 }
 
 impl Drop for Pool {
@@ -126,14 +127,15 @@ mod tests {
         let (to_test, test) = channel();
         let done = to_test.clone();
         // The first job waits for the second: with one thread they would never end.
-        pool.submit(move || {
+        let first = job(move || {
             let number = first.recv().unwrap();
             move || done.send(number).unwrap()
         });
-        pool.submit(move || {
+        let second = job(move || {
             to_first.send(7).unwrap();
             || ()
         });
+        pool.submit(vec![first, second]);
         assert_eq!(test.recv().unwrap(), 7);
     }
 
@@ -142,18 +144,18 @@ mod tests {
         let pool = Pool::new(1, 2).unwrap();
         let (release, blocked) = channel::<()>();
         let (started, has_started) = channel();
-        pool.submit(move || {
+        pool.submit(vec![job(move || {
             started.send(()).unwrap();
             let _ = blocked.recv();
             || ()
-        });
+        })]);
         has_started.recv().unwrap();
         let (to_test, test) = channel();
         for number in 0..3 {
             assert_eq!(pool.has_room(1), number != 2);
             assert!(!pool.has_room(3));
             let to_test = to_test.clone();
-            pool.submit(move || move || to_test.send(number).unwrap());
+            pool.submit(vec![job(move || move || to_test.send(number).unwrap())]);
         }
         drop(to_test);
         release.send(()).unwrap();

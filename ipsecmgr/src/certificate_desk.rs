@@ -31,8 +31,16 @@ impl CertificateDesk {
     pub(crate) fn start(bus: &Bus, found: UnboundedSender<Found>) -> Self {
         let (work, incoming) = unbounded_channel();
         let bus = bus.clone();
-        let prove = move |batch| prove(bus.clone(), batch, found.clone());
-        tokio::spawn(batches::run(incoming, BATCH, UNDER_WAY, prove));
+        let ask = move |batch| {
+            let (bus, found) = (bus.clone(), found.clone());
+            async move {
+                for (ticket, answer) in prove(&bus, batch).await {
+                    // The loop is gone only when the process ends.
+                    let _ = found.send(Found::Answer(ticket, answer));
+                }
+            }
+        };
+        tokio::spawn(batches::run(incoming, BATCH, UNDER_WAY, ask));
         Self(work)
     }
 
@@ -48,7 +56,8 @@ impl CertificateDesk {
     }
 }
 
-async fn prove(bus: Bus, batch: Vec<(Ticket, Work)>, found: UnboundedSender<Found>) {
+/// Has a batch done. One answer for each.
+async fn prove<T>(bus: &Bus, batch: Vec<(T, Work)>) -> Vec<(T, Answer)> {
     let (mut signers, mut verifiers, mut request) = (Vec::new(), Vec::new(), Prove::default());
     for (ticket, work) in batch {
         match work {
@@ -74,10 +83,7 @@ async fn prove(bus: Bus, batch: Vec<(Ticket, Work)>, found: UnboundedSender<Foun
     let verdicts = verifiers
         .into_iter()
         .map(|ticket| (ticket, verified.next().map_or_else(missing, verdict)));
-    for (ticket, answer) in signatures.chain(verdicts) {
-        // The loop is gone only when the process ends.
-        let _ = found.send(Found::Answer(ticket, answer));
-    }
+    signatures.chain(verdicts).collect()
 }
 
 fn signature(signed: Signed) -> Answer {
@@ -100,5 +106,103 @@ fn verdict(verified: Verified) -> Answer {
     match verified.failure.is_empty() {
         true => Answer::Verified(Ok(())),
         false => Answer::Verified(Err(verified.failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use bus::{Hub, dispatch};
+
+    fn sign(name: &str) -> Work {
+        Work::Sign(Sign {
+            name: name.to_owned(),
+            ..Sign::default()
+        })
+    }
+
+    fn verify(identity: &[u8]) -> Work {
+        Work::Verify(VerifyPeer {
+            identity: identity.to_vec(),
+            ..VerifyPeer::default()
+        })
+    }
+
+    fn batch() -> Vec<(u32, Work)> {
+        vec![
+            (1, sign("gw")),
+            (2, verify(b"good")),
+            (3, sign("absent")),
+            (4, verify(b"bad")),
+            (5, sign("odd")),
+        ]
+    }
+
+    /// What is failing, or nothing.
+    fn outcome(answer: &Answer) -> String {
+        match answer {
+            Answer::Signature { method, data } => format!("signed {method} {data:?}"),
+            Answer::Verified(Ok(())) => "verified".to_owned(),
+            Answer::Verified(Err(reason)) => format!("refused: {reason}"),
+            Answer::Unavailable(reason) => format!("unavailable: {reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn everybody_gets_the_answer_to_its_own_question() {
+        let hub = Hub::new();
+        let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 1)).unwrap();
+        let (_certmgr, mut server) = Bus::in_process(&hub, CERTMGR).unwrap();
+        tokio::spawn(async move {
+            let mut answered = 0;
+            while let Some(incoming) = server.next().await {
+                dispatch!(incoming, {
+                    Prove => |request, responder| {
+                        answered += 1;
+                        let failure = |fails: bool| if fails { "no" } else { "" }.to_owned();
+                        let signed = request.sign.iter().map(|sign| Signed {
+                            method: if sign.name == "odd" { 300 } else { 14 },
+                            data: vec![7],
+                            failure: failure(sign.name == "absent"),
+                        });
+                        let verified = request.verify.iter().map(|verify| Verified {
+                            failure: failure(verify.identity == b"bad"),
+                            subject: String::new(),
+                        });
+                        // The second time the last ones are missing.
+                        let most = if answered == 1 { 5 } else { 1 };
+                        responder.reply(Proved {
+                            signed: signed.take(most).collect(),
+                            verified: verified.take(most).collect(),
+                        })
+                    },
+                });
+            }
+        });
+        let outcomes = async || {
+            let mut answers = prove(&bus, batch()).await;
+            answers.sort_by_key(|(ticket, _)| *ticket);
+            answers
+                .iter()
+                .map(|(_, answer)| outcome(answer))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            outcomes().await,
+            [
+                "signed 14 [7]",
+                "verified",
+                "unavailable: no",
+                "refused: no",
+                "unavailable: certmgr signed with the unknown method 300"
+            ]
+        );
+        let nothing = "unavailable: certmgr gave no answer";
+        assert_eq!(
+            outcomes().await,
+            ["signed 14 [7]", "verified", nothing, nothing, nothing]
+        );
     }
 }
