@@ -309,7 +309,7 @@ mod tests {
             ..good.clone()
         };
         let sign = |number: u8| Sign {
-            name: if number % 3 == 0 { "absent" } else { "gw" }.to_owned(),
+            name: if number.is_multiple_of(3) { "absent" } else { "gw" }.to_owned(),
             octets: vec![number],
             hashes: vec![2],
             ike_spi: 1,
