@@ -394,6 +394,8 @@ impl<I: Io> Engine<I> {
             {
                 // The link does not say how much it takes. The next such packet is answered.
                 sa.learn_path(mtu, self.now_ns);
+                // The SA that replaces it takes it over.
+                entries.index_peers();
             }
             if packets > lost {
                 slots.count(spi, |cells| cells.sent(packets - lost, sent_inner));

@@ -54,6 +54,7 @@ impl Table {
     /// Narrows the SAs to a peer; false when there is none, or none that has the SPI that is quoted, or they were as narrow already.
     fn learn_path(&mut self, path: &NarrowPath, now_ns: u64) -> bool {
         let (_, entries) = self.split();
+        entries.index_peers();
         let leaves_by_it = |sa: &Sa| sa.local.ip() == path.local && sa.encapsulation == path.encapsulation;
         let all = |spi| -> Vec<Spi> {
             let towards = entries.towards(path.peer, spi).take(MOST_SAS);

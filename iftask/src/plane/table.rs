@@ -41,8 +41,8 @@ pub(crate) struct Slots(Vec<Option<SlotWorker>>);
 pub(crate) struct Entries {
     slots: Vec<Vec<Option<Sa>>>,
     count: usize,
-    /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of.
-    peers: BTreeSet<(SocketAddr, u32, u32)>,
+    /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of. Made when one does for the first time.
+    peers: Option<BTreeSet<(SocketAddr, u32, u32)>>,
 }
 
 impl Table {
@@ -52,7 +52,7 @@ impl Table {
             entries: Entries {
                 slots: (0..SLOTS).map(|_| Vec::new()).collect(),
                 count: 0,
-                peers: BTreeSet::new(),
+                peers: None,
             },
             lookup: Lookup::default(),
             torn: Vec::new(),
@@ -102,7 +102,9 @@ impl Table {
                     let Some(worker) = self.slots.get(slot) else {
                         return;
                     };
-                    for index in worker.indices() {
+                    let indices = worker.indices();
+                    self.entries.reserve(slot, indices.size_hint().1.unwrap_or(0));
+                    for index in indices {
                         self.read(slot, index);
                     }
                 }
@@ -317,7 +319,22 @@ impl Entries {
             .map_or(&mut [], Vec::as_mut_slice)
     }
 
-    /// The SAs whose packets go there; only those with the peer's SPI if it is given.
+    /// Makes room for the first `count` SAs of a slot: one that grew by itself would be copied again and again.
+    fn reserve(&mut self, slot: Slot, count: usize) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot.number())) {
+            slot.reserve_exact(count.saturating_sub(slot.len()));
+        }
+    }
+
+    /// Makes sure that [`towards`](Self::towards) finds what there is. The first time costs a look at every SA, and memory for each from then on: most nodes never
+    /// hear of a narrow path.
+    pub(crate) fn index_peers(&mut self) {
+        if self.peers.is_none() {
+            self.peers = Some(self.slots.iter().flatten().flatten().map(peer).collect());
+        }
+    }
+
+    /// The SAs whose packets go there; only those with the peer's SPI if it is given. None as long as nothing was learned of any path.
     pub(crate) fn towards(
         &self,
         destination: SocketAddr,
@@ -325,24 +342,26 @@ impl Entries {
     ) -> impl Iterator<Item = Spi> {
         let first = (destination, outbound_spi.unwrap_or(0), 0);
         let last = (destination, outbound_spi.unwrap_or(u32::MAX), u32::MAX);
-        let found = self.peers.range(first..=last);
+        let found = self.peers.iter().flat_map(move |peers| peers.range(first..=last));
         found.filter_map(|(.., spi)| Spi::from_u32(*spi))
     }
 
     /// The peer of an SA is somewhere else.
-    pub(crate) fn move_peer(&mut self, spi: Spi, peer: SocketAddr) {
-        if let Some(sa) = self.get_mut(spi) {
-            let before = (sa.destination(), sa.outbound_spi, spi.to_u32());
-            sa.peer = peer;
-            let after = (sa.destination(), sa.outbound_spi, spi.to_u32());
-            self.peers.remove(&before);
-            self.peers.insert(after);
+    pub(crate) fn move_peer(&mut self, spi: Spi, address: SocketAddr) {
+        let Some(sa) = self.get_mut(spi) else { return };
+        let before = peer(sa);
+        sa.peer = address;
+        let after = peer(sa);
+        if let Some(peers) = &mut self.peers {
+            peers.remove(&before);
+            peers.insert(after);
         }
     }
 
     fn insert(&mut self, sa: Sa) {
-        self.peers
-            .insert((sa.destination(), sa.outbound_spi, sa.spi.to_u32()));
+        if let Some(peers) = &mut self.peers {
+            peers.insert(peer(&sa));
+        }
         let index = usize::from(sa.spi.index().number());
         let Some(slot) = self.slots.get_mut(usize::from(sa.spi.slot().number())) else {
             return;
@@ -362,9 +381,15 @@ impl Entries {
         let old = slot.get_mut(usize::from(index.number()))?.take();
         if let Some(old) = &old {
             self.count -= 1;
-            self.peers
-                .remove(&(old.destination(), old.outbound_spi, old.spi.to_u32()));
+            if let Some(peers) = &mut self.peers {
+                peers.remove(&peer(old));
+            }
         }
         old
     }
+}
+
+/// An SA as [`Entries::towards`] finds it.
+fn peer(sa: &Sa) -> (SocketAddr, u32, u32) {
+    (sa.destination(), sa.outbound_spi, sa.spi.to_u32())
 }
