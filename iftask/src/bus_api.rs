@@ -22,7 +22,8 @@ impl Manager {
         let statistics = &self.plane.statistics;
         let busy = show::Shares::new(&self.busy.borrow(), statistics);
         if command.has("statistics") {
-            return show::statistics(self.instance, statistics, busy).into();
+            let ways = show::ways(&self.ways.borrow());
+            return format!("{}{ways}\n", show::statistics(self.instance, statistics, busy)).into();
         }
         Output {
             heading: show::HEADING.to_owned(),

@@ -74,6 +74,8 @@ counts! {
     EndpointsLearned: "Peer addresses learned", Encrypted, None;
     PathsLearned: "Path MTUs learned", Encrypted, None;
     PathsIgnored: "Path MTU messages ignored", Encrypted, None;
+    XdpReceived: "Packets received by AF_XDP", Encrypted, None;
+    XdpSent: "Packets sent by AF_XDP", Encrypted, None;
 
     Delivered: "Packets delivered", Clear, None;
     Writes: "Writes (super-packets)", Clear, None;
@@ -97,6 +99,10 @@ counts! {
     Congestion: "Congestion met, not ECN-capable", InboundDrops, Some(Pair::DISCARD);
     NotSelected: "Selector mismatch", InboundDrops, Some(Pair::IGNORED);
     NotDelivered: "Refused by the clear side", InboundDrops, Some(Pair::DISCARD);
+    BadOuter: "AF_XDP, bad outer header", InboundDrops, Some(Pair::INVALID);
+    XdpNoFrame: "AF_XDP, no frame to receive into", InboundDrops, Some(Pair::DISCARD);
+    XdpRingFull: "AF_XDP, receive ring full", InboundDrops, Some(Pair::DISCARD);
+    XdpOther: "AF_XDP, dropped by the kernel", InboundDrops, Some(Pair::DISCARD);
 
     ClearNoSa: "No SA", OutboundDrops, Some(Pair::CLEAR_NO_SA);
     NotIp: "No IP packet", OutboundDrops, Some(Pair::INVALID);
@@ -248,6 +254,11 @@ impl Tally {
         if let Some(number) = class.and_then(|class| classes?.get_mut(class)) {
             *number += 1;
         }
+    }
+
+    /// How many were added and are not visible yet.
+    pub(crate) fn pending(&self, count: Count) -> u64 {
+        self.packets.get(count as usize).copied().unwrap_or(0)
     }
 
     /// Makes what was added visible, and starts again.

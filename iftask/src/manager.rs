@@ -18,7 +18,7 @@ use crate::counters::Count;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::plane::Plane;
-use crate::supplier::{Supplier, Wanted};
+use crate::supplier::{Supplier, Wanted, Ways};
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 /// How often the data plane is looked at: whether its thread has ended, how busy it is.
@@ -35,6 +35,7 @@ pub(crate) struct Manager {
     pub(crate) instance: u32,
     pub(crate) plane: Plane,
     pub(crate) busy: RefCell<Busy>,
+    pub(crate) ways: watch::Receiver<Ways>,
     /// Strays lost up to the last report.
     told_lost: Cell<u64>,
 }
@@ -80,14 +81,16 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let worker = task.worker();
     let number = u16::try_from(worker).unwrap_or(u16::MAX);
     let (lost, losses) = unbounded_channel();
+    let (ways, shown) = watch::channel(Ways::default());
     let manager = Manager {
         instance: worker,
         plane: Plane::start(number, task.counters.clone(), lost)?,
         busy: RefCell::default(),
+        ways: shown,
         told_lost: Cell::new(0),
     };
     let (wanted, receiver) = watch::channel(Wanted::default());
-    let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), worker);
+    let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), worker, ways);
     tokio::spawn(supplier.run(receiver, losses));
     let mut configuration = ConfigFollower::new(&task.bus);
     let mut maps = follow::<GetSlotMap, SlotMapChanged>(&task.bus, RMCTRL, GetSlotMap {});

@@ -24,6 +24,7 @@ mod ranges;
 mod sa;
 mod strays;
 mod table;
+mod xdp;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunBatch, TunQueue, task};
+use netio::{
+    DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunBatch, TunQueue, XdpQueue, task,
+};
 use sadb::{Encapsulation, SegmentFds, Slot, SlotWorker, StrayConsumer, StrayProducer};
 use telemetry::Counters;
 use tokio::sync::mpsc::UnboundedSender;
@@ -47,6 +50,7 @@ pub(crate) use engine::Engine;
 use io::KernelIo;
 pub(crate) use io::{Io, Socket};
 pub(crate) use keepalive::Keepalive;
+pub(crate) use xdp::LostDevice;
 
 /// Packets read from a TUN queue in one round.
 const TUN_BATCH: usize = 64;
@@ -64,6 +68,7 @@ const SOCKET_TOKEN: u64 = 1 << 32;
 const TUN_TOKEN: u64 = 2 << 32;
 const RING_TOKEN: u64 = 3 << 32;
 const TOO_BIG_TOKEN: u64 = 4 << 32;
+const XDP_TOKEN: u64 = 5 << 32;
 
 /// What the control thread tells the data plane.
 #[derive(Debug)]
@@ -83,6 +88,14 @@ pub(crate) enum Command {
     OpenTun { context: u32, queue: OwnedFd },
     /// A context is gone.
     CloseTun { context: u32 },
+    /// Our queues of a device with AF_XDP.
+    OpenXdp {
+        context: u32,
+        device: String,
+        queues: Vec<XdpQueue>,
+    },
+    /// A device is no longer to be used so.
+    CloseXdp { context: u32, device: String },
     /// Segments of a slot of ours.
     AddSlot(SegmentFds),
     /// A slot that is no longer ours.
@@ -99,6 +112,14 @@ pub(crate) enum Command {
     Keepalives(Vec<(IpAddr, Keepalive)>),
     /// The end.
     Stop,
+}
+
+/// What somebody took away, in the namespace of a context, and the control thread is to ask for again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The TUN of this context.
+    Tun(u32),
+    Xdp(LostDevice),
 }
 
 /// The control thread's hand on the data plane.
@@ -128,8 +149,8 @@ impl PlaneHandle {
 impl Plane {
     /// Starts the thread. It runs on the processors that the calling thread may use.
     ///
-    /// `lost` hears of contexts whose TUN is gone: they need another queue.
-    pub(crate) fn start(worker: u16, counters: Counters, lost: UnboundedSender<u32>) -> Result<Self, Error> {
+    /// `lost` hears of what is gone and needed again.
+    pub(crate) fn start(worker: u16, counters: Counters, lost: UnboundedSender<Lost>) -> Result<Self, Error> {
         let statistics = Statistics::new();
         let (sender, receiver) = channel();
         let event = Arc::new(Event::new()?);
@@ -181,10 +202,12 @@ struct Round {
     poller: Poller,
     event: Arc<Event>,
     commands: Receiver<Command>,
-    lost: UnboundedSender<u32>,
+    lost: UnboundedSender<Lost>,
     batch: ReceiveBatch,
     /// Sockets for ICMP about packets that were too long, by place; the context of each.
     too_big: Vec<Option<(DatagramSocket, u32)>>,
+    /// Queues of devices with AF_XDP, by place.
+    xdp: Vec<Option<xdp::Queue>>,
     reads: TunBatch,
     /// Workers whose rings were not emptied in the last round.
     unfinished: Vec<u16>,
@@ -197,7 +220,7 @@ impl Round {
         tally: Tally,
         event: Arc<Event>,
         commands: Receiver<Command>,
-        lost: UnboundedSender<u32>,
+        lost: UnboundedSender<Lost>,
     ) -> Result<Self, Error> {
         let poller = Poller::new(READY)?;
         poller.add(&*event, CONTROL_TOKEN)?;
@@ -209,6 +232,7 @@ impl Round {
             lost,
             batch: ReceiveBatch::new(RECEIVE_BATCH, GRO_BUFFER_BYTES),
             too_big: Vec::new(),
+            xdp: Vec::new(),
             reads: TunBatch::new(TUN_BATCH, TUN_BYTES),
             unfinished: Vec::new(),
             running: true,
@@ -223,6 +247,7 @@ impl Round {
             let count = self.wait(&mut ready);
             let now_ns = task::monotonic_ns();
             self.engine.begin(now_ns);
+            self.engine.io.xdp.set_time(now_ns);
             for worker in std::mem::take(&mut self.unfinished) {
                 self.take_strays(worker);
             }
@@ -232,6 +257,7 @@ impl Round {
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
                 self.engine.keep_alive();
+                self.look_after_xdp();
                 // Whoever put something in may have died before it could say so.
                 for worker in self.engine.strays.workers() {
                     self.take_strays(worker);
@@ -278,6 +304,7 @@ impl Round {
             SOCKET_TOKEN => self.read_socket(place),
             TUN_TOKEN => self.read_tun(place),
             TOO_BIG_TOKEN => self.read_too_big(place),
+            XDP_TOKEN => self.read_xdp(place),
             RING_TOKEN => {
                 if let Ok(worker) = u16::try_from(place) {
                     self.take_strays(worker);
@@ -347,7 +374,7 @@ impl Round {
             tracing::error!("{error}");
         }
         // Fails only when nobody asks for queues any more.
-        let _ = self.lost.send(context);
+        let _ = self.lost.send(Lost::Tun(context));
     }
 
     fn obey(&mut self) {
@@ -395,6 +422,12 @@ impl Round {
                 put(&mut self.engine.io.tuns, place, queue);
             }
             Command::CloseTun { context } => self.close_tun(context)?,
+            Command::OpenXdp {
+                context,
+                device,
+                queues,
+            } => self.open_xdp(context, &device, &queues)?,
+            Command::CloseXdp { context, device } => self.close_xdp(context, &device)?,
             Command::AddSlot(fds) => self.engine.add_slot(SlotWorker::map(&fds)?),
             Command::DropSlot(slot) => self.engine.drop_slot(slot),
             Command::Owners(workers) => self.engine.strays.set_owners(&workers),
@@ -414,11 +447,13 @@ impl Round {
 
     fn open_socket(&mut self, context: u32, fd: OwnedFd, encapsulation: Encapsulation) -> Result<(), Error> {
         let socket = DatagramSocket::adopt(fd)?;
-        let place = self.engine.ports.add_socket(Socket {
+        let described = Socket {
             context,
             local: socket.local(),
             encapsulation,
-        });
+        };
+        let place = self.engine.ports.add_socket(described);
+        self.engine.io.xdp.note_socket(place, Some(described));
         self.poller.add(&socket, SOCKET_TOKEN | place as u64)?;
         put(&mut self.engine.io.sockets, place, (socket, None));
         Ok(())
@@ -436,6 +471,7 @@ impl Round {
     fn close_address(&mut self, context: u32, address: IpAddr) -> Result<(), Error> {
         for place in self.engine.ports.sockets_of(context, address) {
             self.engine.ports.remove_socket(place);
+            self.engine.io.xdp.note_socket(place, None);
             let socket = self.engine.io.sockets.get_mut(place).and_then(Option::take);
             if let Some((socket, _)) = socket {
                 // Others hold the socket too, so closing our descriptor would not stop the reports.

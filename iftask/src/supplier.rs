@@ -13,10 +13,12 @@ use tokio::time::sleep;
 
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::plane::{Command, PlaneHandle};
+use crate::plane::{Command, Lost, LostDevice, PlaneHandle};
 
 /// Until what was refused is asked for again (a context may still be in the making).
 const AGAIN: Duration = Duration::from_secs(1);
+/// And until a device that could not do AF_XDP is tried again: meanwhile sockets do.
+const XDP_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is wanted, as far as it is known.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,9 @@ pub(crate) struct Wanted {
     pub(crate) plan: Option<Plan>,
     pub(crate) slots: Option<SlotMap>,
 }
+
+/// How packets come from the devices that are configured for AF_XDP, in words: by context and device.
+pub(crate) type Ways = BTreeMap<(String, String), String>;
 
 /// What the data plane has.
 pub(crate) struct Supplier {
@@ -33,12 +38,16 @@ pub(crate) struct Supplier {
     addresses: BTreeMap<(u32, IpAddr), String>,
     tuns: BTreeMap<u32, String>,
     slots: BTreeSet<Slot>,
+    /// Devices whose queues it has.
+    xdp: BTreeMap<(u32, String), String>,
+    ways: watch::Sender<Ways>,
     has_rings: bool,
     is_ready: bool,
 }
 
 impl Supplier {
-    pub(crate) fn new(sit: Sit, plane: PlaneHandle, worker: u32) -> Self {
+    /// Tells `ways` what `show` prints of devices with AF_XDP.
+    pub(crate) fn new(sit: Sit, plane: PlaneHandle, worker: u32, ways: watch::Sender<Ways>) -> Self {
         Self {
             sit,
             plane,
@@ -46,17 +55,24 @@ impl Supplier {
             addresses: BTreeMap::new(),
             tuns: BTreeMap::new(),
             slots: BTreeSet::new(),
+            xdp: BTreeMap::new(),
+            ways,
             has_rings: false,
             is_ready: false,
         }
     }
 
-    /// Follows what is wanted, and replaces what is lost: TUNs of contexts. Says that this task is ready once it has all of it for the first time.
-    pub(crate) async fn run(mut self, mut wanted: watch::Receiver<Wanted>, mut lost: UnboundedReceiver<u32>) {
+    /// Follows what is wanted, and replaces what is lost: TUNs of contexts, devices with AF_XDP. Says that this task is ready once it has all of it for the first time.
+    pub(crate) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Wanted>,
+        mut lost: UnboundedReceiver<Lost>,
+    ) {
         let mut trouble = String::new();
         loop {
             let now = wanted.borrow_and_update().clone();
             let known = now.plan.is_some() && now.slots.is_some();
+            let devices = now.plan.as_ref().map_or(0, |plan| plan.xdp.len());
             let again = match self.supply(now).await {
                 Ok(()) => {
                     if known && !self.is_ready {
@@ -66,7 +82,7 @@ impl Supplier {
                         }
                     }
                     trouble.clear();
-                    None
+                    (self.xdp.len() < devices).then_some(XDP_AGAIN)
                 }
                 Err(error) => {
                     // Once for as long as it lasts.
@@ -80,8 +96,11 @@ impl Supplier {
             };
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
-                Some(context) = lost.recv() => {
-                    self.tuns.remove(&context);
+                Some(lost) = lost.recv() => {
+                    match lost {
+                        Lost::Tun(context) => drop(self.tuns.remove(&context)),
+                        Lost::Xdp(LostDevice { context, device }) => drop(self.xdp.remove(&(context, device))),
+                    }
                     // Whoever deletes it may do so again.
                     sleep(AGAIN).await;
                 }
@@ -111,11 +130,15 @@ impl Supplier {
         if let Some(plan) = wanted.plan {
             self.plane.tell(Command::Keepalives(plan.keepalives.clone()));
             self.close_unwanted(&plan).await;
+            self.close_unwanted_devices(&plan);
             for (context, name) in &plan.tuns {
                 note(self.tun(*context, name).await);
             }
             for ((context, address), name) in &plan.addresses {
                 note(self.address(*context, *address, name).await);
+            }
+            for ((context, device), name) in &plan.xdp {
+                self.xdp(*context, device, name).await;
             }
         }
         outcome
@@ -180,6 +203,57 @@ impl Supplier {
             self.plane.tell(Command::CloseTun { context });
             self.closed(&name, None).await;
         }
+    }
+
+    fn close_unwanted_devices(&mut self, plan: &Plan) {
+        let plane = &self.plane;
+        self.xdp.retain(|key, name| {
+            let stays = plan.xdp.get(key) == Some(name);
+            if !stays {
+                let (context, device) = key.clone();
+                plane.tell(Command::CloseXdp { context, device });
+            }
+            stays
+        });
+        self.ways.send_modify(|ways| {
+            ways.retain(|(name, device), _| {
+                let mut wanted = plan.xdp.iter();
+                wanted.any(|((_, wanted), context)| wanted == device && context == name)
+            });
+        });
+    }
+
+    /// Gets the queues of a device. What cannot be had is no failure: sockets do the same.
+    async fn xdp(&mut self, context: u32, device: &str, name: &str) {
+        let key = (context, device.to_owned());
+        if self.xdp.contains_key(&key) {
+            return;
+        }
+        let way = match self.sit.open_xdp(name, device).await {
+            Ok(opened) => {
+                let numbers: Vec<String> = opened
+                    .queues
+                    .iter()
+                    .map(|queue| queue.number.to_string())
+                    .collect();
+                let by = if opened.native { "driver" } else { "kernel" };
+                self.plane.tell(Command::OpenXdp {
+                    context,
+                    device: device.to_owned(),
+                    queues: opened.queues,
+                });
+                self.xdp.insert(key, name.to_owned());
+                match numbers.as_slice() {
+                    [] => "sockets: the device has no queue for this worker".to_owned(),
+                    numbers => format!("AF_XDP by the {by}, queues {}", numbers.join(" ")),
+                }
+            }
+            // sit has told it.
+            Err(task::Error::Failed { cause, .. }) => format!("sockets: {cause}"),
+            Err(error) => format!("sockets: {error}"),
+        };
+        self.ways
+            .send_modify(|ways| drop(ways.insert((name.to_owned(), device.to_owned()), way)));
     }
 
     async fn closed(&self, name: &str, address: Option<IpAddr>) {

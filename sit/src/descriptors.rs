@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bus::messages::rmctrl::SlotMap;
-use bus::messages::sit::{Close, OpenEsp, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened};
+use bus::messages::sit::{Close, OpenEsp, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, OpenXdp, Opened};
 use bus::{Address, Facility, Message};
 use netio::steering::Steering;
 use netio::{DatagramSocket, SocketOptions, Tun, UdpGroup};
@@ -16,8 +16,10 @@ use task::Packet;
 
 use crate::contexts::{Context, Contexts, TUN_PREFIX};
 use sockets::{RawSockets, options};
+pub(crate) use xdp::XdpPorts;
 
 mod sockets;
+mod xdp;
 
 /// RFC 7296 section 2: IKE.
 const IKE_PORT: u16 = 500;
@@ -45,6 +47,8 @@ pub(crate) struct Descriptors {
     raw: HashMap<(String, IpAddr, u32), Held<RawSockets>>,
     tuns: HashMap<String, Tun>,
     udp: HashMap<(Address, OpenUdpKey), DatagramSocket>,
+    /// Devices with AF_XDP.
+    pub xdp: XdpPorts,
     slots: BTreeMap<Slot, SlotSegments>,
     /// By the facility that writes, its worker and the other end's.
     rings: HashMap<(Facility, u32, u32), StrayRing>,
@@ -100,6 +104,7 @@ impl Descriptors {
             raw: HashMap::new(),
             tuns: HashMap::new(),
             udp: HashMap::new(),
+            xdp: XdpPorts::default(),
             slots: BTreeMap::new(),
             rings: HashMap::new(),
         })
@@ -122,6 +127,8 @@ impl Descriptors {
             self.open_rings(who)
         } else if kind == OpenUdp::TYPE {
             self.open_udp(contexts, who, decode(packet)?)
+        } else if kind == OpenXdp::TYPE {
+            self.open_xdp(contexts, who, &decode(packet)?)
         } else {
             Err(Refusal::Failed(format!(
                 "requests of type {kind:#06x} are not served"
@@ -142,6 +149,7 @@ impl Descriptors {
                 self.udp.retain(|(holder, (context, local, ..)), _| {
                     *holder != who || *context != request.context || *local != request.address
                 });
+                self.share_addresses(&request.context);
             }
             // The device belongs to the context: only its own vpnmgr gives it up.
             Err(_) if who.facility == Facility::Vpnmgr => drop(self.tuns.remove(&request.context)),
@@ -154,6 +162,7 @@ impl Descriptors {
         self.groups.retain(|(context, _), _| context != name);
         self.raw.retain(|(context, ..), _| context != name);
         self.udp.retain(|(_, (context, ..)), _| context != name);
+        self.xdp.close_context(name);
         self.tuns.remove(name);
     }
 
@@ -225,6 +234,7 @@ impl Descriptors {
             // Without the right to raw sockets, ESP behind UDP still works.
             Err(error) => tracing::warn!("no ESP socket for {address} in context {name}: {error}"),
         }
+        self.share_addresses(name);
         Ok(given)
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Options;
-use crate::configuration::{bound_devices, contexts_of, wants_recovery};
+use crate::configuration::{bound_devices, contexts_of, wants_recovery, xdp_devices};
 use crate::contexts::{Contexts, LOCAL};
 use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
@@ -252,6 +252,8 @@ impl Manager {
     fn configure(&mut self, text: &str) {
         self.wanted = contexts_of(text);
         self.bound = bound_devices(text);
+        // Before a device leaves its context.
+        self.descriptors.xdp.configure(xdp_devices(text));
         self.recovery = wants_recovery(text);
         self.files = files_of(text);
         let (replaced, gone): (Vec<_>, Vec<_>) = self

@@ -7,6 +7,7 @@ use netio::{Datagram, DatagramSocket, SendBatch, SendError, TunQueue};
 use sadb::Encapsulation;
 
 use super::bursts::MOST_BURSTS;
+use super::xdp::XdpWays;
 
 /// Sockets of the encrypted side and queues of the clear side, by their place in [`Ports`].
 pub(crate) trait Io {
@@ -122,6 +123,7 @@ pub(crate) struct KernelIo {
     /// By place; the DF bit that was set last.
     pub(crate) sockets: Vec<Option<(DatagramSocket, Option<bool>)>>,
     pub(crate) tuns: Vec<Option<TunQueue>>,
+    pub(crate) xdp: XdpWays,
     batch: SendBatch,
 }
 
@@ -130,13 +132,13 @@ impl KernelIo {
         Self {
             sockets: Vec::new(),
             tuns: Vec::new(),
+            xdp: XdpWays::default(),
             batch: SendBatch::new(MOST_BURSTS),
         }
     }
-}
 
-impl Io for KernelIo {
-    fn send(
+    /// Sends datagrams from the socket at a place.
+    pub(crate) fn send_by_socket(
         &mut self,
         socket: usize,
         dont_fragment: bool,
@@ -157,6 +159,21 @@ impl Io for KernelIo {
             *current = Some(dont_fragment);
         }
         self.batch.send(socket, datagrams)
+    }
+}
+
+impl Io for KernelIo {
+    fn send(
+        &mut self,
+        socket: usize,
+        dont_fragment: bool,
+        datagrams: &[Datagram<'_>],
+    ) -> Result<(), SendError> {
+        if self.xdp.is_empty() {
+            self.send_by_socket(socket, dont_fragment, datagrams)
+        } else {
+            self.send_by_ways(socket, dont_fragment, datagrams)
+        }
     }
 
     fn write(&mut self, tun: usize, parts: &[IoSlice<'_>]) -> io::Result<()> {

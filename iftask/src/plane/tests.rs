@@ -7,3 +7,4 @@ mod life;
 mod paths;
 mod speed;
 mod world;
+mod xdp;

@@ -11,9 +11,11 @@ use std::time::Duration;
 use bus::frame::{Kind, Refusal};
 use bus::link::Links;
 use bus::messages::sit::{
-    Close, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened, Ready,
+    Close, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, OpenXdp, Opened,
+    Ready,
 };
 use bus::{Address, Facility, Message, Request};
+use netio::XdpQueue;
 use sadb::{SegmentFds, Slot};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -68,6 +70,15 @@ pub struct Tun {
     pub interface: String,
     /// The queue; absent for tasks without one (`vpnmgr`).
     pub queue: Option<OwnedFd>,
+}
+
+/// What a worker has of a device with AF_XDP.
+#[derive(Debug)]
+pub struct XdpQueues {
+    /// The device's driver does it, not the kernel in its place.
+    pub native: bool,
+    /// Maybe none: a device may have fewer queues than the node has workers.
+    pub queues: Vec<XdpQueue>,
 }
 
 /// Both rings between this task and another.
@@ -175,6 +186,32 @@ impl Sit {
                 })
             })
             .collect()
+    }
+
+    /// This worker's queues of a device that is configured for AF_XDP. Asking again gives the same sockets and memory, unless the device is another.
+    pub async fn open_xdp(&self, context: &str, device: &str) -> Result<XdpQueues, Error> {
+        let request = OpenXdp {
+            context: context.to_owned(),
+            device: device.to_owned(),
+        };
+        let mut opened = self.open(&request).await?;
+        let numbers: Vec<u32> = opened
+            .names
+            .iter()
+            .filter_map(|name| name.strip_prefix("xdp-socket-")?.parse().ok())
+            .collect();
+        let queue = |number| -> Result<XdpQueue, Error> {
+            Ok(XdpQueue {
+                number,
+                socket: opened.take(&format!("xdp-socket-{number}"))?,
+                memory: opened.take(&format!("xdp-memory-{number}"))?,
+            })
+        };
+        let queues = numbers.into_iter().map(queue).collect::<Result<_, _>>()?;
+        Ok(XdpQueues {
+            native: opened.native,
+            queues,
+        })
     }
 
     /// A UDP socket in `context`, bound to `address` (`None`: any IPv4 address; `::` is any IPv6 address) and `port` (0: any; then `number` tells
@@ -306,6 +343,7 @@ impl Sit {
             names: opened.names,
             fds,
             interface: opened.interface,
+            native: opened.native,
         })
     }
 
@@ -356,6 +394,7 @@ struct Descriptors {
     names: Vec<String>,
     fds: Vec<Option<OwnedFd>>,
     interface: String,
+    native: bool,
 }
 
 impl Descriptors {

@@ -16,6 +16,7 @@ requests! {
     0x0107 once Close => Closed;
     0x0108 once Ready => Closed;
     0x0109 idempotent OpenFile => Opened;
+    0x010a idempotent OpenXdp => Opened;
 }
 
 events! {
@@ -126,6 +127,17 @@ pub struct OpenFile {
     pub url: String,
 }
 
+/// The queues of this worker of a device that is configured for AF_XDP (`iftask`): for each, its socket and the memory of its frames.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenXdp {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Name of the device.
+    #[prost(string, tag = "2")]
+    pub device: String,
+}
+
 /// The descriptors that ride on this message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Opened {
@@ -138,6 +150,9 @@ pub struct Opened {
     /// Interface name of a TUN.
     #[prost(string, tag = "3")]
     pub interface: String,
+    /// Of AF_XDP: the device's driver does it, not the kernel in its place.
+    #[prost(bool, tag = "4")]
+    pub native: bool,
 }
 
 /// This task no longer needs what it opened for a local address (or a TUN, with an empty address).

@@ -88,6 +88,14 @@ events! {
         protection: &'a str,
     } says "running without a protection: {protection}";
 
+    /// A port is configured for AF_XDP, which cannot be had: its packets go by sockets.
+    AfXdpUnavailable<'a> = sit 1007 Warning {
+        /// The network device.
+        device: &'a str,
+        /// What could not be done, and why.
+        reason: &'a str,
+    } says "device {device} is used without AF_XDP: {reason}";
+
     /// The configuration was changed.
     ConfigurationUpdate<'a> = sct 2001 Info {
         /// Administrator.
