@@ -1,5 +1,6 @@
 //! Real strongSwan as peer.
 
+mod af_xdp;
 mod algorithms;
 mod certificates;
 mod common;
