@@ -48,9 +48,21 @@ struct Arrived<'p> {
 }
 
 impl Round {
-    /// Takes over the queues of a device in a context, in place of those it had.
+    /// Takes over the queues of a device in a context, in place of those it had. They are asked for again if that fails: what comes by them would be lost.
     pub(super) fn open_xdp(&mut self, context: u32, name: &str, queues: &[XdpQueue]) -> Result<(), Error> {
         self.close_xdp(context, name)?;
+        let opened = self.open_queues(context, name, queues);
+        if opened.is_err() {
+            self.close_xdp(context, name)?;
+            self.lose_xdp(LostDevice {
+                context,
+                device: name.to_owned(),
+            });
+        }
+        opened
+    }
+
+    fn open_queues(&mut self, context: u32, name: &str, queues: &[XdpQueue]) -> Result<(), Error> {
         // One is enough to send by.
         let Some(first) = queues.first() else {
             return Ok(());
@@ -113,9 +125,13 @@ impl Round {
             if let Err(error) = self.close_xdp(lost.context, &lost.device) {
                 tracing::error!("{error}");
             }
-            // Fails only when nobody asks for queues any more.
-            let _ = self.lost.send(super::Lost::Xdp(lost));
+            self.lose_xdp(lost);
         }
+    }
+
+    fn lose_xdp(&self, lost: LostDevice) {
+        // Fails only when nobody asks for queues any more.
+        let _ = self.lost.send(super::Lost::Xdp(lost));
     }
 }
 

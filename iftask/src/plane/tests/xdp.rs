@@ -99,7 +99,7 @@ fn answers_follow_authentic_packets_alone() {
     ping(&a, "10.2.0.7");
     // A new card at the other end.
     b.ip("link set swe-veth address 02:00:00:00:00:0c");
-    b.run("ping", "-c 1 -W 5 10.1.0.1");
+    b.run("ping", "-c 20 -i 0.05 -W 5 10.1.0.1");
     ping(&a, "10.2.0.7");
 
     // Somebody says that he is the other end, and cannot prove it.

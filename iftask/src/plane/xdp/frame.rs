@@ -377,6 +377,26 @@ mod tests {
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_within_its_frame(
+            kind in 0usize..4,
+            changes in proptest::collection::vec((0usize..100, proptest::num::u8::ANY), 0..6),
+            length in 0usize..100,
+        ) {
+            let mut room = [0; 200];
+            let envelope = envelopes()[kind];
+            envelope.write(&mut room, &[1; 40]).unwrap();
+            for (at, octet) in changes {
+                room[at] = octet;
+            }
+            let frame = &room[..length];
+            if let Some(outside) = Outside::parse(frame) {
+                proptest::prop_assert!(outside.data.start >= ETHERNET && frame.get(outside.data).is_some());
+            }
+        }
+    }
+
     #[test]
     fn no_room_and_two_families() {
         let [udp, .., esp6] = envelopes();

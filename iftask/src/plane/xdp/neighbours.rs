@@ -13,6 +13,8 @@ const MOST: usize = 65_536;
 const AGE_NS: u64 = 10 * SECOND_NS;
 /// And from when on the next packet is to confirm it.
 const OLD_NS: u64 = AGE_NS / 2;
+/// How soon another way may take its place: packets of a peer that come by two routers in turn teach something once in a while only.
+const SETTLED_NS: u64 = SECOND_NS / 10;
 
 /// The ways to peers by one device.
 #[derive(Default)]
@@ -37,7 +39,10 @@ impl Neighbours {
     /// Whether a packet that came from a peer by this way would be worth [learning](Self::learn) from, if it were authentic.
     pub(crate) fn is_news(&self, peer: IpAddr, way: &Way, now_ns: u64) -> bool {
         match self.ways.get(&peer) {
-            Some(learned) => learned.way != *way || now_ns.saturating_sub(learned.at_ns) >= OLD_NS,
+            Some(learned) => {
+                let age_ns = now_ns.saturating_sub(learned.at_ns);
+                age_ns >= if learned.way == *way { OLD_NS } else { SETTLED_NS }
+            }
             None => self.ways.len() < MOST && way.is_between_stations(),
         }
     }
@@ -86,7 +91,11 @@ mod tests {
         assert_eq!(neighbours.way(peer(1), 0), None);
         neighbours.learn(peer(1), way(1), 1000);
         assert!(!neighbours.is_news(peer(1), &way(1), 1000));
-        assert!(neighbours.is_news(peer(1), &way(2), 1000), "another station");
+        assert!(!neighbours.is_news(peer(1), &way(2), 999 + SETTLED_NS));
+        assert!(
+            neighbours.is_news(peer(1), &way(2), 1000 + SETTLED_NS),
+            "another station"
+        );
         assert!(
             neighbours.is_news(peer(1), &way(1), 1000 + OLD_NS),
             "to be confirmed"

@@ -10,6 +10,9 @@ use super::LostDevice;
 use super::frame::{Envelope, Way};
 use super::neighbours::Neighbours;
 
+/// What every path takes in one piece (RFC 8200 5).
+const IPV6_LEAST_MTU: usize = 1280;
+
 /// Devices by which packets may leave, and what is known of our sockets, by their place.
 #[derive(Default)]
 pub(crate) struct XdpWays {
@@ -163,7 +166,10 @@ impl XdpWays {
                 dont_fragment,
                 identification: self.identification,
             };
-            (envelope.packet_bytes(longest) <= device.mtu).then_some((place, envelope))
+            let octets = envelope.packet_bytes(longest);
+            // Over IPv6 routers cut nothing: the kernel does, to the path MTU that it has learned.
+            let cut = !dont_fragment && socket.local.is_ipv6() && octets > IPV6_LEAST_MTU;
+            (octets <= device.mtu && !cut).then_some((place, envelope))
         })
     }
 
