@@ -118,7 +118,7 @@ fn a_killed_iftask_carries_on_by_af_xdp() {
     };
     scene.peer.initiate("net");
     scene.same_spis();
-    both_ways(&scene.world, PEER, HOST, 10_000, 2);
+    both_ways(&scene.world, PEER, HOST, 1_000, 2);
     let stream = Stream::start(&scene.world, PEER, HOST, 7000, 10_000, SECONDS);
     for _ in 0..KILLS {
         scene.node.kill(&["iftask"]);
@@ -134,12 +134,13 @@ fn a_killed_iftask_carries_on_by_af_xdp() {
         assert_eq!(report.duplicates, 0, "packets came twice: {reports:?}");
         assert!(report.received > report.sent / 2, "{reports:?}");
     }
-    both_ways(&scene.world, PEER, HOST, 10_000, 3);
+    // Fewer than there are frames: none is lost however late this process has its turn.
+    both_ways(&scene.world, PEER, HOST, 1_000, 3);
     scene.same_spis();
     // Of this life alone: it works as the first did.
     let [received, sent] = scene.by_af_xdp();
     assert!(
-        received >= 30_000 && sent >= 29_900,
+        received >= 3_000 && sent >= 2_900,
         "{received} and {sent} by AF_XDP"
     );
 }
