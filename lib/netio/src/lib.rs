@@ -4,7 +4,7 @@
 //! |---|---|
 //! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
-//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`steering`] |
+//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`XdpPort`], [`XdpReceiver`], [`XdpSender`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
 //! | protection | [`Identity`], [`seccomp`], [`landlock`] |
 //! | arithmetic | [`sum_words`] |
@@ -31,6 +31,7 @@ pub mod task;
 mod test;
 mod tun;
 mod udp;
+mod xdp;
 
 pub use batch::{
     Datagram, GRO_BUFFER_BYTES, MAX_GSO_BYTES, MAX_GSO_SEGMENTS, ReceiveBatch, Received, SendBatch,
@@ -48,3 +49,4 @@ pub use process::{Child, Spawn, open_pidfd, spawn_inside};
 pub use sum::sum_words;
 pub use tun::{Offloads, Tun, TunBatch, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};
+pub use xdp::{XDP_MAX_PACKET, XdpLosses, XdpPort, XdpQueue, XdpReceiver, XdpSender};
