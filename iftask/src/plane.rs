@@ -80,7 +80,11 @@ pub(crate) enum Command {
     /// An address is no longer used.
     CloseAddress { context: u32, address: IpAddr },
     /// The TUN queue of a context.
-    OpenTun { context: u32, queue: OwnedFd },
+    OpenTun {
+        context: u32,
+        queue: OwnedFd,
+        steering: Option<OwnedFd>,
+    },
     /// A context is gone.
     CloseTun { context: u32 },
     /// Segments of a slot of ours.
@@ -387,10 +391,18 @@ impl Round {
                 }
             }
             Command::CloseAddress { context, address } => self.close_address(context, address)?,
-            Command::OpenTun { context, queue } => {
+            Command::OpenTun {
+                context,
+                queue,
+                steering,
+            } => {
                 self.close_tun(context)?;
                 let place = self.engine.ports.add_tun(context);
-                let queue = TunQueue::adopt(queue);
+                let number = usize::from(self.engine.strays.worker().saturating_sub(1));
+                let queue = match steering {
+                    Some(table) => TunQueue::adopt_steered(queue, table, number)?,
+                    None => TunQueue::adopt(queue),
+                };
                 self.poller.add(&queue, TUN_TOKEN | place as u64)?;
                 put(&mut self.engine.io.tuns, place, queue);
             }

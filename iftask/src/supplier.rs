@@ -195,7 +195,11 @@ impl Supplier {
         }
         let tun = self.sit.open_tun(name).await?;
         let queue = tun.queue.ok_or_else(|| Error::NoQueue(name.to_owned()))?;
-        self.plane.tell(Command::OpenTun { context, queue });
+        self.plane.tell(Command::OpenTun {
+            context,
+            queue,
+            steering: tun.steering,
+        });
         self.tuns.insert(context, name.to_owned());
         Ok(())
     }

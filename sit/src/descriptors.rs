@@ -245,9 +245,14 @@ impl Descriptors {
         }
         if !self.tuns.contains_key(name) {
             let (device, queues) = (format!("{TUN_PREFIX}{}", context.id), index(self.workers) + 1);
-            let tun = context
+            let mut tun = context
                 .namespace
                 .run(|| Tun::create(&device, queues, TUN_MTU))??;
+            if queues > 1
+                && let Err(error) = tun.steer()
+            {
+                tracing::info!("clear packets of context {name} may take a detour between workers: {error}");
+            }
             self.tuns.insert(name.to_owned(), tun);
         }
         let mut given = Given::default();
@@ -256,6 +261,9 @@ impl Descriptors {
             if let Some(worker) = worker {
                 let queue = tun.queues.get(index(worker)).ok_or_else(|| missing("queue"))?;
                 given.add("tun", queue)?;
+                if let Some(table) = &tun.steering {
+                    given.add("tun-steering", table)?;
+                }
             }
         }
         Ok(given)

@@ -1,7 +1,7 @@
 //! What the data plane's logic needs of the world: a fake one in tests, the kernel in life.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netio::{Datagram, DatagramSocket, SendBatch, SendError, TunQueue};
 use sadb::Encapsulation;
@@ -20,6 +20,9 @@ pub(crate) trait Io {
 
     /// Writes one packet, with its virtio-net header, to a TUN queue.
     fn write(&mut self, tun: usize, parts: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// Has clear packets to this destination come to our queue of this TUN from now on, if that can be.
+    fn attract(&mut self, tun: usize, destination: IpAddr);
 }
 
 /// A socket of the encrypted side.
@@ -163,6 +166,12 @@ impl Io for KernelIo {
         match self.tuns.get(tun) {
             Some(Some(queue)) => queue.write(parts),
             _ => Err(io::Error::from(io::ErrorKind::NotConnected)),
+        }
+    }
+
+    fn attract(&mut self, tun: usize, destination: IpAddr) {
+        if let Some(Some(queue)) = self.tuns.get(tun) {
+            queue.attract(destination);
         }
     }
 }

@@ -3,7 +3,8 @@
 //! ESP packets name their owner by slot and go there directly. So do IKE messages, which reach a data plane when the kernel has coalesced them with ESP of the
 //! same peer (UDP_GRO looks at addresses and lengths only): to this worker's `ipsecmgr`, or by way of the owner's data plane to its. This worker's `ipsecmgr`
 //! hands us what it found likewise. Clear packets do not name their owner: a worker that knows no SA for one asks the next worker by passing the
-//! packet on, until each has seen it. The one who has the SA tells the worker where the packet came in, which remembers it for the destination.
+//! packet on, until each has seen it. The one who has the SA tells the worker where the packet came in, which remembers it for the destination, and the
+//! kernel, which brings the next one to the right queue.
 
 use std::net::IpAddr;
 
@@ -129,6 +130,11 @@ impl Strays {
         rings.into_iter().find(|ring| ring.worker == worker)
     }
 
+    /// The worker that this is.
+    pub(crate) fn worker(&self) -> u16 {
+        self.worker
+    }
+
     /// Whom there are rings to.
     pub(crate) fn workers(&self) -> Vec<u16> {
         let rings = self.rings.iter().chain(&self.manager);
@@ -245,11 +251,18 @@ impl<I: Io> Engine<I> {
         None
     }
 
-    /// Tells the worker where a packet came in that the SA for its destination is here, if it does not know.
+    /// The SA for the destination of a packet that another worker passed on is here: tells the kernel, and the worker where it came in, if that does not know.
     pub(crate) fn claim(&mut self, context: u32, packet: &Packet, stray: Stray) {
+        let destination = packet.addresses.destination();
+        self.attract(context, destination);
         if !stray.hinted {
-            let destination = packet.addresses.destination();
             self.tell_origin(context, destination, stray, self.strays.worker);
+        }
+    }
+
+    fn attract(&mut self, context: u32, destination: IpAddr) {
+        if let Some(tun) = self.ports.tun(context) {
+            self.io.attract(tun, destination);
         }
     }
 
@@ -335,6 +348,11 @@ impl<I: Io> Engine<I> {
         let Some(news) = self.table.take_news() else {
             return;
         };
+        if let News::Hosts(hosts) = &news {
+            for (context, host) in hosts {
+                self.attract(*context, *host);
+            }
+        }
         let kind = KIND_NEWS | u32::from(self.strays.worker) << 16;
         for ring in &mut self.strays.rings {
             // News that are lost are found out when the old hint is no longer believed.

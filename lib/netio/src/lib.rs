@@ -13,12 +13,14 @@
 //! Nothing here knows what the packets mean.
 
 mod batch;
+mod bpf;
 mod control;
 mod error;
 mod identity;
 pub mod interface;
 pub mod landlock;
 mod lock;
+mod memory;
 mod namespace;
 mod poller;
 mod process;

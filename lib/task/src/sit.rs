@@ -68,6 +68,8 @@ pub struct Tun {
     pub interface: String,
     /// The queue; absent for tasks without one (`vpnmgr`).
     pub queue: Option<OwnedFd>,
+    /// The table that chooses among its queues, if it has one.
+    pub steering: Option<OwnedFd>,
 }
 
 /// Both rings between this task and another.
@@ -118,6 +120,7 @@ impl Sit {
             .await?;
         Ok(Tun {
             queue: opened.take("tun").ok(),
+            steering: opened.take("tun-steering").ok(),
             interface: opened.interface,
         })
     }

@@ -117,6 +117,7 @@ impl End {
         plane.handle().tell(Command::OpenTun {
             context: CONTEXT,
             queue,
+            steering: None,
         });
     }
 
@@ -299,6 +300,7 @@ fn a_deleted_tun_is_given_up_and_another_takes_its_place() {
     a.plane.as_ref().unwrap().handle().tell(Command::OpenTun {
         context: CONTEXT,
         queue,
+        steering: None,
     });
     a.run("ping", "-c 3 -i 0.02 -W 5 10.2.0.7");
     assert!(a.lost.try_recv().is_err(), "once{}", b.show());

@@ -11,9 +11,7 @@
 //! [`XdpReceiver`] and [`XdpSender`] are what the process has that works with a queue. It may die at any instruction: whoever maps the same queue next finds in
 //! the shared memory which frame is whose (see [`ledger`]), so none is lost and none has two owners.
 
-mod bpf;
 mod ledger;
-mod memory;
 mod port;
 mod program;
 mod queue;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use super::XdpQueue;
 use super::program::{KEY_BYTES, assemble};
-use super::{XdpQueue, bpf};
-use crate::{Error, interface};
+use crate::bpf::ProgramKind;
+use crate::{Error, bpf, interface};
 
 /// Addresses of ours that the program knows at most: those beyond go by the kernel.
 const MOST_ADDRESSES: u32 = 1024;
@@ -38,7 +39,7 @@ impl XdpPort {
         let device = interface::index(name)?;
         let addresses = bpf::create_address_map(MOST_ADDRESSES)?;
         let sockets = bpf::create_socket_map(most_queues)?;
-        let program = bpf::load(&assemble(&addresses, &sockets))?;
+        let program = bpf::load(ProgramKind::Xdp, &assemble(&addresses, &sockets))?;
         // A driver that knows of XDP may still be unable as things are: receive offloads, MTU, queues.
         let (link, native) = match bpf::attach(&program, device, true) {
             Ok(link) => (Ok(link), true),

@@ -11,6 +11,11 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::XDP_MAX_PACKET;
+use crate::bpf::assembly::{
+    ADD_CONSTANT, AND_CONSTANT, CALL, EXIT, IF_ABOVE, IF_ABOVE_REGISTER, IF_BELOW, IF_EQUAL, IF_NOT_EQUAL,
+    JUMP, LOAD_BYTE, LOAD_HALF, LOAD_MAP, LOAD_WORD, LOOKUP, Line, MOVE, MOVE_CONSTANT, PSEUDO_MAP,
+    STORE_CONSTANT, STORE_WORD, SUBTRACT, TO_BIG_ENDIAN, do_, encode, instruction, jump_if,
+};
 
 /// linux/if_ether.h.
 const ETHERNET: i16 = 14;
@@ -45,33 +50,8 @@ const CONTEXT_END: i16 = 4;
 const CONTEXT_QUEUE: i16 = 16;
 /// enum xdp_action: on to the kernel.
 const PASS: i32 = 2;
-/// Helper functions.
-const LOOKUP: i32 = 1;
+/// Helper function.
 const REDIRECT_MAP: i32 = 51;
-
-/// Instructions: class, size or operation, source (linux/bpf_common.h, linux/bpf.h).
-const LOAD_BYTE: u8 = 0x71;
-const LOAD_HALF: u8 = 0x69;
-const LOAD_WORD: u8 = 0x61;
-const STORE_WORD: u8 = 0x63;
-const STORE_CONSTANT: u8 = 0x62;
-const LOAD_MAP: u8 = 0x18;
-const MOVE: u8 = 0xbf;
-const MOVE_CONSTANT: u8 = 0xb7;
-const ADD_CONSTANT: u8 = 0x07;
-const SUBTRACT: u8 = 0x1f;
-const AND_CONSTANT: u8 = 0x57;
-const TO_BIG_ENDIAN: u8 = 0xdc;
-const IF_EQUAL: u8 = 0x15;
-const IF_NOT_EQUAL: u8 = 0x55;
-const IF_BELOW: u8 = 0xa5;
-const IF_ABOVE: u8 = 0x25;
-const IF_ABOVE_REGISTER: u8 = 0x2d;
-const JUMP: u8 = 0x05;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-/// Source register of LOAD_MAP: the constant is a descriptor.
-const PSEUDO_MAP: u8 = 1;
 
 /// Registers: results, arguments and scratch; kept over calls; the frame pointer.
 const R0: u8 = 0;
@@ -98,22 +78,6 @@ enum Label {
     Inside,
     Lookup,
     Pass,
-}
-
-enum Line {
-    Do(Instruction),
-    /// Jumps there.
-    To(Label, Instruction),
-    Here(Label),
-}
-
-#[derive(Clone, Copy)]
-struct Instruction {
-    code: u8,
-    destination: u8,
-    source: u8,
-    offset: i16,
-    constant: i32,
 }
 
 /// The program, with the map of our addresses and that of the sockets.
@@ -204,7 +168,7 @@ pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd) -> Vec<u64> {
 }
 
 /// On to the kernel unless the frame goes on for so many octets.
-fn needs(octets: i16) -> [Line; 3] {
+fn needs(octets: i16) -> [Line<Label>; 3] {
     [
         do_(MOVE, SCRATCH, AT, 0, 0),
         do_(ADD_CONSTANT, SCRATCH, 0, 0, octets.into()),
@@ -212,69 +176,7 @@ fn needs(octets: i16) -> [Line; 3] {
     ]
 }
 
-fn do_(code: u8, destination: u8, source: u8, offset: i16, constant: i32) -> Line {
-    Line::Do(instruction(code, destination, source, offset, constant))
-}
-
-fn jump_if(code: u8, register: u8, constant: i32, to: Label) -> Line {
-    Line::To(to, instruction(code, register, 0, 0, constant))
-}
-
-fn instruction(code: u8, destination: u8, source: u8, offset: i16, constant: i32) -> Instruction {
-    Instruction {
-        code,
-        destination,
-        source,
-        offset,
-        constant,
-    }
-}
-
 /// What a half word of a packet is when it is loaded as it lies there.
 fn wire(value: u16) -> i32 {
     value.to_be().into()
-}
-
-fn encode(lines: &[Line]) -> Vec<u64> {
-    let is_code = |line: &&Line| !matches!(line, Line::Here(_));
-    // How many instructions stand before a label.
-    let before = |label: Label| {
-        let above = lines
-            .iter()
-            .take_while(|line| !matches!(line, Line::Here(here) if *here == label));
-        above.filter(is_code).count()
-    };
-    let encode = |(place, line): (usize, &Line)| {
-        let instruction = match line {
-            Line::To(label, instruction) => Instruction {
-                // Counted from the instruction behind; all labels are further on.
-                offset: i16::try_from(before(*label).saturating_sub(place + 1)).unwrap_or(i16::MAX),
-                ..*instruction
-            },
-            Line::Do(instruction) => *instruction,
-            Line::Here(_) => return None,
-        };
-        Some(instruction.encode())
-    };
-    lines
-        .iter()
-        .filter(is_code)
-        .enumerate()
-        .filter_map(encode)
-        .collect()
-}
-
-impl Instruction {
-    /// struct bpf_insn.
-    fn encode(self) -> u64 {
-        // Two fields of four bits: the first is the lower half on little-endian machines.
-        let registers = if cfg!(target_endian = "little") {
-            self.source << 4 | self.destination
-        } else {
-            self.destination << 4 | self.source
-        };
-        let [o0, o1] = self.offset.to_ne_bytes();
-        let [c0, c1, c2, c3] = self.constant.to_ne_bytes();
-        u64::from_ne_bytes([self.code, registers, o0, o1, c0, c1, c2, c3])
-    }
 }

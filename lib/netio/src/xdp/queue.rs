@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::memory::Mapping;
 use super::ring::Kind;
 use super::{FRAME_BYTES, FRAMES, MEMORY_BYTES};
 use crate::Error;
+use crate::memory::Mapping;
 
 /// What the kernel may take off the transmit ring in one call, if it can be told (linux/if_xdp.h, since 6.17); 32 otherwise.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -108,7 +108,7 @@ fn socket() -> Result<OwnedFd, Error> {
     if fd < 0 {
         let error = io::Error::last_os_error();
         return Err(match error.raw_os_error() {
-            Some(libc::EPERM | libc::EAFNOSUPPORT) => super::bpf::not_allowed(),
+            Some(libc::EPERM | libc::EAFNOSUPPORT) => crate::bpf::not_allowed(),
             _ => Error::system("open an AF_XDP socket", error),
         });
     }

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ledger::Ledger;
-use super::memory::Mapping;
 use super::ring::{Entry, Kind, Ring};
 use super::{FRAME_BYTES, LEDGER_AT, MEMORY_BYTES, RECEIVE_FRAMES, TOLD_AT, TOLD_WORDS, XdpQueue, queue};
 use crate::Error;
+use crate::memory::Mapping;
 
 /// Packets taken at once.
 const BATCH: usize = 256;

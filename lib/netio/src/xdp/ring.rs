@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::memory::Mapping;
 use super::{RECEIVE_FRAMES, SEND_FRAMES};
 use crate::Error;
+use crate::memory::Mapping;
 
 /// Which ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

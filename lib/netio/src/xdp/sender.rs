@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::ledger::Ledger;
-use super::memory::Mapping;
 use super::ring::{Entry, Kind, Ring};
 use super::{FRAME_BYTES, LEDGER_AT, MEMORY_BYTES, RECEIVE_FRAMES, SEND_FRAMES, XdpQueue, queue};
 use crate::Error;
+use crate::memory::Mapping;
 
 /// Sends packets by a queue, from its memory.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -11,7 +11,7 @@ use crate::Error;
 
 /// A shared mapping of a descriptor; unmapped on drop.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     base: NonNull<u8>,
     length: NonZeroUsize,
 }
@@ -21,7 +21,7 @@ unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// Maps `length` octets of a descriptor from `offset` on, present from the beginning.
-    pub(super) fn new(what: impl AsFd, offset: libc::off_t, length: usize) -> Result<Self, Error> {
+    pub(crate) fn new(what: impl AsFd, offset: libc::off_t, length: usize) -> Result<Self, Error> {
         let length = NonZeroUsize::new(length).ok_or(Error::Invalid {
             what: "length of a mapping",
             expected: "above 0",
@@ -37,7 +37,7 @@ impl Mapping {
                 offset,
             )
         };
-        let base = base.map_err(|e| Error::system("map the memory of an AF_XDP queue", e))?;
+        let base = base.map_err(|e| Error::system("map memory that is shared with the kernel", e))?;
         Ok(Self {
             base: base.cast(),
             length,
@@ -45,12 +45,12 @@ impl Mapping {
     }
 
     /// Where it is, for the kernel.
-    pub(super) fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.base.as_ptr() as u64
     }
 
     /// The words from octet `offset` on; none when they do not lie wholly inside.
-    pub(super) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+    pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         if !self.has(offset, count * size_of::<u64>()) || !offset.is_multiple_of(align_of::<AtomicU64>()) {
             return &[];
         }
@@ -60,12 +60,21 @@ impl Mapping {
     }
 
     /// The half word at octet `offset`.
-    pub(super) fn half(&self, offset: usize) -> Option<&AtomicU32> {
+    pub(crate) fn half(&self, offset: usize) -> Option<&AtomicU32> {
         if !self.has(offset, size_of::<u32>()) || !offset.is_multiple_of(align_of::<AtomicU32>()) {
             return None;
         }
         // SAFETY: as in `words`.
         Some(unsafe { &*self.base.as_ptr().add(offset).cast() })
+    }
+
+    /// The octets from `offset` on; none when they do not lie wholly inside.
+    pub(crate) fn octets(&self, offset: usize, count: usize) -> &[AtomicU8] {
+        if !self.has(offset, count) {
+            return &[];
+        }
+        // SAFETY: as in `words`.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast(), count) }
     }
 
     /// Octets, to read and write.
@@ -76,7 +85,7 @@ impl Mapping {
         clippy::mut_from_ref,
         reason = "disjoint parts of one mapping, which the caller vouches for"
     )]
-    pub(super) unsafe fn bytes_mut(&self, offset: usize, length: usize) -> Option<&mut [u8]> {
+    pub(crate) unsafe fn bytes_mut(&self, offset: usize, length: usize) -> Option<&mut [u8]> {
         if !self.has(offset, length) {
             return None;
         }

@@ -1,5 +1,7 @@
 //! bpf(2), as far as it is needed here: maps, programs, links.
 
+pub(crate) mod assembly;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -13,9 +15,11 @@ const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
 /// enum bpf_map_type.
 const TYPE_HASH: u32 = 1;
+const TYPE_ARRAY: u32 = 2;
 const TYPE_XSKMAP: u32 = 17;
-/// enum bpf_prog_type, enum bpf_attach_type.
-const PROGRAM_XDP: u32 = 6;
+/// Whoever has the map may map it into his memory.
+const MAPPABLE: u32 = 1 << 10;
+/// enum bpf_attach_type.
 const ATTACH_XDP: u32 = 37;
 /// linux/if_link.h: by the stack, for every device; by the driver.
 const FLAG_GENERIC: u32 = 1 << 1;
@@ -23,6 +27,15 @@ const FLAG_DRIVER: u32 = 1 << 2;
 
 /// What the verifier says of a program that it refuses.
 const LOG_BYTES: usize = 64 << 10;
+
+/// What runs a program (enum bpf_prog_type).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProgramKind {
+    /// Whoever attaches it to a socket, or to the queues of a TUN.
+    SocketFilter = 1,
+    /// A device, for each frame that comes.
+    Xdp = 6,
+}
 
 /// The beginning of union bpf_attr for MAP_CREATE.
 #[repr(C)]
@@ -72,35 +85,40 @@ struct LinkCreate {
 }
 
 /// Map of addresses, each with a number.
-pub(super) fn create_address_map(entries: u32) -> Result<OwnedFd, Error> {
-    create_map(TYPE_HASH, 16, entries)
+pub(crate) fn create_address_map(entries: u32) -> Result<OwnedFd, Error> {
+    create_map(TYPE_HASH, 16, 4, entries, 0)
 }
 
 /// Map of AF_XDP sockets by the number of their queue.
-pub(super) fn create_socket_map(entries: u32) -> Result<OwnedFd, Error> {
-    create_map(TYPE_XSKMAP, 4, entries)
+pub(crate) fn create_socket_map(entries: u32) -> Result<OwnedFd, Error> {
+    create_map(TYPE_XSKMAP, 4, 4, entries, 0)
+}
+
+/// Map of one value of so many octets, which is memory that processes can map.
+pub(crate) fn create_shared_memory(octets: u32) -> Result<OwnedFd, Error> {
+    create_map(TYPE_ARRAY, 4, octets, 1, MAPPABLE)
 }
 
 /// Puts a value to a key of the size that the map has.
-pub(super) fn set(map: impl AsFd, key: &[u8], value: u32) -> io::Result<()> {
+pub(crate) fn set(map: impl AsFd, key: &[u8], value: u32) -> io::Result<()> {
     element(MAP_UPDATE_ELEM, map, key, Some(&value))
 }
 
 /// Takes a key out.
-pub(super) fn remove(map: impl AsFd, key: &[u8]) -> io::Result<()> {
+pub(crate) fn remove(map: impl AsFd, key: &[u8]) -> io::Result<()> {
     element(MAP_DELETE_ELEM, map, key, None)
 }
 
-/// Loads a program for received frames.
-pub(super) fn load(code: &[u64]) -> Result<OwnedFd, Error> {
+/// Loads a program.
+pub(crate) fn load(kind: ProgramKind, code: &[u64]) -> Result<OwnedFd, Error> {
     const LICENSE: &std::ffi::CStr = c"Apache-2.0";
     let mut log = vec![0u8; LOG_BYTES];
     let mut name = [0; 16];
     name.iter_mut()
-        .zip(b"starward_esp")
+        .zip(b"starward")
         .for_each(|(to, from)| *to = *from);
     let mut attributes = ProgramLoad {
-        kind: PROGRAM_XDP,
+        kind: kind as u32,
         instructions: u32::try_from(code.len()).unwrap_or(u32::MAX),
         code: code.as_ptr() as u64,
         license: LICENSE.as_ptr() as u64,
@@ -111,7 +129,10 @@ pub(super) fn load(code: &[u64]) -> Result<OwnedFd, Error> {
         flags: 0,
         name,
         device: 0,
-        attach: ATTACH_XDP,
+        attach: match kind {
+            ProgramKind::Xdp => ATTACH_XDP,
+            ProgramKind::SocketFilter => 0,
+        },
     };
     // SAFETY: the pointers are to `code`, a string and `log`, of the lengths given, and all live through the call.
     unsafe { call(PROG_LOAD, &mut attributes) }.map_err(|error| match error.raw_os_error() {
@@ -124,13 +145,13 @@ pub(super) fn load(code: &[u64]) -> Result<OwnedFd, Error> {
                 .rev()
                 .nth(1)
                 .unwrap_or_default();
-            Error::system(format!("load the XDP program ({last})"), error)
+            Error::system(format!("load a BPF program ({last})"), error)
         }
     })
 }
 
 /// Attaches a program to a device of the calling thread's namespace: by the driver, or by the stack. It is detached when the link is closed.
-pub(super) fn attach(program: impl AsFd, device: u32, native: bool) -> io::Result<OwnedFd> {
+pub(crate) fn attach(program: impl AsFd, device: u32, native: bool) -> io::Result<OwnedFd> {
     let mut attributes = LinkCreate {
         program: number(program),
         device,
@@ -141,18 +162,24 @@ pub(super) fn attach(program: impl AsFd, device: u32, native: bool) -> io::Resul
     unsafe { call(LINK_CREATE, &mut attributes) }
 }
 
-fn create_map(kind: u32, key_bytes: u32, entries: u32) -> Result<OwnedFd, Error> {
+fn create_map(
+    kind: u32,
+    key_bytes: u32,
+    value_bytes: u32,
+    entries: u32,
+    flags: u32,
+) -> Result<OwnedFd, Error> {
     let mut attributes = MapCreate {
         kind,
         key_bytes,
-        value_bytes: 4,
+        value_bytes,
         entries,
-        flags: 0,
+        flags,
     };
     // SAFETY: no pointers.
     unsafe { call(MAP_CREATE, &mut attributes) }.map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS) => not_allowed(),
-        _ => Error::system("create a map of the XDP program", error),
+        _ => Error::system("create a map for a BPF program", error),
     })
 }
 
@@ -168,10 +195,10 @@ fn element(command: libc::c_int, map: impl AsFd, key: &[u8], value: Option<&u32>
     unsafe { raw(command, &mut attributes) }.map(drop)
 }
 
-pub(super) fn not_allowed() -> Error {
+pub(crate) fn not_allowed() -> Error {
     Error::Unavailable {
-        what: "AF_XDP".into(),
-        remedy: "it needs a kernel with XDP_SOCKETS, and root (CAP_BPF and CAP_NET_ADMIN) outside user namespaces",
+        what: "BPF".into(),
+        remedy: "it needs a kernel with BPF_SYSCALL (AF_XDP: XDP_SOCKETS too), and root (CAP_BPF and CAP_NET_ADMIN) outside user namespaces",
     }
 }
 
