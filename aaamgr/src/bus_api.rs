@@ -24,11 +24,10 @@ pub fn answer(state: &mut State, incoming: Incoming) {
 
 /// Answers a request of a link, now or when a server has answered.
 pub fn answer_link(state: &mut State, incoming: LinkIncoming) {
-    let from = incoming.from();
     dispatch!(incoming, {
         EapRound => |round, responder| {
             let answer = Box::new(move |answer: Wiped| responder.reply_with(&answer.0));
-            state.round(from, round, answer, Instant::now());
+            state.round(round, answer, Instant::now());
         },
     });
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bus::Address;
 use bus::messages::aaamgr::{EapAnswer, EapRound};
 use eap::{Action, Authenticator, Failure, Start, Verdict};
 use radius::{Code, Reply, Ticket};
@@ -13,8 +12,8 @@ use crate::attributes::authorization;
 use crate::repeats::{Asked, LastWords};
 use crate::settings::GroupKey;
 
-/// Our side of a conversation: which `ipsecmgr`, and the IKE SPI of its peer.
-pub type ConversationKey = (Address, u64);
+/// Our side of a conversation: the IKE SPI. Its slot is one in the node, and may move from one `ipsecmgr` to another in the middle of a conversation.
+pub type ConversationKey = u64;
 
 /// Who gets the answer of a round.
 pub type Answer = Box<dyn FnOnce(Wiped) + Send>;

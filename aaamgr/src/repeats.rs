@@ -81,11 +81,6 @@ mod tests {
     use super::*;
 
     use bus::messages::aaamgr::EapAnswer;
-    use bus::{Address, Facility};
-
-    fn key(ike_spi: u64) -> ConversationKey {
-        (Address::new(Facility::Ipsecmgr, 1), ike_spi)
-    }
 
     fn asked(identifier: u8) -> Asked {
         Asked {
@@ -104,18 +99,18 @@ mod tests {
     #[test]
     fn last_words_are_kept_for_a_while_and_not_too_many() {
         let (mut last, now) = (LastWords::default(), Instant::now());
-        last.remember(key(0), asked(1), words("rejected"), now);
-        assert_eq!(last.answer(&key(0), &asked(1)).unwrap().0.failure, "rejected");
-        assert!(last.answer(&key(0), &asked(2)).is_none(), "another round");
-        assert!(last.answer(&key(1), &asked(1)).is_none(), "another peer");
+        last.remember(0, asked(1), words("rejected"), now);
+        assert_eq!(last.answer(&0, &asked(1)).unwrap().0.failure, "rejected");
+        assert!(last.answer(&0, &asked(2)).is_none(), "another round");
+        assert!(last.answer(&1, &asked(1)).is_none(), "another peer");
         last.forget_old(now + REMEMBERED);
-        assert!(last.answer(&key(0), &asked(1)).is_none());
+        assert!(last.answer(&0, &asked(1)).is_none());
         for ike_spi in 0..=MOST as u64 {
-            last.remember(key(ike_spi), asked(1), words(""), now);
+            last.remember(ike_spi, asked(1), words(""), now);
         }
-        assert!(last.answer(&key(0), &asked(1)).is_none(), "the oldest had to go");
+        assert!(last.answer(&0, &asked(1)).is_none(), "the oldest had to go");
         assert_eq!((last.by_key.len(), last.ends.len()), (MOST, MOST));
-        last.forget(&key(1));
-        assert!(last.answer(&key(1), &asked(1)).is_none());
+        last.forget(&1);
+        assert!(last.answer(&1, &asked(1)).is_none());
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use bus::Address;
 use bus::messages::aaamgr::{AccountingRecord, EapAnswer, EapRound};
 use radius::{Completion, Ticket};
 use telemetry::Counters;
@@ -77,8 +76,8 @@ impl State {
     }
 
     /// A round of EAP came from an `ipsecmgr`.
-    pub fn round(&mut self, from: Address, round: EapRound, answer: Answer, now: Instant) {
-        let key = (from, round.ike_spi);
+    pub fn round(&mut self, round: EapRound, answer: Answer, now: Instant) {
+        let key = round.ike_spi;
         if round.abandon {
             self.give_up(&key, now);
             return answer(Wiped::default());

@@ -20,7 +20,7 @@ use crate::summary::Measured;
 use crate::world::{Ground, HOST};
 
 /// Everything is over within this time.
-const LIMIT: Duration = Duration::from_secs(600);
+pub const LIMIT: Duration = Duration::from_secs(600);
 /// Of even load before the kill.
 const BEFORE: Duration = Duration::from_secs(1);
 /// Seconds after the last set-up of the crowd at which its tunnels are asked for.
@@ -32,7 +32,7 @@ const FLOWS: &str = "16";
 const RATE: &str = "16000";
 const TRAFFIC_MS: &str = "7000";
 /// Inner addresses of those.
-const CARRIERS: [&str; 4] = ["--inner", "10.126.0.1", "--identity-prefix", "carrier"];
+pub const CARRIERS: [&str; 4] = ["--inner", "10.126.0.1", "--identity-prefix", "carrier"];
 const IMPATIENT: [&str; 5] = ["--retransmit-ms", "20", "--retransmissions", "250", "--steady"];
 /// When those give up, in milliseconds: a set-up that failed took so long at least.
 const GIVEN_UP: f64 = 5020.0;
@@ -149,22 +149,13 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
     let visited = visitors.result(LIMIT)?;
     let traffic = traffic.result(LIMIT)?;
     let crowd = crowd.result(LIMIT)?;
-    // The far end says by itself what it received: if every tunnel was lost nobody could ask it.
-    let heard = far.log();
-    let heard = heard
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .rfind(|line| line["run"] == traffic["run"])
-        .ok_or("the far end received nothing")?;
-    let sent = count(&traffic["up"], "sent");
-    let gap = heard["received"]["longest_gap_us"].as_f64();
-    let gap = gap.ok_or("the far end tells no gap")?;
+    let heard = Heard::of(&far, &traffic)?;
     let failed = sum(&visited["failed"]);
     let longest = visited["setup_us"]["max"].as_f64().unwrap_or_default() / 1000.0;
     let outcome = Outcome {
         tunnels: sum(&crowd["lost"]) + count(&traffic, "tunnels_lost"),
-        packets: sent.saturating_sub(count(&heard["received"], "received")),
-        gap: gap / 1000.0,
+        packets: heard.lost,
+        gap: heard.gap_ms,
         setup: if failed > 0 {
             GIVEN_UP.max(longest)
         } else {
@@ -174,9 +165,36 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
     };
     eprintln!(
         "  {} tunnels and {} of {} packets lost, longest gap {:.1} ms, longest set-up {:.1} ms, {} set-ups failed",
-        outcome.tunnels, outcome.packets, sent, outcome.gap, outcome.setup, outcome.failed,
+        outcome.tunnels, outcome.packets, heard.sent, outcome.gap, outcome.setup, outcome.failed,
     );
     Ok(outcome)
+}
+
+/// What came of the packets of a run.
+pub struct Heard {
+    pub sent: u64,
+    pub lost: u64,
+    /// The longest time without packets in any one tunnel, in milliseconds; to the planned end where none came any more.
+    pub gap_ms: f64,
+}
+
+impl Heard {
+    /// By the result of `sim traffic` and the log of the far end, which says by itself what it received: if every tunnel was lost nobody could ask it.
+    pub fn of(far: &Running, traffic: &Value) -> Result<Self, String> {
+        let log = far.log();
+        let heard = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .rfind(|line| line["run"] == traffic["run"])
+            .ok_or("the far end received nothing")?;
+        let sent = count(&traffic["up"], "sent");
+        let gap = heard["received"]["longest_gap_us"].as_f64();
+        Ok(Self {
+            sent,
+            lost: sent.saturating_sub(count(&heard["received"], "received")),
+            gap_ms: gap.ok_or("the far end tells no gap")? / 1000.0,
+        })
+    }
 }
 
 /// Whether a process is an instance of this facility.

@@ -17,6 +17,7 @@ mod flood;
 mod gateway;
 mod janitor;
 mod kills;
+mod moves;
 mod pipeline;
 mod process;
 mod rows;
@@ -81,6 +82,8 @@ enum Part {
     Crowd,
     /// Processes killed under load
     Kill,
+    /// Slots moved under load
+    Move,
     /// A flood of spoofed requests
     Flood,
     /// The data plane in memory
@@ -147,6 +150,9 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
     }
     if wanted(Part::Kill) {
         kills::measure(&ground, arguments.kill_tunnels, long, &mut measured);
+    }
+    if wanted(Part::Move) {
+        moves::measure(&ground, long, &mut measured);
     }
     if wanted(Part::Flood) {
         flood::measure(&ground, long, &mut measured);

@@ -27,6 +27,9 @@ pub enum Row {
     IpsecmgrTime,
     IftaskTunnels,
     IftaskTime,
+    MovePackets,
+    MoveHeld,
+    MoveGap,
     ShowTime,
     FloodHonest,
     FloodMemory,
@@ -54,7 +57,7 @@ const TUNNELS: &[Kind] = &[Kind::Strongswan, Kind::WireguardGo, Kind::Boringtun]
 
 impl Row {
     /// All of them, as they are printed.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::SetupRateGroup31,
         Self::SetupCpuGroup31,
         Self::SetupRateGroup19,
@@ -77,6 +80,9 @@ impl Row {
         Self::IpsecmgrTime,
         Self::IftaskTunnels,
         Self::IftaskTime,
+        Self::MovePackets,
+        Self::MoveHeld,
+        Self::MoveGap,
         Self::ShowTime,
         Self::FloodHonest,
         Self::FloodMemory,
@@ -147,6 +153,12 @@ impl Row {
             ),
             Self::IftaskTunnels => ours("kill_iftask_tunnels", "kill -9 iftask: tunnels lost", "", 0.0),
             Self::IftaskTime => ours("kill_iftask_time", "kill -9 iftask: longest gap", "ms", 100.0),
+            Self::MovePackets => ours("move_packets", "slot moves: packets lost", "", 0.0),
+            Self::MoveHeld => Facts {
+                higher: false,
+                ..more("move_held", "slot moves: packets held", "", None, NOBODY)
+            },
+            Self::MoveGap => ours("move_gap", "slot moves: longest gap", "ms", 100.0),
             Self::ShowTime => ours("show_added_p99", "show beside set-ups: added p99", "ms", 5.0),
             Self::FloodHonest => more(
                 "flood_honest",

@@ -1,16 +1,18 @@
 //! What this task serves on the bus.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bus::messages::certmgr::{
-    CertificateChain, GetCertificate, GetTrust, Sign, Signed, Trust, Verified, VerifyPeer,
+    CertificateChain, GetCertificate, GetTrust, Prove, Sign, Signed, Trust, Verified, VerifyPeer,
 };
 use bus::messages::common::Execute;
 use bus::{Incoming, RefusalCode, Responder, dispatch};
 use pki::{Certificate, PeerProof, ValidationPolicy};
 use telemetry::events::{self, PeerCertificateRefused};
 
-use crate::pool::Pool;
+use crate::batch::Batch;
+use crate::pool::{Job, Pool, job};
 use crate::show;
 use crate::state::Store;
 
@@ -19,8 +21,7 @@ pub(crate) fn serve(incoming: Incoming, store: &Store, pool: &Pool) {
     dispatch!(incoming, {
         GetCertificate => |query, responder| responder.reply(certificate(&query, store)),
         GetTrust => |query, responder| responder.reply(trust(&query, store)),
-        Sign => |query, responder| sign(query, responder, store, pool),
-        VerifyPeer => |query, responder| verify(query, responder, store, pool),
+        Prove => |query, responder| prove(query, responder, store, pool),
         Execute => |query, responder| responder.reply(show::execute(&query, store, SystemTime::now())),
     });
 }
@@ -48,31 +49,46 @@ fn certificate(query: &GetCertificate, store: &Store) -> CertificateChain {
 }
 
 fn trust(query: &GetTrust, store: &Store) -> Trust {
-    let (anchors, failure) = store.anchors(&query.names);
+    let trusted = store.trusted(&query.names);
     Trust {
-        hashes: anchors
+        hashes: trusted
+            .anchors
             .certreq_hashes()
             .iter()
             .map(|hash| hash.to_vec())
             .collect(),
-        failure,
+        failure: trusted.missing.clone(),
     }
 }
 
-fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
+/// Has the pool do all of it, or nothing.
+fn prove(query: Prove, responder: Responder<Prove>, store: &Store, pool: &Pool) {
+    if !pool.has_room(query.sign.len() + query.verify.len()) {
+        return responder.refuse(RefusalCode::Busy, TOO_BUSY);
+    }
+    let batch = Batch::new(query.sign.len(), query.verify.len(), responder);
+    let sign = query.sign.into_iter().enumerate();
+    let sign = sign.filter_map(|(place, query)| sign_job(place, query, &batch, store));
+    let verify = query.verify.into_iter().enumerate();
+    let verify = verify.filter_map(|(place, query)| verify_job(place, query, &batch, store));
+    pool.submit(sign.chain(verify).collect());
+}
+
+/// The making of a signature; `None` if there is no key for it, which is the answer.
+fn sign_job(place: usize, query: Sign, batch: &Arc<Batch>, store: &Store) -> Option<Job> {
     let key = match store.own(&query.name) {
         Ok(own) => own.key.clone(),
         Err(failure) => {
-            return responder.reply(Signed {
+            let signed = Signed {
                 failure,
                 ..Signed::default()
-            });
+            };
+            batch.signed(place, signed);
+            return None;
         }
     };
-    if pool.is_full() {
-        return responder.refuse(RefusalCode::Busy, TOO_BUSY);
-    }
-    pool.submit(move || {
+    let batch = batch.clone();
+    Some(job(move || {
         let hashes: Vec<u16> = query
             .hashes
             .iter()
@@ -81,7 +97,7 @@ fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
         let signed = key
             .scheme_for(&hashes)
             .and_then(|scheme| key.sign_auth(scheme, &query.octets));
-        responder.reply(match signed {
+        let signed = match signed {
             Ok(signature) => Signed {
                 method: signature.method.into(),
                 data: signature.data,
@@ -98,22 +114,24 @@ fn sign(query: Sign, responder: Responder<Sign>, store: &Store, pool: &Pool) {
                     ..Signed::default()
                 }
             }
-        });
-    });
+        };
+        move || batch.signed(place, signed)
+    }))
 }
 
-fn verify(query: VerifyPeer, responder: Responder<VerifyPeer>, store: &Store, pool: &Pool) {
-    let (anchors, missing) = store.anchors(&query.anchors);
-    if anchors.certificates().is_empty() && !missing.is_empty() {
-        return responder.reply(Verified {
-            failure: missing,
+/// The judging of a peer; `None` if there is no anchor at all, which is the answer.
+fn verify_job(place: usize, query: VerifyPeer, batch: &Arc<Batch>, store: &Store) -> Option<Job> {
+    let trusted = store.trusted(&query.anchors);
+    if trusted.anchors.certificates().is_empty() && !trusted.missing.is_empty() {
+        let verified = Verified {
+            failure: trusted.missing.clone(),
             subject: String::new(),
-        });
+        };
+        batch.verified(place, verified);
+        return None;
     }
-    if pool.is_full() {
-        return responder.refuse(RefusalCode::Busy, TOO_BUSY);
-    }
-    pool.submit(move || {
+    let (known, batch) = (store.known.clone(), batch.clone());
+    Some(job(move || {
         let proof = PeerProof {
             certificates: &query.certificates,
             // Numbers that do not fit into a byte are no types or methods either; 0 is reserved in both.
@@ -123,15 +141,17 @@ fn verify(query: VerifyPeer, responder: Responder<VerifyPeer>, store: &Store, po
             data: &query.data,
             octets: &query.octets,
         };
-        let verified = pki::verify_peer(proof, &anchors, SystemTime::now(), ValidationPolicy::default());
-        responder.reply(match verified {
+        let policy = ValidationPolicy::default();
+        let verified = known.verify(proof, &trusted.anchors, SystemTime::now(), policy);
+        let verified = match verified {
             Ok(peer) => Verified {
                 failure: String::new(),
                 subject: peer.subject,
             },
             Err(error) => refused(&query, error.to_string()),
-        });
-    });
+        };
+        move || batch.verified(place, verified)
+    }))
 }
 
 fn refused(query: &VerifyPeer, reason: String) -> Verified {
@@ -154,9 +174,9 @@ const TOO_BUSY: &str = "too many signatures are waiting";
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
+    use bus::messages::certmgr::Proved;
     use bus::{Address, Bus, BusError, Facility, Hub, Request};
     use pki::PrivateKey;
 
@@ -202,6 +222,18 @@ mod tests {
             self.bus.request(CERTMGR, &request, Duration::from_secs(5)).await
         }
 
+        async fn prove(&self, sign: Sign) -> Signed {
+            let sign = vec![sign];
+            let proved = self.ask(Prove { sign, verify: vec![] }).await.unwrap();
+            proved.signed[0].clone()
+        }
+
+        async fn verify(&self, verify: VerifyPeer) -> Verified {
+            let verify = vec![verify];
+            let proved = self.ask(Prove { sign: vec![], verify }).await.unwrap();
+            proved.verified[0].clone()
+        }
+
         async fn sign(&self, hashes: Vec<u32>) -> Signed {
             let sign = Sign {
                 name: "gw".to_owned(),
@@ -209,7 +241,7 @@ mod tests {
                 hashes,
                 ike_spi: 1,
             };
-            self.ask(sign).await.unwrap()
+            self.prove(sign).await
         }
 
         fn proof(&self, signed: &Signed) -> VerifyPeer {
@@ -260,12 +292,60 @@ mod tests {
         for (hashes, method) in [(vec![], 9), (vec![2, 3, 4], 14)] {
             let signed = scene.sign(hashes).await;
             assert_eq!((signed.method, signed.failure.as_str()), (method, ""));
-            let verified = scene.ask(scene.proof(&signed)).await.unwrap();
+            let verified = scene.verify(scene.proof(&signed)).await;
             assert_eq!(
                 (verified.failure.as_str(), verified.subject.as_str()),
                 ("", "CN=gw.test")
             );
         }
+    }
+
+    #[tokio::test]
+    async fn many_are_answered_in_order() {
+        let scene = Scene::new(Pool::new(2, 64).unwrap());
+        let good = scene.proof(&scene.sign(vec![2]).await);
+        let bad = VerifyPeer {
+            octets: b"other".to_vec(),
+            ..good.clone()
+        };
+        let sign = |number: u8| Sign {
+            name: if number.is_multiple_of(3) { "absent" } else { "gw" }.to_owned(),
+            octets: vec![number],
+            hashes: vec![2],
+            ike_spi: 1,
+        };
+        let query = Prove {
+            sign: (0..30).map(sign).collect(),
+            verify: (0..30)
+                .map(|number| {
+                    if number % 7 == 0 {
+                        bad.clone()
+                    } else {
+                        good.clone()
+                    }
+                })
+                .collect(),
+        };
+        let proved = scene.ask(query).await.unwrap();
+        let failed: Vec<bool> = proved.signed.iter().map(|one| !one.failure.is_empty()).collect();
+        assert_eq!(failed, (0..30).map(|number| number % 3 == 0).collect::<Vec<_>>());
+        let failed: Vec<bool> = proved
+            .verified
+            .iter()
+            .map(|one| !one.failure.is_empty())
+            .collect();
+        assert_eq!(failed, (0..30).map(|number| number % 7 == 0).collect::<Vec<_>>());
+        for (number, signed) in (0u8..).zip(&proved.signed) {
+            if signed.failure.is_empty() {
+                let octets = vec![number];
+                let proof = VerifyPeer {
+                    octets,
+                    ..scene.proof(signed)
+                };
+                assert_eq!(scene.verify(proof).await.failure, "");
+            }
+        }
+        assert_eq!(scene.ask(Prove::default()).await.unwrap(), Proved::default());
     }
 
     #[tokio::test]
@@ -346,7 +426,7 @@ mod tests {
             ),
         ];
         for (proof, expected) in cases {
-            let verified = scene.ask(proof).await.unwrap();
+            let verified = scene.verify(proof).await;
             assert!(
                 verified.failure.contains(expected),
                 "{:?} does not contain {expected:?}",
@@ -370,7 +450,7 @@ mod tests {
             ..Sign::default()
         };
         assert_eq!(
-            scene.ask(sign).await.unwrap().failure,
+            scene.prove(sign).await.failure,
             "certificate absent is not configured"
         );
     }
@@ -382,7 +462,8 @@ mod tests {
             name: "gw".to_owned(),
             ..Sign::default()
         };
-        let refused = scene.ask(sign).await.unwrap_err();
+        let sign = vec![sign];
+        let refused = scene.ask(Prove { sign, verify: vec![] }).await.unwrap_err();
         assert!(
             matches!(
                 refused,

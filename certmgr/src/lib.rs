@@ -7,7 +7,7 @@
 //!                                   load (blocking thread)                   │  └── Execute (show)
 //!                                                                            │
 //!   ipsecmgr ── GetCertificate, GetTrust ──────────────────────────────── answers
-//!            ── Sign, VerifyPeer ─────────────────────────────────────────> │ jobs (bounded)
+//!            ── Prove (signatures, peers) ────────────────────────────────> │ jobs (bounded)
 //!            <──────────── replies ── crypto threads (1 per processor, 1 to 4) <─┘
 //! ```
 //!
@@ -18,12 +18,14 @@
 //! | `load` | reading certificates and keys |
 //! | `state` | [`state::Store`]: what was loaded, and what could not be |
 //! | `bus_api` | the requests |
+//! | `batch` | a request for many signatures and verdicts |
 //! | `pool` | the threads that sign and verify |
 //! | `watch` | certificates that expire |
 //! | `show` | `show certificate`, `show ca-certificate` |
 //!
 //! Nothing survives this process, and nothing needs to: a new one reads the files again.
 
+mod batch;
 mod bus_api;
 mod error;
 mod follow;

@@ -41,7 +41,7 @@ pub(crate) fn load(config: &Config, revealed: &Revealed, files: &OpenedFiles, st
     for (name, certificate) in &config.certificates {
         own.insert(name.clone(), loader.own(certificate, &intermediates));
     }
-    Store { own, anchors }
+    Store::new(own, anchors)
 }
 
 struct Loader<'a> {
@@ -218,8 +218,13 @@ mod tests {
             "neither the root nor what did not issue the certificate is sent"
         );
         assert_eq!(own.chain[0].subject(), "CN=gw.test");
-        let (anchors, missing) = store.anchors(&["root".to_owned()]);
-        assert_eq!((anchors.certificates().len(), missing.as_str()), (1, ""));
+        let trusted = store.trusted(&["root".to_owned()]);
+        assert_eq!(
+            (trusted.anchors.certificates().len(), trusted.missing.as_str()),
+            (1, "")
+        );
+        let again = store.trusted(&["root".to_owned()]);
+        assert!(Arc::ptr_eq(&trusted, &again), "put together once");
     }
 
     #[test]
@@ -319,10 +324,10 @@ mod tests {
             store.own("gw").map(drop),
             Err("certificate gw is not configured".to_owned())
         );
-        let (anchors, missing) = store.anchors(&["a".to_owned(), "b".to_owned()]);
-        assert!(anchors.certificates().is_empty());
+        let trusted = store.trusted(&["a".to_owned(), "b".to_owned()]);
+        assert!(trusted.anchors.certificates().is_empty());
         assert_eq!(
-            missing,
+            trusted.missing,
             "ca-certificate a is not configured; ca-certificate b is not configured"
         );
     }

@@ -77,7 +77,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use bus::link::{self, Links};
-    use bus::messages::certmgr::{GetCertificate, GetTrust, Sign};
+    use bus::messages::certmgr::{GetCertificate, GetTrust, Prove, Sign};
     use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig, RevealSecret, Revealed};
     use bus::messages::sit::{OpenFile, Opened};
     use bus::{Address, Bus, Facility, Hub, dispatch};
@@ -234,7 +234,12 @@ mod tests {
             hashes: vec![2],
             ike_spi: 1,
         };
-        let signed = scene.ipsecmgr.request(CERTMGR, &sign, LONG).await.unwrap();
+        let prove = Prove {
+            sign: vec![sign],
+            verify: vec![],
+        };
+        let proved = scene.ipsecmgr.request(CERTMGR, &prove, LONG).await.unwrap();
+        let signed = &proved.signed[0];
         assert_eq!((signed.method, signed.failure.as_str()), (14, ""));
         scene.ends().await;
     }

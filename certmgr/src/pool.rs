@@ -1,18 +1,33 @@
 //! The threads that sign and verify, so that the loop never waits for an RSA operation.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
-/// A piece of work; it answers its request itself.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+/// A piece of work. It gives the answer to its request, ready to be sent.
+pub(crate) type Job = Box<dyn FnOnce() -> Answer + Send>;
+
+/// Sends an answer.
+pub(crate) type Answer = Box<dyn FnOnce()>;
 
 /// A fixed number of threads behind a bounded queue. They end when the pool is dropped and the queue is empty.
 pub(crate) struct Pool {
-    jobs: SyncSender<Job>,
-    waiting: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     limit: usize,
+}
+
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Threads that wait for a job.
+    idle: usize,
+    closed: bool,
 }
 
 impl Pool {
@@ -21,41 +36,83 @@ impl Pool {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn new(threads: usize, limit: usize) -> io::Result<Self> {
-        let (jobs, queue) = sync_channel(limit);
-        let queue = Arc::new(Mutex::new(queue));
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            threads,
+        });
+        let pool = Self { queue, limit };
         for number in 1..=threads {
-            let (queue, waiting) = (queue.clone(), waiting.clone());
+            let queue = pool.queue.clone();
             thread::Builder::new()
                 .name(format!("crypto-{number}"))
-                .spawn(move || work(&queue, &waiting))?;
+                .spawn(move || work(&queue))?;
         }
-        Ok(Self { jobs, waiting, limit })
+        Ok(pool)
     }
 
-    /// True if [`Pool::submit`] has no room now. Asked first, so that a request can be refused with a reason.
-    pub(crate) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= self.limit
+    /// True if [`Pool::submit`] has room for so many jobs now. Asked first, so that a request can be refused with a reason.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        count <= self.limit.saturating_sub(self.queue.lock().jobs.len())
     }
 
-    /// Queues a job. One that finds no room is dropped, which refuses its request.
-    pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.jobs.try_send(Box::new(job)).is_err() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Queues jobs. Those that find no room are dropped, which refuses their request.
+    pub(crate) fn submit(&self, jobs: Vec<Job>) {
+        let mut waiting = self.queue.lock();
+        let room = self.limit.saturating_sub(waiting.jobs.len());
+        let wanted = waiting.idle.min(jobs.len());
+        waiting.jobs.extend(jobs.into_iter().take(room));
+        drop(waiting);
+        (0..wanted).for_each(|_| self.queue.arrived.notify_one());
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, waiting: &AtomicUsize) {
+/// A job that gives this answer.
+pub(crate) fn job<A: FnOnce() + 'static>(work: impl FnOnce() -> A + Send + 'static) -> Job {
+    Box::new(move || Box::new(work()))
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.arrived.notify_all();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for jobs and takes a thread's share of them. None when the pool is gone.
+    fn take(&self, jobs: &mut Vec<Job>) {
+        let mut waiting = self.lock();
+        while waiting.jobs.is_empty() && !waiting.closed {
+            waiting.idle += 1;
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
+        }
+        let share = waiting.jobs.len().div_ceil(self.threads).min(MOST_TOGETHER);
+        jobs.extend(waiting.jobs.drain(..share));
+    }
+}
+
+fn work(queue: &Queue) {
+    let mut jobs = Vec::with_capacity(MOST_TOGETHER);
+    let mut answers = Vec::with_capacity(MOST_TOGETHER);
     loop {
-        // The lock is held while waiting for a job, not while doing it.
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        waiting.fetch_sub(1, Ordering::Relaxed);
-        job();
+        queue.take(&mut jobs);
+        if jobs.is_empty() {
+            return;
+        }
+        answers.extend(jobs.drain(..).map(|job| job()));
+        // Together: the loop wakes up once and sends them with one system call.
+        answers.drain(..).for_each(|answer| answer());
     }
 }
+
+/// Jobs whose answers are sent together: an answer waits for no more than three others, some milliseconds.
+const MOST_TOGETHER: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -70,8 +127,15 @@ mod tests {
         let (to_test, test) = channel();
         let done = to_test.clone();
         // The first job waits for the second: with one thread they would never end.
-        pool.submit(move || done.send(first.recv().unwrap()).unwrap());
-        pool.submit(move || to_first.send(7).unwrap());
+        let first = job(move || {
+            let number = first.recv().unwrap();
+            move || done.send(number).unwrap()
+        });
+        let second = job(move || {
+            to_first.send(7).unwrap();
+            || ()
+        });
+        pool.submit(vec![first, second]);
         assert_eq!(test.recv().unwrap(), 7);
     }
 
@@ -80,16 +144,18 @@ mod tests {
         let pool = Pool::new(1, 2).unwrap();
         let (release, blocked) = channel::<()>();
         let (started, has_started) = channel();
-        pool.submit(move || {
+        pool.submit(vec![job(move || {
             started.send(()).unwrap();
             let _ = blocked.recv();
-        });
+            || ()
+        })]);
         has_started.recv().unwrap();
         let (to_test, test) = channel();
         for number in 0..3 {
-            assert_eq!(pool.is_full(), number == 2);
+            assert_eq!(pool.has_room(1), number != 2);
+            assert!(!pool.has_room(3));
             let to_test = to_test.clone();
-            pool.submit(move || to_test.send(number).unwrap());
+            pool.submit(vec![job(move || move || to_test.send(number).unwrap())]);
         }
         drop(to_test);
         release.send(()).unwrap();

@@ -1,20 +1,32 @@
 //! What this task holds: the certificates of the node with their keys, and the trust anchors.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use pki::{Certificate, PrivateKey, TrustAnchors};
+use pki::{Certificate, KnownPeers, PrivateKey, TrustAnchors};
 
 use crate::Error;
 
-/// One loading of the configuration. It is never changed, only replaced by the next.
-#[derive(Debug, Default)]
+/// One loading of the configuration. It is never changed, only replaced by the next: what was found out with it goes with it.
+#[derive(Default)]
 pub(crate) struct Store {
     /// `certificate name NAME`, or why it cannot be used.
     pub(crate) own: BTreeMap<String, Result<Own, Error>>,
     /// `ca-certificate name NAME`, or why it cannot be used.
     pub(crate) anchors: BTreeMap<String, Result<Anchor, Error>>,
+    /// Peers with a valid chain.
+    pub(crate) known: Arc<KnownPeers>,
+    /// What the lists of names that were asked for say.
+    trusted: Mutex<BTreeMap<Vec<String>, Arc<Trusted>>>,
+}
+
+/// The anchors with certain names.
+pub(crate) struct Trusted {
+    /// Those that can be used.
+    pub(crate) anchors: TrustAnchors,
+    /// Of those that cannot the reasons, as sentences; empty if there are none.
+    pub(crate) missing: String,
 }
 
 /// A certificate of this node.
@@ -34,6 +46,18 @@ pub(crate) struct Anchor {
 }
 
 impl Store {
+    /// What was loaded, or why it was not.
+    pub(crate) fn new(
+        own: BTreeMap<String, Result<Own, Error>>,
+        anchors: BTreeMap<String, Result<Anchor, Error>>,
+    ) -> Self {
+        Self {
+            own,
+            anchors,
+            ..Self::default()
+        }
+    }
+
     /// True if everything that is configured could be loaded.
     pub(crate) fn is_whole(&self) -> bool {
         self.own.values().all(Result::is_ok) && self.anchors.values().all(Result::is_ok)
@@ -55,8 +79,21 @@ impl Store {
         }
     }
 
-    /// The anchors with these names, and of those that are missing the reasons, as sentences.
-    pub(crate) fn anchors(&self, names: &[String]) -> (TrustAnchors, String) {
+    /// The anchors with these names.
+    pub(crate) fn trusted(&self, names: &[String]) -> Arc<Trusted> {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trusted) = trusted.get(names) {
+            return trusted.clone();
+        }
+        if trusted.len() >= MOST_LISTS {
+            trusted.clear();
+        }
+        let found = Arc::new(self.find(names));
+        trusted.insert(names.to_vec(), found.clone());
+        found
+    }
+
+    fn find(&self, names: &[String]) -> Trusted {
         let mut certificates = Vec::new();
         let mut reasons = Vec::new();
         for name in names {
@@ -74,7 +111,10 @@ impl Store {
                 }
             }
         }
-        (TrustAnchors::new(certificates), reasons.join("; "))
+        Trusted {
+            anchors: TrustAnchors::new(certificates),
+            missing: reasons.join("; "),
+        }
     }
 }
 
@@ -118,3 +158,6 @@ impl Validity {
 
 /// How long before its end a certificate is warned about.
 pub(crate) const SHORT_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+
+/// Lists of anchors that are kept together: each template has one.
+const MOST_LISTS: usize = 256;

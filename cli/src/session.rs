@@ -191,14 +191,14 @@ impl Session {
         ask.then_some("Are you sure ? [Yes | No]: ")
     }
 
-    /// Would this line end a task, or save over a file, without a word about it?
+    /// Would this line end a task, replace the software, or save over a file, without a word about it?
     async fn must_be_confirmed(&self, line: &str) -> bool {
         let Ok((words, _)) = command::pipeline(line) else {
             return false;
         };
         match Exec::parse(words, self.level) {
             Ok((_, args)) if args.has("-noconfirm") => false,
-            Ok((Exec::TaskKill, _)) => true,
+            Ok((Exec::TaskKill | Exec::UpgradeOnline, _)) => true,
             Ok((Exec::SaveConfiguration, args)) => {
                 self.save(&args, true).await.is_ok_and(|saved| saved.existed)
             }

@@ -1,8 +1,9 @@
 //! What the data plane counts: once here, in batches, and from here into the counter page and `show iftask statistics`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use sadb::Slot;
 use telemetry::Counters;
 use telemetry::counters::{Counter, ipsec};
 
@@ -74,6 +75,8 @@ counts! {
     EndpointsLearned: "Peer addresses learned", Encrypted, None;
     PathsLearned: "Path MTUs learned", Encrypted, None;
     PathsIgnored: "Path MTU messages ignored", Encrypted, None;
+    XdpReceived: "Packets received by AF_XDP", Encrypted, None;
+    XdpSent: "Packets sent by AF_XDP", Encrypted, None;
 
     Delivered: "Packets delivered", Clear, None;
     Writes: "Writes (super-packets)", Clear, None;
@@ -86,6 +89,10 @@ counts! {
     StraySent: "Packets passed on", Strays, Some(Pair::STRAYS_SENT);
     StrayReceived: "Packets taken", Strays, Some(Pair::STRAYS_RECEIVED);
     StrayLost: "Packets lost, ring full", Strays, Some(Pair::STRAYS_LOST);
+    IkeAstray: "IKE messages whose owner is elsewhere", Strays, None;
+    Held: "Packets held for a slot to come", Strays, Some(Pair::HELD);
+    HeldDouble: "Held packets that came twice", Strays, None;
+    HeldLost: "Packets lost, too many held", Strays, Some(Pair::HELD_LOST);
 
     NoSa: "No SA", InboundDrops, Some(Pair::NO_SA);
     Inactive: "SA not active", InboundDrops, Some(Pair::NO_SA);
@@ -97,6 +104,10 @@ counts! {
     Congestion: "Congestion met, not ECN-capable", InboundDrops, Some(Pair::DISCARD);
     NotSelected: "Selector mismatch", InboundDrops, Some(Pair::IGNORED);
     NotDelivered: "Refused by the clear side", InboundDrops, Some(Pair::DISCARD);
+    BadOuter: "AF_XDP, bad outer header", InboundDrops, Some(Pair::INVALID);
+    XdpNoFrame: "AF_XDP, no frame to receive into", InboundDrops, Some(Pair::DISCARD);
+    XdpRingFull: "AF_XDP, receive ring full", InboundDrops, Some(Pair::DISCARD);
+    XdpOther: "AF_XDP, dropped by the kernel", InboundDrops, Some(Pair::DISCARD);
 
     ClearNoSa: "No SA", OutboundDrops, Some(Pair::CLEAR_NO_SA);
     NotIp: "No IP packet", OutboundDrops, Some(Pair::INVALID);
@@ -119,6 +130,8 @@ impl Pair {
     const STRAYS_SENT: Self = Self(ipsec::STRAYS_SENT, None);
     const STRAYS_RECEIVED: Self = Self(ipsec::STRAYS_RECEIVED, None);
     const STRAYS_LOST: Self = Self(ipsec::STRAYS_LOST, None);
+    const HELD: Self = Self(ipsec::HELD, None);
+    const HELD_LOST: Self = Self(ipsec::HELD_LOST, None);
     const NO_SA: Self = Self(ipsec::BAD_RECORD_PACKETS, Some(ipsec::BAD_RECORD_OCTETS));
     const INVALID: Self = Self(ipsec::INVALID_PACKETS, Some(ipsec::INVALID_OCTETS));
     const UNDERRUN: Self = Self(ipsec::UNDERRUN_PACKETS, Some(ipsec::UNDERRUN_OCTETS));
@@ -169,6 +182,10 @@ pub(crate) struct Statistics {
     pub(crate) rounds: AtomicU64,
     /// Child SAs it knows.
     pub(crate) sas: AtomicU64,
+    /// Packets of each slot, both ways, by its number.
+    slots: [AtomicU64; 256],
+    /// Child SAs of each, as of the last tick.
+    pub(crate) slot_sas: [AtomicU32; 256],
 }
 
 impl Statistics {
@@ -181,6 +198,8 @@ impl Statistics {
             alive_ns: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             sas: AtomicU64::new(0),
+            slots: [const { AtomicU64::new(0) }; 256],
+            slot_sas: [const { AtomicU32::new(0) }; 256],
         })
     }
 
@@ -189,6 +208,12 @@ impl Statistics {
         self.packets
             .get(count as usize)
             .map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// By slot number, the packets that crossed and the child SAs.
+    pub(crate) fn of_slots(&self) -> impl Iterator<Item = (u64, u32)> {
+        let slots = self.slots.iter().zip(&self.slot_sas);
+        slots.map(|(packets, sas)| (packets.load(Ordering::Relaxed), sas.load(Ordering::Relaxed)))
     }
 
     /// How many calls there were, by the number of packets.
@@ -239,6 +264,13 @@ impl Tally {
         }
     }
 
+    /// So many packets of a slot crossed. Noted at once: it is a batch that is counted.
+    pub(crate) fn of_slot(&self, slot: Slot, packets: u64) {
+        if let Some(cell) = self.statistics.slots.get(usize::from(slot.number())) {
+            cell.store(cell.load(Ordering::Relaxed) + packets, Ordering::Relaxed);
+        }
+    }
+
     /// One system call that took so many packets.
     pub(crate) fn call(&mut self, call: Call, packets: usize) {
         let class = packets
@@ -248,6 +280,11 @@ impl Tally {
         if let Some(number) = class.and_then(|class| classes?.get_mut(class)) {
             *number += 1;
         }
+    }
+
+    /// How many were added and are not visible yet.
+    pub(crate) fn pending(&self, count: Count) -> u64 {
+        self.packets.get(count as usize).copied().unwrap_or(0)
     }
 
     /// Makes what was added visible, and starts again.

@@ -1,14 +1,14 @@
 //! The data plane of one worker: ESP from the network to the clear side and back.
 //!
 //! ```text
-//!   sct ── configuration ──┐
-//!   rmctrl ── slot map ────┼─> Manager (loop) ── Plan ──> Supplier (task) ── asks sit for sockets, TUN queues, segments, rings
-//!   cli ── show iftask ────┘                                 │ commands, with descriptors
-//!                                                            v
-//!                                                    plane (one thread, of its own)
+//!   sct ── configuration ──┐                  ┌─ Plan ──> Supplier (task) ── asks sit for sockets, TUN queues
+//!   rmctrl ── slot map ────┼─> Manager (loop) ┴─ map, ──> Keeper (task) ──── asks sit for segments, rings
+//!   cli ── show iftask ────┘                     moves         │ commands, with descriptors
+//!                                                              v
+//!                                                      plane (one thread, of its own)
 //! ```
 //!
-//! How many: one loop, one supplier, one plane thread per process. The loop and the supplier share a current-thread runtime and never touch a packet; the
+//! How many: one loop, one supplier, one keeper of slots, one plane thread per process. The loop, the supplier and the keeper share a current-thread runtime and never touch a packet; the
 //! plane never touches the bus. State that outlives the process: sequence numbers, replay windows, learned addresses and counters lie in the slot segments, so a
 //! restarted `iftask` goes on where the last one stopped.
 
@@ -21,6 +21,7 @@ pub mod pipeline;
 mod plan;
 mod plane;
 mod show;
+mod slots;
 mod supplier;
 
 pub use error::Error;

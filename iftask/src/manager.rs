@@ -9,7 +9,7 @@ use bus::{Address, Facility};
 use config::Config;
 use task::{ConfigFollower, Task, follow};
 use telemetry::events::{StrayRingFull, emit};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -18,7 +18,8 @@ use crate::counters::Count;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::plane::Plane;
-use crate::supplier::{Supplier, Wanted};
+use crate::slots::{Ask, Keeper};
+use crate::supplier::{Supplier, Ways};
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 /// How often the data plane is looked at: whether its thread has ended, how busy it is.
@@ -35,8 +36,11 @@ pub(crate) struct Manager {
     pub(crate) instance: u32,
     pub(crate) plane: Plane,
     pub(crate) busy: RefCell<Busy>,
+    pub(crate) ways: watch::Receiver<Ways>,
     /// Strays lost up to the last report.
     told_lost: Cell<u64>,
+    /// The way to who has the slots.
+    pub(crate) asks: UnboundedSender<Ask>,
 }
 
 impl Manager {
@@ -80,15 +84,23 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let worker = task.worker();
     let number = u16::try_from(worker).unwrap_or(u16::MAX);
     let (lost, losses) = unbounded_channel();
+    let (asks, asked) = unbounded_channel();
+    let (ways, shown) = watch::channel(Ways::default());
     let manager = Manager {
         instance: worker,
         plane: Plane::start(number, task.counters.clone(), lost)?,
         busy: RefCell::default(),
+        ways: shown,
         told_lost: Cell::new(0),
+        asks,
     };
-    let (wanted, receiver) = watch::channel(Wanted::default());
-    let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), worker);
-    tokio::spawn(supplier.run(receiver, losses));
+    let (wanted, plans) = watch::channel(None);
+    let (map, slot_maps) = watch::channel(None);
+    let supplier = Supplier::new(task.sit.clone(), manager.plane.handle(), ways);
+    let keeper = Keeper::new(task.sit.clone(), manager.plane.handle(), worker, task.lives);
+    let (supplied, has_slots) = (supplier.supplied(), keeper.has_slots());
+    tokio::spawn(supplier.run(plans, has_slots, losses));
+    tokio::spawn(keeper.run(slot_maps, asked, supplied));
     let mut configuration = ConfigFollower::new(&task.bus);
     let mut maps = follow::<GetSlotMap, SlotMapChanged>(&task.bus, RMCTRL, GetSlotMap {});
     let mut watching = interval(WATCH);
@@ -99,10 +111,10 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         tokio::select! {
             Some(incoming) = task.server.next() => manager.serve(incoming),
             text = configuration.next() => match Config::parse(&text.text) {
-                Ok(config) => wanted.send_modify(|wanted| wanted.plan = Some(Plan::new(&config))),
+                Ok(config) => drop(wanted.send_replace(Some((text.version, Plan::new(&config))))),
                 Err(error) => tracing::error!("cannot read version {} of the configuration: {error}", text.version),
             },
-            map = maps.next() => wanted.send_modify(|wanted| wanted.slots = Some(map)),
+            new = maps.next() => drop(map.send_replace(Some(new))),
             _ = watching.tick() => {
                 manager.look();
                 if !manager.plane.is_alive() {

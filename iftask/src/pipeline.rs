@@ -1,7 +1,7 @@
 //! The data plane of a worker without the kernel, for `benches/pipeline`: the code that carries packets, with sockets and queues that forget.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use netio::{Datagram, Received, SendError};
@@ -81,4 +81,6 @@ impl Io for Nowhere {
     fn write(&mut self, _: usize, _: &[IoSlice<'_>]) -> io::Result<()> {
         Ok(())
     }
+
+    fn attract(&mut self, _: usize, _: IpAddr) {}
 }

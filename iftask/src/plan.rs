@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use config::Config;
+use config::{Config, Port};
 
 use crate::plane::Keepalive;
 
@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) addresses: BTreeMap<(u32, IpAddr), String>,
     /// Names of contexts that have a TUN.
     pub(crate) tuns: BTreeMap<u32, String>,
+    /// Devices with AF_XDP, with the number of their context; the names of these contexts.
+    pub(crate) xdp: BTreeMap<(u32, String), String>,
     /// By local address.
     pub(crate) keepalives: Vec<(IpAddr, Keepalive)>,
 }
@@ -39,6 +41,11 @@ impl Plan {
                     interval: Duration::from_secs(keepalive.interval.into()),
                 };
                 plan.keepalives.push((binding.address, keepalive));
+            }
+        }
+        for (device, name) in config.ports.values().filter_map(Port::xdp_device) {
+            if let Some(context) = config.contexts.get(name) {
+                plan.xdp.insert((context.id, device.to_owned()), name.to_owned());
             }
         }
         plan
@@ -74,6 +81,22 @@ mod tests {
       bind address 2001:db8::1 crypto-template host
     exit
   exit
+  port ethernet 1/10
+    device ran0
+    af-xdp
+    no shutdown
+    bind interface ran ingress
+  exit
+  port ethernet 1/11
+    device ran1
+    af-xdp
+    bind interface ran own
+  exit
+  port ethernet 1/12
+    device ran2
+    no shutdown
+    bind interface ran own
+  exit
 end
 ";
         let config = Config::parse(text).unwrap();
@@ -91,6 +114,9 @@ end
                 ((id("own"), "2001:db8::1".parse().unwrap()), "own")
             ]
         );
+        let devices: Vec<_> = plan.xdp.clone().into_iter().collect();
+        let expected = ((id("ingress"), "ran0".to_owned()), "ingress".to_owned());
+        assert_eq!(devices, [expected]);
         assert_eq!(plan.tuns.values().collect::<Vec<_>>(), ["core", "own"]);
         let [(address, keepalive)] = plan.keepalives[..] else {
             panic!("{plan:?}")

@@ -12,18 +12,21 @@
 
 mod bursts;
 mod engine;
+mod hand_over;
 mod hints;
 mod hosts;
 mod inbound;
 mod io;
 mod keepalive;
 mod lookup;
+mod moves;
 mod outbound;
 mod paths;
 mod ranges;
 mod sa;
 mod strays;
 mod table;
+mod xdp;
 
 #[cfg(test)]
 mod tests;
@@ -36,17 +39,22 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netio::{DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunBatch, TunQueue, task};
+use netio::{
+    DatagramSocket, Event, GRO_BUFFER_BYTES, Poller, ReceiveBatch, TunBatch, TunQueue, XdpQueue, task,
+};
 use sadb::{Encapsulation, SegmentFds, Slot, SlotWorker, StrayConsumer, StrayProducer};
 use telemetry::Counters;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::counters::{Statistics, Tally};
 use crate::error::Error;
 pub(crate) use engine::Engine;
+use hand_over::HandOver;
 use io::KernelIo;
 pub(crate) use io::{Io, Socket};
 pub(crate) use keepalive::Keepalive;
+pub(crate) use xdp::LostDevice;
 
 /// Packets read from a TUN queue in one round.
 const TUN_BATCH: usize = 64;
@@ -64,6 +72,7 @@ const SOCKET_TOKEN: u64 = 1 << 32;
 const TUN_TOKEN: u64 = 2 << 32;
 const RING_TOKEN: u64 = 3 << 32;
 const TOO_BIG_TOKEN: u64 = 4 << 32;
+const XDP_TOKEN: u64 = 5 << 32;
 
 /// What the control thread tells the data plane.
 #[derive(Debug)]
@@ -80,15 +89,41 @@ pub(crate) enum Command {
     /// An address is no longer used.
     CloseAddress { context: u32, address: IpAddr },
     /// The TUN queue of a context.
-    OpenTun { context: u32, queue: OwnedFd },
+    OpenTun {
+        context: u32,
+        queue: OwnedFd,
+        steering: Option<OwnedFd>,
+    },
     /// A context is gone.
     CloseTun { context: u32 },
+    /// Our queues of a device with AF_XDP.
+    OpenXdp {
+        context: u32,
+        device: String,
+        queues: Vec<XdpQueue>,
+    },
+    /// A device is no longer to be used so.
+    CloseXdp { context: u32, device: String },
     /// Segments of a slot of ours.
     AddSlot(SegmentFds),
-    /// A slot that is no longer ours.
+    /// A slot that is no longer ours: what is left of it can go.
     DropSlot(Slot),
-    /// Which worker has which slot: index 0 is slot 1; 0 = none of this node.
-    Owners(Vec<u16>),
+    /// Segments of a slot that will be ours, and the worker that serves it: what comes for it is held.
+    ExpectSlot(SegmentFds, u16),
+    /// A slot that was expected is ours now.
+    TakeSlot(Slot),
+    /// A slot that was expected stays where it is.
+    ForgoSlot(Slot),
+    /// Serve what waits for these slots, then let them go to this worker, and say so.
+    HandOver {
+        slots: Vec<Slot>,
+        to: u16,
+        done: oneshot::Sender<()>,
+    },
+    /// Say when all that was told before is done.
+    Report(oneshot::Sender<()>),
+    /// Which worker serves which slot: index 0 is slot 1; 0 = none of this node.
+    Owners { managers: Vec<u16>, data: Vec<u16> },
     /// Rings to and from another worker's data plane, or this worker's `ipsecmgr`: memory and event of each.
     OpenRing {
         worker: u16,
@@ -99,6 +134,14 @@ pub(crate) enum Command {
     Keepalives(Vec<(IpAddr, Keepalive)>),
     /// The end.
     Stop,
+}
+
+/// What somebody took away, in the namespace of a context, and the control thread is to ask for again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The TUN of this context.
+    Tun(u32),
+    Xdp(LostDevice),
 }
 
 /// The control thread's hand on the data plane.
@@ -128,8 +171,8 @@ impl PlaneHandle {
 impl Plane {
     /// Starts the thread. It runs on the processors that the calling thread may use.
     ///
-    /// `lost` hears of contexts whose TUN is gone: they need another queue.
-    pub(crate) fn start(worker: u16, counters: Counters, lost: UnboundedSender<u32>) -> Result<Self, Error> {
+    /// `lost` hears of what is gone and needed again.
+    pub(crate) fn start(worker: u16, counters: Counters, lost: UnboundedSender<Lost>) -> Result<Self, Error> {
         let statistics = Statistics::new();
         let (sender, receiver) = channel();
         let event = Arc::new(Event::new()?);
@@ -181,13 +224,16 @@ struct Round {
     poller: Poller,
     event: Arc<Event>,
     commands: Receiver<Command>,
-    lost: UnboundedSender<u32>,
+    lost: UnboundedSender<Lost>,
     batch: ReceiveBatch,
     /// Sockets for ICMP about packets that were too long, by place; the context of each.
     too_big: Vec<Option<(DatagramSocket, u32)>>,
+    /// Queues of devices with AF_XDP, by place.
+    xdp: Vec<Option<xdp::Queue>>,
     reads: TunBatch,
     /// Workers whose rings were not emptied in the last round.
     unfinished: Vec<u16>,
+    hand_overs: Vec<HandOver>,
     running: bool,
 }
 
@@ -197,7 +243,7 @@ impl Round {
         tally: Tally,
         event: Arc<Event>,
         commands: Receiver<Command>,
-        lost: UnboundedSender<u32>,
+        lost: UnboundedSender<Lost>,
     ) -> Result<Self, Error> {
         let poller = Poller::new(READY)?;
         poller.add(&*event, CONTROL_TOKEN)?;
@@ -209,8 +255,10 @@ impl Round {
             lost,
             batch: ReceiveBatch::new(RECEIVE_BATCH, GRO_BUFFER_BYTES),
             too_big: Vec::new(),
+            xdp: Vec::new(),
             reads: TunBatch::new(TUN_BATCH, TUN_BYTES),
             unfinished: Vec::new(),
+            hand_overs: Vec::new(),
             running: true,
         })
     }
@@ -223,6 +271,7 @@ impl Round {
             let count = self.wait(&mut ready);
             let now_ns = task::monotonic_ns();
             self.engine.begin(now_ns);
+            self.engine.io.xdp.set_time(now_ns);
             for worker in std::mem::take(&mut self.unfinished) {
                 self.take_strays(worker);
             }
@@ -232,11 +281,14 @@ impl Round {
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
                 self.engine.keep_alive();
+                self.count_sas();
+                self.look_after_xdp();
                 // Whoever put something in may have died before it could say so.
                 for worker in self.engine.strays.workers() {
                     self.take_strays(worker);
                 }
             }
+            self.advance_hand_overs();
             self.engine.end();
             let end_ns = task::monotonic_ns();
             let statistics = self.engine.tally.statistics();
@@ -257,7 +309,7 @@ impl Round {
     /// Waits for something to do; fills in tokens and returns how many.
     fn wait(&mut self, ready: &mut [u64; READY]) -> usize {
         let longest = if self.unfinished.is_empty() {
-            TICK
+            self.hand_over_due().min(TICK)
         } else {
             Duration::ZERO
         };
@@ -275,9 +327,10 @@ impl Round {
     fn serve(&mut self, token: u64) {
         let place = (token & 0xffff_ffff) as usize;
         match token & !0xffff_ffff {
-            SOCKET_TOKEN => self.read_socket(place),
+            SOCKET_TOKEN => drop(self.read_socket(place)),
             TUN_TOKEN => self.read_tun(place),
             TOO_BIG_TOKEN => self.read_too_big(place),
+            XDP_TOKEN => self.read_xdp(place),
             RING_TOKEN => {
                 if let Ok(worker) = u16::try_from(place) {
                     self.take_strays(worker);
@@ -293,15 +346,25 @@ impl Round {
         }
     }
 
-    fn read_socket(&mut self, place: usize) {
+    /// Reads a batch from a socket. False when nothing waits there any more.
+    fn read_socket(&mut self, place: usize) -> bool {
         let Some(Some((socket, _))) = self.engine.io.sockets.get(place) else {
-            return;
+            return false;
         };
         match self.batch.receive(socket) {
             Ok(_) => self.engine.inbound(place, self.batch.iter_mut()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             // What ICMP said about earlier sends; reading it has cleared it.
             Err(error) => tracing::debug!("cannot receive: {error}"),
+        }
+        true
+    }
+
+    /// Shows how many child SAs the slots have.
+    fn count_sas(&self) {
+        let cells = &self.engine.tally.statistics().slot_sas;
+        for (cell, count) in cells.iter().zip(self.engine.table.counts()) {
+            cell.store(count, Ordering::Relaxed);
         }
     }
 
@@ -347,7 +410,7 @@ impl Round {
             tracing::error!("{error}");
         }
         // Fails only when nobody asks for queues any more.
-        let _ = self.lost.send(context);
+        let _ = self.lost.send(Lost::Tun(context));
     }
 
     fn obey(&mut self) {
@@ -387,17 +450,37 @@ impl Round {
                 }
             }
             Command::CloseAddress { context, address } => self.close_address(context, address)?,
-            Command::OpenTun { context, queue } => {
+            Command::OpenTun {
+                context,
+                queue,
+                steering,
+            } => {
                 self.close_tun(context)?;
                 let place = self.engine.ports.add_tun(context);
-                let queue = TunQueue::adopt(queue);
+                let number = usize::from(self.engine.strays.worker().saturating_sub(1));
+                let queue = match steering {
+                    Some(table) => TunQueue::adopt_steered(queue, table, number)?,
+                    None => TunQueue::adopt(queue),
+                };
                 self.poller.add(&queue, TUN_TOKEN | place as u64)?;
                 put(&mut self.engine.io.tuns, place, queue);
             }
             Command::CloseTun { context } => self.close_tun(context)?,
+            Command::OpenXdp {
+                context,
+                device,
+                queues,
+            } => self.open_xdp(context, &device, &queues)?,
+            Command::CloseXdp { context, device } => self.close_xdp(context, &device)?,
             Command::AddSlot(fds) => self.engine.add_slot(SlotWorker::map(&fds)?),
-            Command::DropSlot(slot) => self.engine.drop_slot(slot),
-            Command::Owners(workers) => self.engine.strays.set_owners(&workers),
+            Command::DropSlot(slot) => self.engine.forget_slot(slot),
+            Command::ExpectSlot(fds, from) => self.engine.expect_slot(SlotWorker::map(&fds)?, from),
+            Command::TakeSlot(slot) => drop(self.engine.take_slot(slot)),
+            Command::ForgoSlot(slot) => self.engine.forgo_slot(slot),
+            Command::HandOver { slots, to, done } => self.begin_hand_over(slots, to, done),
+            // Who asked may have given up.
+            Command::Report(done) => drop(done.send(())),
+            Command::Owners { managers, data } => self.engine.strays.set_owners(&managers, &data),
             Command::OpenRing { worker, to, from } => {
                 let to = StrayProducer::map(to.0, to.1)?;
                 let from = StrayConsumer::map(from.0, from.1)?;
@@ -414,11 +497,13 @@ impl Round {
 
     fn open_socket(&mut self, context: u32, fd: OwnedFd, encapsulation: Encapsulation) -> Result<(), Error> {
         let socket = DatagramSocket::adopt(fd)?;
-        let place = self.engine.ports.add_socket(Socket {
+        let described = Socket {
             context,
             local: socket.local(),
             encapsulation,
-        });
+        };
+        let place = self.engine.ports.add_socket(described);
+        self.engine.io.xdp.note_socket(place, Some(described));
         self.poller.add(&socket, SOCKET_TOKEN | place as u64)?;
         put(&mut self.engine.io.sockets, place, (socket, None));
         Ok(())
@@ -436,6 +521,7 @@ impl Round {
     fn close_address(&mut self, context: u32, address: IpAddr) -> Result<(), Error> {
         for place in self.engine.ports.sockets_of(context, address) {
             self.engine.ports.remove_socket(place);
+            self.engine.io.xdp.note_socket(place, None);
             let socket = self.engine.io.sockets.get_mut(place).and_then(Option::take);
             if let Some((socket, _)) = socket {
                 // Others hold the socket too, so closing our descriptor would not stop the reports.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::busy::{self, Busy};
 use crate::counters::{CLASSES, Call, Count, Section, Statistics};
+use crate::supplier::Ways;
 
 /// Printed once, above the lines of all instances.
 pub(crate) const HEADING: &str = concat!(
@@ -108,7 +109,20 @@ pub(crate) fn statistics(instance: u32, statistics: &Statistics, busy: Shares) -
             let _ = writeln!(text, "    {:<36}: {:>20}", count.label(), statistics.get(*count));
         }
     }
-    text.push('\n');
+    text
+}
+
+/// How packets come from the devices that are configured for AF_XDP, if there are any.
+pub(crate) fn ways(ways: &Ways) -> String {
+    let mut text = String::new();
+    for (n, ((context, device), way)) in ways.iter().enumerate() {
+        if n == 0 {
+            text.push_str("  Devices with af-xdp:\n");
+        }
+        let label = format!("{device} in context {context}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "    {label:<36}: {way}");
+    }
     text
 }
 
@@ -177,6 +191,15 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}{text}");
         }
+        let known = Ways::from([(
+            ("isp".to_owned(), "ran0".to_owned()),
+            "AF_XDP by the driver, queues 0 2".to_owned(),
+        )]);
+        assert_eq!(
+            ways(&known),
+            "  Devices with af-xdp:\n    ran0 in context isp                 : AF_XDP by the driver, queues 0 2\n"
+        );
+        assert_eq!(ways(&Ways::default()), "");
         let line = summary(3, &numbers, busy);
         assert_eq!(
             line,

@@ -1,11 +1,9 @@
 //! Gets the data plane what it needs from `sit`, and takes away what it no longer needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bus::messages::rmctrl::SlotMap;
-use sadb::Slot;
 use task::Sit;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -13,75 +11,110 @@ use tokio::time::sleep;
 
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::plane::{Command, PlaneHandle};
+use crate::plane::{Command, Lost, LostDevice, PlaneHandle};
 
 /// Until what was refused is asked for again (a context may still be in the making).
 const AGAIN: Duration = Duration::from_secs(1);
+/// And until a device that could not do AF_XDP is tried again: meanwhile sockets do.
+const XDP_AGAIN: Duration = Duration::from_secs(5);
 
-/// What is wanted, as far as it is known.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) plan: Option<Plan>,
-    pub(crate) slots: Option<SlotMap>,
+/// How far the data plane has what the configuration wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Supplied {
+    /// Of this version of the configuration.
+    pub(crate) version: u64,
+    /// All of it.
+    pub(crate) complete: bool,
 }
 
-/// What the data plane has.
+/// How packets come from the devices that are configured for AF_XDP, in words: by context and device.
+pub(crate) type Ways = BTreeMap<(String, String), String>;
+
+/// What the data plane has of sockets and queues.
 pub(crate) struct Supplier {
     sit: Sit,
     plane: PlaneHandle,
-    worker: u32,
     addresses: BTreeMap<(u32, IpAddr), String>,
     tuns: BTreeMap<u32, String>,
-    slots: BTreeSet<Slot>,
-    has_rings: bool,
+    /// Devices whose queues it has.
+    xdp: BTreeMap<(u32, String), String>,
+    ways: watch::Sender<Ways>,
+    /// How far it is: told to whoever answers for slots.
+    supplied: watch::Sender<Supplied>,
     is_ready: bool,
 }
 
 impl Supplier {
-    pub(crate) fn new(sit: Sit, plane: PlaneHandle, worker: u32) -> Self {
+    /// Tells `ways` what `show` prints of devices with AF_XDP.
+    pub(crate) fn new(sit: Sit, plane: PlaneHandle, ways: watch::Sender<Ways>) -> Self {
         Self {
             sit,
             plane,
-            worker,
             addresses: BTreeMap::new(),
             tuns: BTreeMap::new(),
-            slots: BTreeSet::new(),
-            has_rings: false,
+            xdp: BTreeMap::new(),
+            ways,
+            supplied: watch::Sender::default(),
             is_ready: false,
         }
     }
 
-    /// Follows what is wanted, and replaces what is lost: TUNs of contexts. Says that this task is ready once it has all of it for the first time.
-    pub(crate) async fn run(mut self, mut wanted: watch::Receiver<Wanted>, mut lost: UnboundedReceiver<u32>) {
+    /// Tells how far it is.
+    pub(crate) fn supplied(&self) -> watch::Receiver<Supplied> {
+        self.supplied.subscribe()
+    }
+
+    /// Follows what is wanted (a version of the configuration and what it means), and replaces what is lost: TUNs of contexts, devices with AF_XDP. Begins once the slots are
+    /// there, without which packets would be dropped, and says that this task is ready once it has all of it for the first time.
+    pub(crate) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Option<(u64, Plan)>>,
+        mut has_slots: watch::Receiver<bool>,
+        mut lost: UnboundedReceiver<Lost>,
+    ) {
+        if has_slots.wait_for(|has_slots| *has_slots).await.is_err() {
+            return;
+        }
         let mut trouble = String::new();
         loop {
             let now = wanted.borrow_and_update().clone();
-            let known = now.plan.is_some() && now.slots.is_some();
-            let again = match self.supply(now).await {
-                Ok(()) => {
-                    if known && !self.is_ready {
-                        self.is_ready = true;
-                        if let Err(error) = self.sit.ready().await {
-                            tracing::error!("{error}");
+            let again = match now {
+                None => None,
+                Some((version, plan)) => {
+                    let devices = plan.xdp.len();
+                    let outcome = self.supply(plan).await;
+                    let complete = outcome.is_ok();
+                    self.supplied.send_replace(Supplied { version, complete });
+                    match outcome {
+                        Ok(()) => {
+                            if !self.is_ready {
+                                self.is_ready = true;
+                                if let Err(error) = self.sit.ready().await {
+                                    tracing::error!("{error}");
+                                }
+                            }
+                            trouble.clear();
+                            (self.xdp.len() < devices).then_some(XDP_AGAIN)
+                        }
+                        Err(error) => {
+                            // Once for as long as it lasts.
+                            let error = error.to_string();
+                            if trouble != error {
+                                tracing::warn!("{error}; trying again");
+                                trouble = error;
+                            }
+                            Some(AGAIN)
                         }
                     }
-                    trouble.clear();
-                    None
-                }
-                Err(error) => {
-                    // Once for as long as it lasts.
-                    let error = error.to_string();
-                    if trouble != error {
-                        tracing::warn!("{error}; trying again");
-                        trouble = error;
-                    }
-                    Some(AGAIN)
                 }
             };
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
-                Some(context) = lost.recv() => {
-                    self.tuns.remove(&context);
+                Some(lost) = lost.recv() => {
+                    match lost {
+                        Lost::Tun(context) => drop(self.tuns.remove(&context)),
+                        Lost::Xdp(LostDevice { context, device }) => drop(self.xdp.remove(&(context, device))),
+                    }
                     // Whoever deletes it may do so again.
                     sleep(AGAIN).await;
                 }
@@ -91,78 +124,26 @@ impl Supplier {
     }
 
     /// Brings the data plane as close to what is wanted as possible; the first failure is reported at the end.
-    async fn supply(&mut self, wanted: Wanted) -> Result<(), Error> {
+    async fn supply(&mut self, plan: Plan) -> Result<(), Error> {
         let mut outcome = Ok(());
         let mut note = |result: Result<(), Error>| {
             if outcome.is_ok() {
                 outcome = result;
             }
         };
-        if let Some(map) = &wanted.slots {
-            let slots = self.slots(map).await;
-            // What waits in the rings is for our slots: without them it would be dropped.
-            let rings = match &slots {
-                Ok(()) => self.rings().await,
-                Err(_) => Ok(()),
-            };
-            note(slots);
-            note(rings);
+        self.plane.tell(Command::Keepalives(plan.keepalives.clone()));
+        self.close_unwanted(&plan).await;
+        for (context, name) in &plan.tuns {
+            note(self.tun(*context, name).await);
         }
-        if let Some(plan) = wanted.plan {
-            self.plane.tell(Command::Keepalives(plan.keepalives.clone()));
-            self.close_unwanted(&plan).await;
-            for (context, name) in &plan.tuns {
-                note(self.tun(*context, name).await);
-            }
-            for ((context, address), name) in &plan.addresses {
-                note(self.address(*context, *address, name).await);
-            }
+        for ((context, address), name) in &plan.addresses {
+            note(self.address(*context, *address, name).await);
+        }
+        self.close_unwanted_devices(&plan);
+        for ((context, device), name) in &plan.xdp {
+            self.xdp(*context, device, name).await;
         }
         outcome
-    }
-
-    async fn rings(&mut self) -> Result<(), Error> {
-        if self.has_rings {
-            return Ok(());
-        }
-        for ends in self.sit.open_rings().await? {
-            let Ok(worker) = u16::try_from(ends.worker) else {
-                continue;
-            };
-            self.plane.tell(Command::OpenRing {
-                worker,
-                to: ends.to,
-                from: ends.from,
-            });
-        }
-        self.has_rings = true;
-        Ok(())
-    }
-
-    async fn slots(&mut self, map: &SlotMap) -> Result<(), Error> {
-        let owners = map
-            .workers
-            .iter()
-            .map(|worker| u16::try_from(*worker).unwrap_or(0));
-        self.plane.tell(Command::Owners(owners.collect()));
-        let own: BTreeSet<Slot> = Slot::all()
-            .zip(&map.workers)
-            .filter(|(_, owner)| **owner == self.worker)
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in self.slots.difference(&own) {
-            self.plane.tell(Command::DropSlot(*slot));
-        }
-        self.slots.retain(|slot| own.contains(slot));
-        let fresh: Vec<Slot> = own.difference(&self.slots).copied().collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        for (slot, fds) in self.sit.open_slots(&fresh).await? {
-            self.plane.tell(Command::AddSlot(fds));
-            self.slots.insert(slot);
-        }
-        Ok(())
     }
 
     async fn close_unwanted(&mut self, plan: &Plan) {
@@ -185,6 +166,57 @@ impl Supplier {
         }
     }
 
+    fn close_unwanted_devices(&mut self, plan: &Plan) {
+        let plane = &self.plane;
+        self.xdp.retain(|key, name| {
+            let stays = plan.xdp.get(key) == Some(name);
+            if !stays {
+                let (context, device) = key.clone();
+                plane.tell(Command::CloseXdp { context, device });
+            }
+            stays
+        });
+        self.ways.send_modify(|ways| {
+            ways.retain(|(name, device), _| {
+                let mut wanted = plan.xdp.iter();
+                wanted.any(|((_, wanted), context)| wanted == device && context == name)
+            });
+        });
+    }
+
+    /// Gets the queues of a device. What cannot be had is no failure: sockets do the same.
+    async fn xdp(&mut self, context: u32, device: &str, name: &str) {
+        let key = (context, device.to_owned());
+        if self.xdp.contains_key(&key) {
+            return;
+        }
+        let way = match self.sit.open_xdp(name, device).await {
+            Ok(opened) => {
+                let numbers: Vec<String> = opened
+                    .queues
+                    .iter()
+                    .map(|queue| queue.number.to_string())
+                    .collect();
+                let by = if opened.native { "driver" } else { "kernel" };
+                self.plane.tell(Command::OpenXdp {
+                    context,
+                    device: device.to_owned(),
+                    queues: opened.queues,
+                });
+                self.xdp.insert(key, name.to_owned());
+                match numbers.as_slice() {
+                    [] => "sockets: the device has no queue for this worker".to_owned(),
+                    numbers => format!("AF_XDP by the {by}, queues {}", numbers.join(" ")),
+                }
+            }
+            // sit has told it.
+            Err(task::Error::Failed { cause, .. }) => format!("sockets: {cause}"),
+            Err(error) => format!("sockets: {error}"),
+        };
+        self.ways
+            .send_modify(|ways| drop(ways.insert((name.to_owned(), device.to_owned()), way)));
+    }
+
     async fn closed(&self, name: &str, address: Option<IpAddr>) {
         // The context may be gone already, and everything in it.
         if let Err(error) = self.sit.close(name, address).await {
@@ -198,7 +230,11 @@ impl Supplier {
         }
         let tun = self.sit.open_tun(name).await?;
         let queue = tun.queue.ok_or_else(|| Error::NoQueue(name.to_owned()))?;
-        self.plane.tell(Command::OpenTun { context, queue });
+        self.plane.tell(Command::OpenTun {
+            context,
+            queue,
+            steering: tun.steering,
+        });
         self.tuns.insert(context, name.to_owned());
         Ok(())
     }

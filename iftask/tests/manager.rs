@@ -19,6 +19,7 @@ use bus::messages::common::{Execute, Output};
 use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigChanged, ConfigText, GetConfig};
 use bus::messages::sit::{OpenEsp, OpenRings, OpenSlots, OpenTun, Opened};
+use bus::messages::slots::{GetSlotLoads, HandOverSlots, PrepareSlots, TakeSlots};
 use bus::{Address, Bus, Facility, Hub, Message, dispatch};
 use crypto::Cipher;
 use esp::{InboundSa, OutboundSa, ReplayWindow, Transform};
@@ -164,7 +165,7 @@ impl Node {
             while let Some(incoming) = server.next().await {
                 // Slots 1 to 3 are ours, the others nobody's.
                 let workers = (1..=255).map(|slot| u32::from(slot <= 3)).collect();
-                let map = SlotMap { version: 1, workers };
+                let map = SlotMap::of_workers(workers);
                 dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(map) });
             }
         });
@@ -358,5 +359,99 @@ fn other_commands_are_refused() {
             "{}",
             output.failure
         );
+    });
+}
+
+#[test]
+fn slots_go_and_come_by_the_steps_of_moves() {
+    run(async {
+        let mut node = Node::new();
+        let (mut outbound, _) = node.tunnel();
+        let (running, shutdown) = node.start().await;
+        let bus = Bus::in_process_client(&node.hub, Address::only(Facility::Rmctrl));
+        let mut sequence = 0;
+        let mut send = |node: &Node| {
+            sequence += 1;
+            let sealed = seal(&mut outbound, &packet(&[sequence]), sequence.into());
+            node.peer.send_to(&sealed, node.gateway).unwrap();
+            sequence
+        };
+        let arrives = |node: &Node| {
+            let mut buffer = [0; 2048];
+            let length = node.clear.recv(&mut buffer).ok()?;
+            buffer[..length].last().copied()
+        };
+        let first = send(&node);
+        assert_eq!(arrives(&node), Some(first));
+
+        // A configuration that it does not have yet.
+        let prepare = |slots: &[u32], version, configuration| PrepareSlots {
+            slots: slots.to_vec(),
+            from: 2,
+            version,
+            configuration,
+        };
+        let held = bus
+            .request(IFTASK, &prepare(&[9], 5, 99), DEADLINE)
+            .await
+            .unwrap();
+        assert!(held.failure.starts_with("not yet: "), "{}", held.failure);
+
+        // What was sent before it lets go is served, also when nobody has read it yet.
+        let second = send(&node);
+        let hand_over = HandOverSlots {
+            slots: vec![1],
+            to: 2,
+            version: 5,
+        };
+        for _ in 0..2 {
+            let held = bus.request(IFTASK, &hand_over, DEADLINE).await.unwrap();
+            assert_eq!((held.slots, held.failure.as_str(), held.lives), (vec![], "", 0));
+        }
+        assert_eq!(arrives(&node), Some(second));
+
+        // It comes back: what is sent meanwhile is held, and served in order.
+        let comes_back = prepare(&[1, 9], 6, 1);
+        loop {
+            let held = bus.request(IFTASK, &comes_back, DEADLINE).await.unwrap();
+            if held.failure.is_empty() {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        let sent = [send(&node), send(&node)];
+        let soon = Some(Duration::from_millis(100));
+        node.clear.set_read_timeout(soon).unwrap();
+        assert_eq!(arrives(&node), None);
+        node.clear.set_read_timeout(Some(DEADLINE)).unwrap();
+        let take = TakeSlots {
+            slots: vec![1],
+            from: 2,
+            version: 6,
+        };
+        for _ in 0..2 {
+            let held = bus.request(IFTASK, &take, DEADLINE).await.unwrap();
+            assert_eq!((held.slots, held.failure.as_str()), (vec![1], ""));
+        }
+        assert_eq!([arrives(&node), arrives(&node)], sent.map(Some));
+
+        // What the map knows of no longer, or never did.
+        let late = TakeSlots { version: 1, ..take };
+        let held = bus.request(IFTASK, &late, DEADLINE).await.unwrap();
+        assert_eq!(
+            held.failure,
+            "there is no move of these slots that began with version 1"
+        );
+        let wrong = HandOverSlots {
+            slots: vec![256],
+            ..hand_over
+        };
+        let held = bus.request(IFTASK, &wrong, DEADLINE).await.unwrap();
+        assert_eq!(held.failure, "there is no slot 256");
+        let loads = bus.request(IFTASK, &GetSlotLoads {}, DEADLINE).await.unwrap();
+        let carried: Vec<_> = loads.loads.iter().map(|load| (load.slot, load.packets)).collect();
+        assert_eq!(carried, [(1, 4)]);
+        shutdown.request(Duration::from_secs(1));
+        running.await.unwrap();
     });
 }

@@ -51,7 +51,7 @@ impl State {
             } => {
                 self.eap_answered(ticket.ike, &answer, method);
                 if let Some(session) = self.sessions.get_mut(ticket.ike) {
-                    session.authorization = authorization.or(session.authorization.take());
+                    session.authorization = authorization.map(Box::new).or(session.authorization.take());
                 }
                 self.engine.answer(now, ticket, answer, &mut self.slots);
             }
@@ -59,6 +59,8 @@ impl State {
             Found::Verdict(Asked::Outlived(ike), verdict) => self.claimed(now, ike, verdict),
             Found::Renamed(ikes) => self.sessions.told(&ikes),
             Found::Unknown(ikes) => ikes.into_iter().for_each(|ike| self.claim(now, IkeSaId(ike))),
+            Found::Opened(slot, result) => self.opened(now, slot, result),
+            Found::LetGo(request, responder) => self.hand_over(now, &request, responder),
         }
         self.pump(now);
     }
@@ -151,11 +153,13 @@ impl State {
                 let authorization = self
                     .sessions
                     .get_mut(ticket.ike)
-                    .and_then(|session| session.authorization.clone());
-                self.desk.admit(
+                    .and_then(|session| session.authorization.as_deref().cloned());
+                self.desks.admit(
+                    self.sessions.sessmgr_of(ticket.ike),
                     Asked::Engine(ticket),
                     Admission {
                         authorization,
+                        tenure: self.moves.tenure(ticket.ike.slot()),
                         ..admission(ticket.ike, &wsg, *request)
                     },
                 );
@@ -188,6 +192,10 @@ impl State {
     }
 
     fn decided(&mut self, now: Instant, ticket: Ticket, verdict: Result<Verdict, String>) {
+        // Its manager is another one now, which asks for itself.
+        if !self.moves.is_ours(ticket.ike.slot()) {
+            return;
+        }
         let admitted = verdict.as_ref().is_ok_and(|verdict| verdict.refusal.is_empty());
         match self.sessions.get_mut(ticket.ike) {
             Some(session) => session.admitted = admitted,
@@ -197,8 +205,7 @@ impl State {
         }
         let answer = match verdict {
             Ok(verdict) if admitted => {
-                let displaced: Vec<IkeSaId> = verdict.displaced.iter().map(|ike| IkeSaId(*ike)).collect();
-                self.delete(now, &displaced, DisconnectReason::Duplicate);
+                self.displace(now, &verdict.displaced);
                 Answer::Admit(Ok(configuration(&verdict)))
             }
             Ok(verdict) if verdict.no_address => Answer::Admit(Err(Refusal::NoAddress(verdict.refusal))),
@@ -243,23 +250,26 @@ impl State {
         let admission = Admission {
             wants_ipv4: has.ipv4.is_some(),
             wants_ipv6: has.ipv6.is_some(),
-            authorization: session.authorization.clone(),
+            authorization: session.authorization.as_deref().cloned(),
             claim: Some(claim),
+            tenure: self.moves.tenure(ike.slot()),
             ..admission(ike, wsg, request)
         };
-        self.desk.admit(Asked::Outlived(ike), admission);
+        self.desks.admit(session.sessmgr, Asked::Outlived(ike), admission);
     }
 
     /// What `sessmgr` says to a claim: without a session there is no tunnel.
     fn claimed(&mut self, now: Instant, ike: IkeSaId, verdict: Result<Verdict, String>) {
+        if !self.moves.is_ours(ike.slot()) {
+            return;
+        }
         match verdict {
             // Gone meanwhile.
             Ok(verdict) if verdict.refusal.is_empty() && self.sessions.get(ike).is_none() => {
                 self.release(ike, DisconnectReason::Internal);
             }
             Ok(verdict) if verdict.refusal.is_empty() => {
-                let displaced: Vec<IkeSaId> = verdict.displaced.iter().map(|ike| IkeSaId(*ike)).collect();
-                self.delete(now, &displaced, DisconnectReason::Duplicate);
+                self.displace(now, &verdict.displaced);
                 self.sessions.tell_again(ike);
             }
             Ok(verdict) => {
@@ -271,14 +281,30 @@ impl State {
         }
     }
 
+    /// Deletes older IKE SAs of a peer that has another one now, whoever has their slots.
+    fn displace(&mut self, now: Instant, ikes: &[u64]) {
+        let ikes = ikes.iter().map(|ike| IkeSaId(*ike));
+        let (ours, others): (Vec<IkeSaId>, Vec<IkeSaId>) =
+            ikes.partition(|ike| self.moves.is_ours(ike.slot()));
+        self.delete(now, &ours, DisconnectReason::Duplicate);
+        if !others.is_empty() {
+            self.asker.delete_elsewhere(&others, DisconnectReason::Duplicate);
+        }
+    }
+
     /// Has `sessmgr` forget a session that never came to be.
     pub(crate) fn release(&self, ike: IkeSaId, reason: DisconnectReason) {
+        self.release_at(self.sessions.sessmgr_of(ike), ike, reason);
+    }
+
+    /// The same for one that only its record knows of: which `sessmgr` has it.
+    pub(crate) fn release_at(&self, sessmgr: u32, ike: IkeSaId, reason: DisconnectReason) {
         let released = Released {
             ike_spi: ike.0,
             reason: reason.number(),
             ..Default::default()
         };
-        self.desk.tell(News::Released(released));
+        self.desks.tell(sessmgr, News::Released(released));
     }
 
     fn eap_answered(&mut self, ike: IkeSaId, answer: &Answer, method: u32) {
@@ -338,6 +364,7 @@ fn admission(ike: IkeSaId, wsg: &Wsg, request: AdmitRequest) -> Admission {
         authorization: None,
         initial_contact: request.initial_contact,
         claim: None,
+        tenure: 0,
     }
 }
 

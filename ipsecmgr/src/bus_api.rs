@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use bus::messages::common::{Execute, Output, Total};
 use bus::messages::ipsecmgr::{DeleteTunnels, Deleted, Drain};
+use bus::messages::slots::{GetSlotLoads, HandOverSlots, PrepareSlots, SlotLoad, SlotLoads, TakeSlots};
 use bus::{Facility, Incoming, Responder, dispatch};
 use config::Exec;
 use ikev2::{Action, Cursor, IkeSaId, IkeSaView};
 use services::DisconnectReason;
 
+use crate::moves::numbers;
 use crate::show;
 use crate::state::State;
 
@@ -30,6 +32,8 @@ pub(crate) struct Desk {
     listings: VecDeque<(u64, Cursor)>,
     next_listing: u64,
     drains: Vec<(Responder<Drain>, Deleted, Instant)>,
+    /// Slots that are being taken over.
+    takes: Vec<(Responder<TakeSlots>, Vec<u8>)>,
 }
 
 impl Desk {
@@ -38,23 +42,50 @@ impl Desk {
         dispatch!(incoming, {
             Execute => |request, responder| responder.reply(self.execute(state, &request)),
             DeleteTunnels => |request, responder| {
-                let ikes: Vec<IkeSaId> = request.ike_spis.into_iter().map(IkeSaId).collect();
+                let ikes = request.ike_spis.into_iter().map(IkeSaId);
+                let (ours, moved): (Vec<IkeSaId>, Vec<IkeSaId>) = ikes.partition(|ike| state.moves.is_ours(ike.slot()));
                 let reason = DisconnectReason::from_text(&request.reason).unwrap_or(DisconnectReason::Admin);
-                responder.reply(Deleted { count: state.delete(Instant::now(), &ikes, reason) });
+                let count = state.delete(Instant::now(), &ours, reason);
+                responder.reply(Deleted { count, moved: moved.into_iter().map(|ike| ike.0).collect() });
+            },
+            PrepareSlots => |request, responder| {
+                let is_ready = state.recovery.is_over() && !state.draining && state.configuration >= request.configuration;
+                let failure = if is_ready { "" } else { "ipsecmgr has not applied the configuration yet, or is ending" };
+                responder.reply(state.moves.report(failure));
+            },
+            GetSlotLoads => |_, responder| {
+                let counts = state.engine.counts().filter(|(_, count)| *count > 0);
+                let loads = counts.map(|(slot, count)| SlotLoad {
+                    slot: slot.into(),
+                    ike_sas: u32::try_from(count).unwrap_or(u32::MAX),
+                    ..SlotLoad::default()
+                });
+                responder.reply(SlotLoads { loads: loads.collect(), busy_ns: 0 });
+            },
+            HandOverSlots => |request, responder| state.begin_hand_over(request, responder),
+            TakeSlots => |request, responder| {
+                let slots = numbers(&request.slots);
+                state.take_slots(&slots);
+                self.takes.push((responder, slots));
             },
             Drain => |_, responder| {
                 let count = state.drain();
-                self.drains.push((responder, Deleted { count }, Instant::now() + DRAIN_WAIT));
+                let deleted = Deleted { count, moved: Vec::new() };
+                self.drains.push((responder, deleted, Instant::now() + DRAIN_WAIT));
             },
         });
     }
 
-    /// Answers `Drain` once all IKE SAs are gone, or have had their time.
+    /// Answers `Drain` once all IKE SAs are gone, or have had their time, and `TakeSlots` once all slots are taken over, or cannot be.
     pub(crate) fn settle(&mut self, state: &State) {
         let empty = state.engine.totals().ike_sas == 0;
         let now = Instant::now();
         for (responder, deleted, _) in self.drains.extract_if(.., |(_, _, until)| empty || *until <= now) {
             responder.reply(deleted);
+        }
+        let done = |(_, slots): &mut (_, Vec<u8>)| state.moves.taken(slots).is_some();
+        for (responder, slots) in self.takes.extract_if(.., done) {
+            responder.reply(state.moves.taken(&slots).unwrap_or_default());
         }
     }
 

@@ -28,6 +28,8 @@ const TRUST_HASH: usize = 20;
 
 /// What the loop has to take over.
 pub(crate) struct Update {
+    /// Of the configuration.
+    pub(crate) version: u64,
     /// What is to be logged.
     pub(crate) level: Severity,
     /// `require session recovery`.
@@ -49,6 +51,8 @@ pub(crate) struct Configurator {
     bus: Bus,
     sit: Sit,
     follower: ConfigFollower,
+    /// Of the configuration that was read last.
+    version: u64,
     /// This is not the first life of this process.
     reborn: bool,
     tags: HashMap<(String, String), u64>,
@@ -70,6 +74,7 @@ impl Configurator {
             bus: bus.clone(),
             sit: sit.clone(),
             follower: ConfigFollower::new(bus),
+            version: 0,
             reborn,
             tags: HashMap::new(),
             open: BTreeMap::new(),
@@ -106,6 +111,7 @@ impl Configurator {
             match Config::parse(&text.text) {
                 Ok(config) => {
                     self.certificates.clear();
+                    self.version = text.version;
                     return config;
                 }
                 Err(error) => {
@@ -182,6 +188,7 @@ impl Configurator {
             }
         }
         let update = Update {
+            version: self.version,
             recovery: config.session_recovery,
             complete,
             level: severity(config.logging.level(Facility::Ipsecmgr.name())),

@@ -13,11 +13,6 @@ pub enum Error {
     Kernel(netio::Error),
     /// tokio cannot watch the sockets.
     Watch(std::io::Error),
-    /// The slot map gives this worker no slot.
-    NoSlots {
-        /// The worker.
-        worker: u32,
-    },
 }
 
 impl fmt::Display for Error {
@@ -27,7 +22,6 @@ impl fmt::Display for Error {
             Self::Segment(error) => write!(f, "{error}"),
             Self::Kernel(error) => write!(f, "{error}"),
             Self::Watch(error) => write!(f, "cannot watch the IKE sockets: {error}"),
-            Self::NoSlots { worker } => write!(f, "the slot map gives worker {worker} no slot"),
         }
     }
 }

@@ -20,9 +20,13 @@ impl State {
         let record = child::record(child, &wsg.data_path);
         let result = record.and_then(|record| self.slots.install(&record));
         if wsg.routes_selectors && result.is_ok() {
-            let routed = self
-                .routes
-                .add(wsg.data_path.context, child.inbound_spi, &child.remote_selectors);
+            let tenure = self.moves.tenure(child.ike.slot());
+            let routed = self.routes.add(
+                wsg.data_path.context,
+                tenure,
+                child.inbound_spi,
+                &child.remote_selectors,
+            );
             // What a new child SA replaces has had the routes before.
             if routed && child.replaces.is_none() {
                 self.later.push(Later::AwaitRoutes(child.path, child.inbound_spi));
@@ -114,9 +118,8 @@ impl State {
                         self.asker.abandon_eap(ike);
                     }
                     if session.admitted {
-                        self.desk.tell(News::Released(
-                            session.released(ike, report::setup_reason(&reason)),
-                        ));
+                        let released = session.released(ike, report::setup_reason(&reason));
+                        self.desks.tell(session.sessmgr, News::Released(released));
                     }
                 }
             }
@@ -181,7 +184,8 @@ impl State {
             session.carry(&self.slots.counters(spi));
         }
         if session.admitted {
-            self.desk.tell(News::Released(session.released(ike, reason)));
+            self.desks
+                .tell(session.sessmgr, News::Released(session.released(ike, reason)));
         }
     }
 

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use bus::messages::rmctrl::{CongestionChanged, GetCongestion, GetSlotMap};
+use bus::messages::rmctrl::{CongestionChanged, GetCongestion, GetSlotMap, SlotMap, SlotMapChanged};
 use bus::{Address, Bus, Facility};
 use crypto::SystemRandom;
 use ikev2::{Engine, EngineConfig};
-use sadb::Slot;
 use task::Task;
 use telemetry::counters::congestion as counter;
 use tokio::sync::mpsc::{channel, unbounded_channel};
@@ -20,21 +19,23 @@ use crate::bus_api::Desk;
 use crate::configurator::Configurator;
 use crate::congestion::Congestion;
 use crate::held::Held;
+use crate::moves::Moves;
 use crate::questions::Asker;
 use crate::recovery::Recovery;
 use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
 use crate::service_states::ServiceStates;
-use crate::session_desk::SessionDesk;
+use crate::session_desks::SessionDesks;
 use crate::sessions::Sessions;
-use crate::slots::Slots;
 use crate::sockets::{IKE_PORT, NAT_PORT, Sockets};
 use crate::state::State;
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
 const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
+/// Of opening the first slots; after so many it is not for want of a newer map.
+const OPENING_ATTEMPTS: u32 = 10;
 /// How often it is looked at how much waits in the sockets.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
@@ -42,44 +43,49 @@ const RESERVE: Duration = Duration::from_millis(200);
 
 /// One life.
 pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
+    SystemRandom::seed_ahead();
     let worker = task.worker();
-    let slots = my_slots(&task.bus, worker).await;
-    if slots.is_empty() {
-        return Err(Error::NoSlots { worker });
-    }
-    let begun = Instant::now();
-    let segments = Slots::map(task.sit.open_slots(&slots).await?)?;
+    let mut moves = Moves::new(worker, task.lives, task.sit.clone());
+    let mut attempts = 0;
+    let (map, begun, slots) = loop {
+        let map = slot_map(&task.bus).await;
+        let begun = Instant::now();
+        match moves.open_first(&map).await {
+            Ok(slots) => break (map, begun, slots),
+            // A slot may just be moving: `sit` knows a newer map then.
+            Err(Error::Sit(error)) if attempts < OPENING_ATTEMPTS => {
+                tracing::warn!("{error}");
+                attempts += 1;
+                sleep(AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let (found, mut answers) = unbounded_channel();
-    let sessmgr = Address::new(Facility::Sessmgr, worker);
-    let desk = SessionDesk::start(&task.bus, sessmgr, task.lives, found.clone());
     let mut sockets = Sockets::new(task.counters.clone())?;
     for rings in task.sit.open_rings().await? {
-        sockets.join_data_plane(&slots, rings)?;
+        sockets.join_data_plane(rings)?;
     }
     let config = EngineConfig {
-        slots: slots.iter().map(|slot| slot.number()).collect(),
+        slots: moves.ours(),
         ike_port: IKE_PORT,
         nat_port: NAT_PORT,
         max_selectors: sadb::MAX_SELECTORS,
-        epoch: segments.epoch(),
+        epoch: slots.epoch(),
         rests: true,
         ..EngineConfig::default()
     };
     let mut state = State {
-        worker,
         engine: Engine::new(config, Box::new(SystemRandom)),
-        slots: segments,
+        moves,
+        slots,
         sockets,
-        sessions: Sessions::default(),
+        sessions: Sessions::new(worker),
         services: HashMap::new(),
         secrets: SecretCache::default(),
-        asker: Asker {
-            bus: task.bus.clone(),
-            links: task.links.clone(),
-            found: found.clone(),
-        },
-        desk,
-        routes: RouteDesk::new(&task.bus, worker, task.lives, found),
+        asker: Asker::new(&task.bus, &task.links, &found),
+        desks: SessionDesks::start(&task.bus, worker, task.workers, &found),
+        routes: RouteDesk::new(&task.bus, found),
         held: Held::default(),
         counters: task.counters.clone(),
         draining: false,
@@ -87,14 +93,17 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         refusals: Refusals::new(Instant::now()),
         later: Vec::new(),
         recovery: Recovery::new(begun, task.lives > 0),
+        configuration: 0,
         failure: None,
         congestion: Congestion::default(),
     };
-    state.reserve_recorded()?;
+    state.reserve_recorded(begun)?;
+    state.follow(map);
     let (updates, mut configured) = channel(1);
     let (open, states) = watch::channel(Vec::new());
     tokio::spawn(ServiceStates::new(&task.bus, &task.counters).run(states));
     tokio::spawn(Configurator::new(&task.bus, &task.sit, task.lives > 0, open).run(updates));
+    let mut slot_maps = task::follow::<GetSlotMap, SlotMapChanged>(&task.bus, RMCTRL, GetSlotMap {});
     let mut congestion =
         task::follow::<GetCongestion, CongestionChanged>(&task.bus, RMCTRL, GetCongestion {});
     let mut backlog = interval(BACKLOG_INTERVAL);
@@ -110,6 +119,7 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             () = state.sockets.readable() => state.receive(),
             Some(found) = answers.recv() => state.found(found),
             () = until(timeout) => state.expire(),
+            map = slot_maps.next() => state.follow(map),
             congestion = congestion.next() => state.congestion.set(congestion),
             _ = backlog.tick() => state.counters.set(counter::QUEUE, state.sockets.backlog().into()),
             Some(incoming) = task.server.next() => desk.serve(&mut state, incoming),
@@ -126,6 +136,10 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
                 }
             }
             grace = task.shutdown.requested(), if end.is_none() => {
+                if task.shutdown.hands_over() {
+                    // Every turn has committed its records: the next life goes on from them.
+                    return Ok(());
+                }
                 end = Some(Instant::now() + grace.saturating_sub(RESERVE));
                 // `sit` has them deleted before it tells us; they are here when somebody else stops this process.
                 let count = state.drain();
@@ -144,14 +158,11 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     }
 }
 
-/// The slots of this worker, as soon as `rmctrl` tells.
-async fn my_slots(bus: &Bus, worker: u32) -> Vec<Slot> {
+/// The slot map, as soon as `rmctrl` tells.
+async fn slot_map(bus: &Bus) -> SlotMap {
     loop {
         match bus.request(RMCTRL, &GetSlotMap {}, RMCTRL_DEADLINE).await {
-            Ok(map) => {
-                let owned = Slot::all().zip(map.workers).filter(|(_, owner)| *owner == worker);
-                return owned.map(|(slot, _)| slot).collect();
-            }
+            Ok(map) => return map,
             Err(error) => {
                 tracing::warn!("cannot read the slot map yet: {error}");
                 sleep(AGAIN).await;

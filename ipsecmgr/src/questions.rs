@@ -1,4 +1,4 @@
-//! Questions of the engine that other processes answer: each in a task of its own, its answer a message to the loop.
+//! Questions of the engine that other processes answer: each in a task of its own or together with others, its answer a message to the loop.
 
 use std::time::Duration;
 
@@ -6,19 +6,24 @@ use bus::link::Links;
 use bus::messages::aaamgr::{EapAnswer, EapRound};
 use bus::messages::certmgr::{Sign, VerifyPeer};
 use bus::messages::sessmgr::{Authorization, Verdict};
-use bus::{Address, Bus, Facility};
+use bus::messages::slots::HandOverSlots;
+use bus::{Address, Bus, Facility, Responder};
 use config::SecretText;
 use crypto::Secret;
 use ikev2::{Answer, EapStep, IkeSaId, Ticket, UserName};
+use sadb::SegmentFds;
+use services::DisconnectReason;
 use services::wsg::Wsg;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::certificate_desk::CertificateDesk;
+use crate::moves::Opened;
 use crate::secrets;
 use crate::session_desk::Asked;
 
-const CERTMGR: Address = Address::only(Facility::Certmgr);
 const AAAMGR: Address = Address::only(Facility::Aaamgr);
-const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(5);
+/// To be told that a conversation is over.
+const ABANDON_DEADLINE: Duration = Duration::from_secs(5);
 /// RADIUS may have to try several servers.
 const EAP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -45,6 +50,10 @@ pub(crate) enum Found {
     Renamed(Vec<u64>),
     /// `sessmgr` does not know these, which outlived the last life.
     Unknown(Vec<u64>),
+    /// The segments of a slot that is to be taken over, and by which map it is ours, or why there are none.
+    Opened(u8, Result<(Opened, SegmentFds), String>),
+    /// What others are to hear of slots is delivered: they can go.
+    LetGo(HandOverSlots, Responder<HandOverSlots>),
 }
 
 /// Which keys answer a question for pre-shared keys; `None` where none is wanted or none is configured.
@@ -59,12 +68,23 @@ pub(crate) struct KeysWanted {
 /// Asks other processes. Clones are the same. Where answers go is unbounded, for the engine bounds how many questions are open.
 #[derive(Clone)]
 pub(crate) struct Asker {
+    certificates: CertificateDesk,
     pub(crate) bus: Bus,
-    pub(crate) links: Links,
+    links: Links,
     pub(crate) found: UnboundedSender<Found>,
 }
 
 impl Asker {
+    /// Asks over these; answers go to `found`.
+    pub(crate) fn new(bus: &Bus, links: &Links, found: &UnboundedSender<Found>) -> Self {
+        Self {
+            certificates: CertificateDesk::start(bus, found.clone()),
+            bus: bus.clone(),
+            links: links.clone(),
+            found: found.clone(),
+        }
+    }
+
     /// Reveals `missing` keys, then answers.
     pub(crate) fn secrets(&self, ticket: Ticket, wanted: KeysWanted, missing: Vec<SecretText>) {
         let this = self.clone();
@@ -103,37 +123,12 @@ impl Asker {
             hashes: hashes.iter().map(|hash| u32::from(*hash)).collect(),
             ike_spi: ticket.ike.0,
         };
-        let this = self.clone();
-        tokio::spawn(async move {
-            let answer = match this.bus.request(CERTMGR, &request, CERTIFICATE_DEADLINE).await {
-                Ok(signed) if signed.failure.is_empty() => match u8::try_from(signed.method) {
-                    Ok(method) => Answer::Signature {
-                        method,
-                        data: signed.data,
-                    },
-                    Err(_) => Answer::Unavailable(format!(
-                        "certmgr signed with the unknown method {}",
-                        signed.method
-                    )),
-                },
-                Ok(signed) => Answer::Unavailable(signed.failure),
-                Err(error) => Answer::Unavailable(error.to_string()),
-            };
-            this.tell(Found::Answer(ticket, answer));
-        });
+        self.certificates.sign(ticket, request);
     }
 
     /// Has `certmgr` check the peer's chain, identity and signature.
     pub(crate) fn verify(&self, ticket: Ticket, request: VerifyPeer) {
-        let this = self.clone();
-        tokio::spawn(async move {
-            let answer = match this.bus.request(CERTMGR, &request, CERTIFICATE_DEADLINE).await {
-                Ok(verified) if verified.failure.is_empty() => Answer::Verified(Ok(())),
-                Ok(verified) => Answer::Verified(Err(verified.failure)),
-                Err(error) => Answer::Unavailable(error.to_string()),
-            };
-            this.tell(Found::Answer(ticket, answer));
-        });
+        self.certificates.verify(ticket, request);
     }
 
     /// Has `aaamgr` relay one round of EAP.
@@ -148,6 +143,12 @@ impl Asker {
         });
     }
 
+    /// Has the managers of their slots delete IKE SAs.
+    pub(crate) fn delete_elsewhere(&self, ikes: &[IkeSaId], reason: DisconnectReason) {
+        let (bus, ikes) = (self.bus.clone(), ikes.iter().map(|ike| ike.0).collect());
+        tokio::spawn(async move { task::delete_tunnels(&bus, ikes, reason.text()).await });
+    }
+
     /// Tells `aaamgr` that a peer has gone in the middle of EAP.
     pub(crate) fn abandon_eap(&self, ike: IkeSaId) {
         let this = self.clone();
@@ -158,7 +159,7 @@ impl Asker {
                 ..EapRound::default()
             };
             // If it is lost, the conversation ends there by its own timer.
-            if let Err(error) = this.links.request(AAAMGR, &round, CERTIFICATE_DEADLINE).await {
+            if let Err(error) = this.links.request(AAAMGR, &round, ABANDON_DEADLINE).await {
                 tracing::debug!("abandoning EAP: {error}");
             }
         });

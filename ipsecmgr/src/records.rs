@@ -14,8 +14,10 @@ pub(crate) struct Records {
     stores: BTreeMap<u8, IkeStore>,
     /// Slots with something to commit.
     touched: BTreeSet<u8>,
-    /// A store has no room for half-open IKE SAs.
-    crowded: bool,
+    /// Slots whose stores have no room for half-open IKE SAs.
+    crowded: BTreeSet<u8>,
+    /// They are others than when they were asked for last.
+    crowding_changed: bool,
     /// Of all stores together.
     usage: IkeStoreUsage,
     scratch: Zeroizing<Vec<u8>>,
@@ -28,23 +30,38 @@ pub(crate) struct Record {
 }
 
 impl Records {
-    /// Maps the stores.
-    pub(crate) fn map(segments: &[(Slot, SegmentFds)]) -> Result<Self, sadb::Error> {
-        let mut stores = BTreeMap::new();
-        for (slot, fds) in segments {
-            let ike = fds.ike.as_ref().ok_or(sadb::Error::Invalid {
-                field: "descriptors of a slot",
-                expected: "those of its owner",
-            })?;
-            stores.insert(slot.number(), IkeStore::map(ike)?);
-        }
-        Ok(Self {
-            usage: together(&stores),
-            stores,
+    /// No stores yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            usage: IkeStoreUsage::default(),
+            stores: BTreeMap::new(),
             touched: BTreeSet::new(),
-            crowded: false,
+            crowded: BTreeSet::new(),
+            crowding_changed: true,
             scratch: Zeroizing::default(),
-        })
+        }
+    }
+
+    /// Maps the store of a slot, with what is in it.
+    pub(crate) fn add(&mut self, slot: Slot, fds: &SegmentFds) -> Result<(), sadb::Error> {
+        let ike = fds.ike.as_ref().ok_or(sadb::Error::Invalid {
+            field: "descriptors of a slot",
+            expected: "those of its owner",
+        })?;
+        self.stores.insert(slot.number(), IkeStore::map(ike)?);
+        self.usage = together(&self.stores);
+        self.note_crowding(slot.number());
+        self.crowding_changed = true;
+        Ok(())
+    }
+
+    /// Lets go of the store of a slot, where everything is committed.
+    pub(crate) fn remove(&mut self, slot: u8) {
+        self.stores.remove(&slot);
+        self.touched.remove(&slot);
+        self.crowded.remove(&slot);
+        self.usage = together(&self.stores);
+        self.crowding_changed = true;
     }
 
     /// Has both parts stand for an IKE SA from the next [`commit`](Self::commit) on. False when there is no room: then nothing will.
@@ -64,6 +81,10 @@ impl Records {
             Ok(saved) => saved,
             Err(error) => {
                 tracing::warn!("IKE SA {ike} cannot be saved: {error}");
+                // What stood before would repeat Message IDs and IVs.
+                if let Err(error) = store.stage_removal(id) {
+                    tracing::debug!("no record of IKE SA {ike}: {error}");
+                }
                 false
             }
         }
@@ -103,24 +124,32 @@ impl Records {
                 ] {
                     *sum = (*sum + after).saturating_sub(before);
                 }
-                self.crowded |= !store.has_room_for_half_open();
+                self.note_crowding(slot);
             }
-        }
-        if self.crowded {
-            self.crowded = self.stores.values().any(|store| !store.has_room_for_half_open());
         }
         Ok(())
     }
 
-    /// Whether half-open IKE SAs have taken all the room that they may have in some slot.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.crowded
+    fn note_crowding(&mut self, slot: u8) {
+        let crowded = self
+            .stores
+            .get(&slot)
+            .is_some_and(|store| !store.has_room_for_half_open());
+        self.crowding_changed |= match crowded {
+            true => self.crowded.insert(slot),
+            false => self.crowded.remove(&slot),
+        };
     }
 
-    /// All IKE SAs with a record.
-    pub(crate) fn all(&self) -> Vec<IkeSaId> {
-        let ids = self.stores.values().flat_map(IkeStore::ids);
-        ids.map(|id| IkeSaId(id.to_u64())).collect()
+    /// The slots where half-open IKE SAs have taken all the room that they may have, if they are others than at the last call.
+    pub(crate) fn take_crowded(&mut self) -> Option<&BTreeSet<u8>> {
+        std::mem::take(&mut self.crowding_changed).then_some(&self.crowded)
+    }
+
+    /// All IKE SAs with a record in a slot.
+    pub(crate) fn in_slot(&self, slot: u8) -> Vec<IkeSaId> {
+        let ids = self.stores.get(&slot).map_or_else(Vec::new, IkeStore::ids);
+        ids.into_iter().map(|id| IkeSaId(id.to_u64())).collect()
     }
 
     /// What was committed for an IKE SA.
@@ -141,20 +170,32 @@ impl Records {
         true
     }
 
-    /// Keeps something that belongs to no IKE SA, from the next [`commit`](Self::commit) on.
-    pub(crate) fn save_own(&mut self, bytes: &[u8]) {
+    /// Keeps something that belongs to no IKE SA, from the next [`commit`](Self::commit) on. False when there is no room.
+    pub(crate) fn save_own(&mut self, bytes: &[u8]) -> bool {
         let Some((slot, store)) = self
             .stores
             .first_entry()
             .map(|entry| (*entry.key(), entry.into_mut()))
         else {
-            return;
+            return false;
         };
         self.touched.insert(slot);
-        match store.own().and_then(|own| store.stage(own, bytes, false)) {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("slot {slot} has no room for the secrets of cookies"),
-            Err(error) => tracing::warn!("the secrets of cookies cannot be saved: {error}"),
+        store
+            .own()
+            .and_then(|own| store.stage(own, bytes, false))
+            .unwrap_or_else(|error| {
+                tracing::warn!("the secrets of cookies cannot be saved: {error}");
+                false
+            })
+    }
+
+    /// Erases what the former owner of a slot may have kept so in it, with the next [`commit`](Self::commit).
+    pub(crate) fn erase_own(&mut self, slot: u8) {
+        if let Some(store) = self.stores.get_mut(&slot) {
+            self.touched.insert(slot);
+            if let Err(error) = store.own().and_then(|own| store.stage_removal(own)) {
+                tracing::debug!("nothing of the former owner in slot {slot}: {error}");
+            }
         }
     }
 
@@ -176,9 +217,9 @@ impl Records {
         Ok(count)
     }
 
-    /// Records that were damaged when the stores were mapped.
-    pub(crate) fn lost(&self) -> usize {
-        self.stores.values().map(IkeStore::lost).sum()
+    /// Records of a slot that were damaged when its store was mapped.
+    pub(crate) fn lost(&self, slot: u8) -> usize {
+        self.stores.get(&slot).map_or(0, IkeStore::lost)
     }
 
     /// How full all stores are together.
@@ -237,11 +278,13 @@ mod tests {
         let slots = [3, 9].map(|number| Slot::new(number).unwrap());
         let segments = slots.map(|slot| SlotSegments::with_capacity(slot, 8).unwrap());
         let map = || {
-            let fds = segments
-                .each_ref()
-                .map(|one| (one.slot(), one.owner_fds().unwrap()));
-            Records::map(&fds).unwrap()
+            let mut records = Records::new();
+            for one in &segments {
+                records.add(one.slot(), &one.owner_fds().unwrap()).unwrap();
+            }
+            records
         };
+        let all = |records: &Records| [records.in_slot(3), records.in_slot(9)].concat();
         let (first, second) = (IkeSaId(0x0300_0001_0000_0001), IkeSaId(0x0900_0000_0000_0002));
         let mut records = map();
         assert!(records.save(first, b"engine", b"session", true));
@@ -254,10 +297,10 @@ mod tests {
             !records.save(IkeSaId(0x0300_00ff_0000_0001), b"", b"", false),
             "no such index"
         );
-        records.save_own(b"cookies");
+        assert!(records.save_own(b"cookies"));
         records.commit().unwrap();
         let mut records = map();
-        assert_eq!(records.all(), [first, second]);
+        assert_eq!(all(&records), [first, second]);
         let record = records.read(first).unwrap();
         assert_eq!(
             (record.engines(), record.ours()),
@@ -268,26 +311,42 @@ mod tests {
         assert_eq!(engines, b"engine");
         assert_eq!(records.own().unwrap().as_slice(), b"cookies");
         let usage = records.usage();
-        assert_eq!((usage.records, usage.half_open, records.lost()), (2, 1, 0));
+        assert_eq!((usage.records, usage.half_open, records.lost(3)), (2, 1, 0));
         records.erase(first);
         records.commit().unwrap();
         assert_eq!(*records.usage(), together(&records.stores));
         assert_eq!(records.usage().records, 1);
         assert!(records.read(first).is_none() && !map().load(first, &mut engines));
         assert_eq!(records.clear().unwrap(), 1);
-        assert_eq!((map().all(), map().own().is_some()), (vec![], true));
+        assert_eq!((all(&map()), map().own().is_some()), (vec![], true));
+        // The first slot goes: what was kept in it is erased by who has it next, and kept in another.
+        records.remove(3);
+        assert!(records.own().is_none() && records.in_slot(3).is_empty());
+        assert!(records.save_own(b"cookies"));
+        records.commit().unwrap();
+        let mut records = map();
+        records.erase_own(3);
+        records.commit().unwrap();
+        assert!(map().own().is_none());
     }
 
     #[test]
     fn a_crowd_of_half_open_ones_is_noticed_and_forgotten() {
         let segments = SlotSegments::with_capacity(Slot::new(3).unwrap(), 2).unwrap();
-        let mut records = Records::map(&[(segments.slot(), segments.owner_fds().unwrap())]).unwrap();
+        let mut records = Records::new();
+        let fds = segments.owner_fds().unwrap();
+        records.add(segments.slot(), &fds).unwrap();
         let ike = IkeSaId(0x0300_0001_0000_0001);
         assert!(records.save(ike, b"1", b"", true));
         records.commit().unwrap();
-        assert!(records.is_crowded(), "one of four");
+        assert_eq!(records.take_crowded(), Some(&[3].into()), "one of four");
+        assert_eq!(records.take_crowded(), None);
+        // It is noticed without anything being done, too.
+        let mut next = Records::new();
+        next.add(segments.slot(), &fds).unwrap();
+        assert_eq!(next.take_crowded(), Some(&[3].into()));
         assert!(records.save(ike, b"1", b"", false));
         records.commit().unwrap();
-        assert!(!records.is_crowded());
+        assert_eq!(records.take_crowded(), Some(&BTreeSet::new()));
     }
 }

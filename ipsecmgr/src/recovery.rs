@@ -1,6 +1,9 @@
-//! What an earlier life left: IKE SAs come back from their records, and all else that is left is removed.
+//! What an earlier owner of our slots left, an earlier life of this process or another worker's: IKE SAs come back from their records, and all else that is left
+//! is removed.
 
-use std::collections::{HashMap, HashSet};
+mod parked;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,10 +13,11 @@ use services::DisconnectReason;
 use telemetry::counters::recovery as counter;
 use telemetry::events::{SessionRecoveryComplete, TunnelsLost, emit};
 
-use crate::session_desk::News;
 use crate::sessions::recorded_name;
 use crate::sockets::Sockets;
 use crate::state::State;
+
+use parked::Parked;
 
 /// Turns of reading what came while nobody read, before timers run: about what the sockets hold.
 const TURNS: usize = 64;
@@ -26,10 +30,14 @@ pub(crate) struct Recovery {
     reborn: bool,
     /// The first configuration has come.
     over: bool,
-    /// IKE SAs that wait for their service, and the inbound SPIs that they lay claim to.
-    parked: HashMap<IkeSaId, Vec<u32>>,
+    /// IKE SAs that wait for their service.
+    parked: HashMap<IkeSaId, Parked>,
+    /// When the first of them is given up.
+    soonest: Option<Instant>,
     /// Inbound SPIs of those that came back.
     known: HashSet<u32>,
+    /// Slots that were taken over, where former owners may have routes that nobody needs.
+    unclear: BTreeSet<u8>,
     tally: Tally,
 }
 
@@ -51,9 +59,32 @@ impl Recovery {
             reborn,
             over: false,
             parked: HashMap::new(),
+            soonest: None,
             known: HashSet::new(),
+            unclear: BTreeSet::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// Whether the first configuration has come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// When [`State::give_up_parked`] has something to do.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.soonest
+    }
+
+    fn note_soonest(&mut self) {
+        self.soonest = self.parked.values().map(|parked| parked.until).min();
+    }
+
+    /// Slots are another's from now on.
+    pub(crate) fn let_go(&mut self, slots: &[u8]) {
+        self.parked.retain(|ike, _| !slots.contains(&ike.slot()));
+        self.unclear.retain(|slot| !slots.contains(slot));
+        self.note_soonest();
     }
 }
 
@@ -62,32 +93,67 @@ impl State {
     ///
     /// # Errors
     /// Records that cannot be read cannot be erased either.
-    pub(crate) fn reserve_recorded(&mut self) -> Result<(), sadb::Error> {
-        let records = &mut self.slots.records;
-        let tally = &mut self.recovery.tally;
-        if let Some(cookies) = records.own()
+    pub(crate) fn reserve_recorded(&mut self, now: Instant) -> Result<(), sadb::Error> {
+        if let Some(cookies) = self.slots.records.own()
             && !self.engine.restore_cookies(&cookies)
         {
             tracing::warn!("the secrets of cookies cannot be read: cookies that were handed out are void");
         }
-        tally.lost = records.lost() as u64;
-        for ike in records.all() {
-            tally.found += 1;
-            let claim = records
-                .read(ike)
-                .ok_or(RestoreError::Corrupt)
-                .and_then(|record| self.engine.reserve_restored(ike, record.engines()));
-            match claim {
-                Ok(claim) => drop(self.recovery.parked.insert(ike, claim.spis)),
-                Err(error) => {
-                    tracing::error!("IKE SA {ike} is lost: {error}");
-                    tally.lost += 1;
-                    records.erase(ike);
-                }
+        for slot in self.moves.ours() {
+            let (found, lost) = self.reserve_in(now, slot, false)?;
+            self.recovery.tally.found += found;
+            self.recovery.tally.lost += lost;
+        }
+        Ok(())
+    }
+
+    /// Goes on with what the former owner of a slot has left, which is ours now.
+    pub(crate) fn take_over(&mut self, now: Instant, slot: u8) {
+        // Its secrets of cookies are not ours, and ours may have to be kept in this slot now.
+        self.slots.records.erase_own(slot);
+        self.engine.mark_cookies_changed();
+        let (found, lost) = match self.reserve_in(now, slot, true) {
+            Ok(counts) => counts,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                return;
+            }
+        };
+        self.counters.add(counter::LOST, lost);
+        let parked = self.parked_in(Some(slot));
+        // Our configuration may be older than that of the former owner.
+        let broken = self.restore_parked(now, parked, false);
+        self.remove_unknown(&[slot]);
+        self.engine.finish_restore(now, &mut self.slots);
+        self.announce(&[slot]);
+        self.recovery.unclear.insert(slot);
+        self.clear_routes();
+        self.delete(now, &broken, DisconnectReason::Internal);
+        tracing::info!("took over slot {slot} with {found} IKE SAs, {lost} of them lost");
+    }
+
+    /// Tells every `sessmgr` which sessions go on in these slots.
+    fn announce(&self, slots: &[u8]) {
+        for (tenure, slots) in self.moves.by_tenure(slots) {
+            let sessions = self.outlived(&slots);
+            self.desks.outlived(tenure, &slots, sessions);
+        }
+    }
+
+    /// Takes back the routes that only former owners of slots asked for, where all that is to go on does.
+    fn clear_routes(&mut self) {
+        let waits: HashSet<u8> = self.recovery.parked.keys().map(|ike| ike.slot()).collect();
+        let (clear, later) = std::mem::take(&mut self.recovery.unclear)
+            .into_iter()
+            .partition(|slot| !waits.contains(slot));
+        self.recovery.unclear = later;
+        let clear: Vec<u8> = BTreeSet::into_iter(clear).collect();
+        let contexts: HashSet<u32> = self.services.values().map(|wsg| wsg.data_path.context).collect();
+        for (tenure, slots) in self.moves.by_tenure(&clear) {
+            for context in &contexts {
+                self.routes.clear(*context, tenure, &slots);
             }
         }
-        tally.found += records.lost() as u64;
-        records.commit()
     }
 
     /// Brings back what can be brought back with the services that there are now. `wanted`: `require session recovery`; `complete`: no other services are
@@ -101,14 +167,17 @@ impl State {
             return;
         }
         let before = self.recovery.tally;
-        let broken = self.restore_parked(now, complete);
-        if first {
-            self.remove_unknown();
+        let broken = self.restore_parked(now, self.parked_in(None), complete);
+        let ours = self.moves.ours();
+        match first {
+            true => self.remove_unknown(&ours),
+            false => self.recovery.known.clear(),
         }
         self.engine.finish_restore(now, &mut self.slots);
         if first && self.recovery.reborn {
-            self.desk.tell(News::Recovered(self.outlived()));
+            self.announce(&ours);
         }
+        self.clear_routes();
         self.delete(now, &broken, DisconnectReason::Internal);
         // Answers and liveness checks that came meanwhile count before timers do.
         for _ in 0..TURNS {
@@ -130,7 +199,7 @@ impl State {
         );
         if (first && (self.recovery.reborn || tally.found > 0)) || tally != before {
             emit(&SessionRecoveryComplete {
-                worker: self.worker,
+                worker: self.moves.worker(),
                 found: tally.found,
                 established: tally.established,
                 recovered: tally.recovered,
@@ -143,7 +212,7 @@ impl State {
 
     /// Removes everything that an earlier life left.
     fn forget(&mut self) {
-        for ike in std::mem::take(&mut self.recovery.parked).into_keys() {
+        for (ike, _) in std::mem::take(&mut self.recovery.parked) {
             self.engine.discard_parked(ike);
         }
         let lost = match self.slots.clear() {
@@ -156,37 +225,44 @@ impl State {
         if self.recovery.reborn || lost > 0 {
             self.counters.add(counter::LOST, self.recovery.tally.found);
             emit(&TunnelsLost {
-                worker: self.worker,
+                worker: self.moves.worker(),
                 count: lost,
             });
-            self.desk.tell(News::Recovered(Vec::new()));
+            self.announce(&self.moves.ours());
         }
     }
 
-    /// The sessions that go on, also those of IKE SAs that still wait for their service.
-    fn outlived(&self) -> Vec<RecoveredSession> {
-        let mut outlived = self.sessions.outlived();
-        outlived.extend(self.recovery.parked.iter().filter_map(|(ike, spis)| {
+    /// The sessions in these slots that go on, also those of IKE SAs that still wait for their service.
+    fn outlived(&self, slots: &[u8]) -> Vec<(u32, RecoveredSession)> {
+        let mut outlived = self.sessions.outlived(slots);
+        let parked = self.recovery.parked.iter();
+        let parked = parked.filter(|(ike, _)| slots.contains(&ike.slot()));
+        outlived.extend(parked.filter_map(|(ike, parked)| {
             let record = self.slots.records.read(*ike)?;
-            Some(RecoveredSession {
+            let (sessmgr, known_as) = recorded_name(record.ours(), self.moves.worker())?;
+            let session = RecoveredSession {
                 ike_spi: ike.0,
-                known_as: recorded_name(record.ours())?,
-                spis: spis.clone(),
-            })
+                known_as,
+                spis: parked.spis.clone(),
+            };
+            Some((sessmgr, session))
         }));
         outlived
     }
 
-    /// Restores those whose services are there; gives up those whose records are damaged, and those whose services are gone for good. Returns those that cannot
-    /// carry packets any more.
-    fn restore_parked(&mut self, now: Instant, complete: bool) -> Vec<IkeSaId> {
+    /// Restores those of these whose services are there; gives up those whose records are damaged, and if the configuration is `complete`, those whose services
+    /// are gone for good. Returns those that cannot carry packets any more.
+    fn restore_parked(&mut self, now: Instant, ikes: Vec<IkeSaId>, complete: bool) -> Vec<IkeSaId> {
         let profiles: HashMap<String, Arc<Profile>> = self
             .services
             .values()
             .map(|wsg| (wsg.profile.service.clone(), wsg.profile.clone()))
             .collect();
         let mut broken = Vec::new();
-        for (ike, spis) in std::mem::take(&mut self.recovery.parked) {
+        for ike in ikes {
+            let Some(parked) = self.recovery.parked.remove(&ike) else {
+                continue;
+            };
             let restored = match self.slots.records.read(ike) {
                 Some(record) => self
                     .engine
@@ -202,36 +278,36 @@ impl State {
             };
             match restored {
                 Ok((restored, record)) => {
-                    if !self.revive(&restored, record.ours()) {
+                    if !self.revive(&restored, record.ours(), parked.moved) {
                         broken.push(ike);
                     }
                 }
                 Err(RestoreError::NoProfile { .. }) if !complete => {
-                    self.recovery.parked.insert(ike, spis);
+                    self.recovery.parked.insert(ike, parked);
                 }
                 Err(error) => {
-                    tracing::error!("IKE SA {ike} is lost: {error}");
-                    self.recovery.tally.lost += 1;
-                    // `sessmgr` has been told that it goes on, or will be told that it does not.
-                    self.release(ike, DisconnectReason::Internal);
-                    self.engine.discard_parked(ike);
-                    self.slots.records.erase(ike);
-                    spis.into_iter().for_each(|spi| self.slots.remove(spi));
+                    match parked.moved {
+                        true => self.counters.inc(counter::LOST),
+                        false => self.recovery.tally.lost += 1,
+                    }
+                    self.lose(ike, &parked, &error.to_string());
                 }
             }
         }
+        self.recovery.note_soonest();
         broken
     }
 
     /// Takes up everything outside of the engine that belongs to an IKE SA. False if its session or a child SA of it is not there.
-    fn revive(&mut self, restored: &Restored, ours: &[u8]) -> bool {
+    fn revive(&mut self, restored: &Restored, ours: &[u8], moved: bool) -> bool {
         let view = &restored.view;
-        let tally = &mut self.recovery.tally;
-        tally.recovered += 1;
         let spis: Vec<u32> = restored.children.iter().map(|child| child.inbound_spi).collect();
-        if view.state == IkeState::Established {
-            tally.established += 1;
-            tally.tunnels += u64::from(!spis.is_empty());
+        if !moved {
+            let established = view.state == IkeState::Established;
+            let tally = &mut self.recovery.tally;
+            tally.recovered += 1;
+            tally.established += u64::from(established);
+            tally.tunnels += u64::from(established && !spis.is_empty());
         }
         self.recovery.known.extend(spis.iter().chain(&restored.reserved));
         // An IKE SA that was replaced has no session any more.
@@ -260,21 +336,25 @@ impl State {
             .get(&view.profile.tag)
             .filter(|wsg| wsg.routes_selectors)
         {
+            let (context, tenure) = (wsg.data_path.context, self.moves.tenure(restored.ike.slot()));
             for child in &view.children {
                 self.routes
-                    .add(wsg.data_path.context, child.inbound_spi, &child.remote_selectors);
+                    .add(context, tenure, child.inbound_spi, &child.remote_selectors);
             }
         }
         whole
     }
 
-    /// Removes child SAs that no IKE SA has, and gives back SPIs that none asks for.
-    fn remove_unknown(&mut self) {
+    /// Removes child SAs in these slots that no IKE SA has, and gives back SPIs that none asks for.
+    fn remove_unknown(&mut self, slots: &[u8]) {
         let mut known = std::mem::take(&mut self.recovery.known);
-        known.extend(self.recovery.parked.values().flatten());
-        let removed = self.slots.remove_unknown(&known);
+        known.extend(self.recovery.parked.values().flat_map(|parked| &parked.spis));
+        let removed: usize = slots
+            .iter()
+            .map(|slot| self.slots.remove_unknown(*slot, &known))
+            .sum();
         if removed > 0 {
-            tracing::info!("removed {removed} child SAs of the last life that no IKE SA has");
+            tracing::info!("removed {removed} child SAs of a former owner that no IKE SA has");
         }
     }
 }

@@ -7,10 +7,11 @@ use bus::messages::sit::TaskStarted;
 use bus::messages::vpnmgr::{AddRoutes, RemoveRoutes, Route};
 use bus::{Address, Bus, Facility, Heard};
 use ikev2::TrafficSelector;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::questions::Found;
 use crate::session_desk::insist;
+use crate::slots::slot_of;
 
 /// Routes in one request.
 const BATCH: usize = 512;
@@ -20,53 +21,63 @@ const MOST_PREFIXES: usize = 64;
 /// Takes wishes. Never waits. Its queues hold no more than the child SAs that come and go while a `vpnmgr` is away.
 pub(crate) struct RouteDesk {
     bus: Bus,
-    worker: u32,
-    life: u32,
     found: UnboundedSender<Found>,
     contexts: HashMap<u32, UnboundedSender<Wish>>,
     /// Child SAs with routes, and where.
     by_spi: HashMap<u32, u32>,
 }
 
+/// A network: its address and the length of its prefix.
+type Prefix = (IpAddr, u8);
+
 enum Wish {
-    Add(Vec<Route>),
+    /// By this tenure of the child SA's slot.
+    Add {
+        tenure: u64,
+        spi: u32,
+        prefixes: Box<[Prefix]>,
+    },
     Remove {
         spi: u32,
     },
-    /// Forget what only former lives of this process wished for.
-    Clear,
+    /// Forget what only former owners of these slots wished for, which we have by this tenure.
+    Clear(u64, Vec<u32>),
+    /// These slots are another's from now on.
+    LetGo(Vec<u8>),
+    /// Nothing: what was wished for before it is done when it is dropped.
+    Mark(Sender<()>),
 }
 
 impl RouteDesk {
-    /// No routes yet. `life` counts the lives of this process from 0.
-    pub(crate) fn new(bus: &Bus, worker: u32, life: u32, found: UnboundedSender<Found>) -> Self {
+    /// No routes yet.
+    pub(crate) fn new(bus: &Bus, found: UnboundedSender<Found>) -> Self {
         Self {
             bus: bus.clone(),
-            worker,
-            life,
             found,
             contexts: HashMap::new(),
             by_spi: HashMap::new(),
         }
     }
 
-    /// Has `selectors` routed to the TUN of a context, for the child SA `spi`. True if there is anything to route: [`Found::Routed`] will
-    /// tell when it is done.
-    pub(crate) fn add(&mut self, context: u32, spi: u32, selectors: &[TrafficSelector]) -> bool {
-        let routes: Vec<Route> = selectors
+    /// Has `selectors` routed to the TUN of a context, for the child SA `spi`, whose slot we have by this tenure. True if there is anything to route:
+    /// [`Found::Routed`] will tell when it is done.
+    pub(crate) fn add(&mut self, context: u32, tenure: u64, spi: u32, selectors: &[TrafficSelector]) -> bool {
+        let prefixes: Box<[Prefix]> = selectors
             .iter()
             .flat_map(|selector| prefixes(selector.start, selector.end))
-            .map(|(network, length)| Route {
-                network: octets(network),
-                length: length.into(),
-                spi,
-            })
             .collect();
-        if routes.is_empty() {
+        if prefixes.is_empty() {
             return false;
         }
         self.by_spi.insert(spi, context);
-        self.wish(context, Wish::Add(routes));
+        self.wish(
+            context,
+            Wish::Add {
+                tenure,
+                spi,
+                prefixes,
+            },
+        );
         true
     }
 
@@ -77,24 +88,40 @@ impl RouteDesk {
         }
     }
 
-    /// Takes back whatever only former lives of this process had routed in a context.
-    pub(crate) fn clear(&mut self, context: u32) {
-        self.wish(context, Wish::Clear);
+    /// Takes back whatever only former owners of these slots, which we have by this tenure, had routed in a context.
+    pub(crate) fn clear(&mut self, context: u32, tenure: u64, slots: &[u8]) {
+        let slots = slots.iter().map(|slot| u32::from(*slot)).collect();
+        self.wish(context, Wish::Clear(tenure, slots));
+    }
+
+    /// Forgets the routes in these slots, which are another's from now on; they stand.
+    pub(crate) fn let_go(&mut self, slots: &[u8]) {
+        self.by_spi.retain(|spi, _| !slots.contains(&slot_of(*spi)));
+        for desk in self.contexts.values() {
+            // The task ends only with the process.
+            let _ = desk.send(Wish::LetGo(slots.to_vec()));
+        }
+    }
+
+    /// `mark` is dropped everywhere when all that was wished for before is done.
+    pub(crate) fn mark(&self, mark: &Sender<()>) {
+        for desk in self.contexts.values() {
+            let _ = desk.send(Wish::Mark(mark.clone()));
+        }
     }
 
     fn wish(&mut self, context: u32, wish: Wish) {
-        let (bus, worker, life, found) = (&self.bus, self.worker, self.life, &self.found);
+        let (bus, found) = (&self.bus, &self.found);
         let desk = self.contexts.entry(context).or_insert_with(|| {
             let (wishes, incoming) = unbounded_channel();
             let vpnmgr = Address::new(Facility::Vpnmgr, context);
             tokio::spawn(
                 Context {
                     bus: bus.clone(),
-                    worker,
-                    life,
                     vpnmgr,
                     found: found.clone(),
                     wanted: HashMap::new(),
+                    tenures: HashMap::new(),
                 }
                 .run(incoming),
             );
@@ -108,12 +135,12 @@ impl RouteDesk {
 /// The wishes for one context.
 struct Context {
     bus: Bus,
-    worker: u32,
-    life: u32,
     vpnmgr: Address,
     found: UnboundedSender<Found>,
     /// What is wanted now, by child SA: a restarted `vpnmgr` is told again.
-    wanted: HashMap<u32, Vec<Route>>,
+    wanted: HashMap<u32, Box<[Prefix]>>,
+    /// By slot: it is ours by one tenure as long as we have it.
+    tenures: HashMap<u8, u64>,
 }
 
 impl Context {
@@ -138,7 +165,8 @@ impl Context {
                         Heard::Missed(_) => !self.wanted.is_empty(),
                     };
                     if restarted {
-                        let routes = self.wanted.values().flatten().cloned().collect();
+                        let routes = self.wanted.iter().flat_map(|(spi, prefixes)| self.routes(*spi, prefixes));
+                        let routes = routes.collect();
                         self.add(routes).await;
                     }
                 }
@@ -147,32 +175,44 @@ impl Context {
     }
 
     async fn grant(&mut self, batch: &mut Vec<Wish>) {
-        let (mut added, mut removed, mut clear) = (Vec::new(), Vec::new(), false);
+        let (mut spis, mut added, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut clear, mut marks) = (Vec::new(), Vec::new());
         for wish in batch.drain(..) {
             match wish {
-                Wish::Add(routes) => {
-                    if let Some(route) = routes.first() {
-                        self.wanted.insert(route.spi, routes.clone());
-                    }
-                    added.extend(routes);
+                Wish::Add {
+                    tenure,
+                    spi,
+                    prefixes,
+                } => {
+                    self.tenures.insert(slot_of(spi), tenure);
+                    spis.push(spi);
+                    added.extend(self.routes(spi, &prefixes));
+                    self.wanted.insert(spi, prefixes);
                 }
-                Wish::Remove { spi } => removed.extend(self.wanted.remove(&spi).unwrap_or_default()),
-                Wish::Clear => clear = true,
+                Wish::Remove { spi } => {
+                    let prefixes = self.wanted.remove(&spi).unwrap_or_default();
+                    removed.extend(self.routes(spi, &prefixes));
+                }
+                Wish::Clear(tenure, slots) => clear.push((tenure, slots)),
+                Wish::LetGo(slots) => {
+                    self.wanted.retain(|spi, _| !slots.contains(&slot_of(*spi)));
+                    self.tenures.retain(|slot, _| !slots.contains(slot));
+                }
+                Wish::Mark(mark) => marks.push(mark),
             }
         }
         // New before old: in a rekeying the prefix is wanted all the time. SPIs do not come back soon, so nothing is taken away by mistake.
-        let spis: Vec<u32> = added.iter().map(|route| route.spi).collect();
         self.add(added).await;
         if !spis.is_empty() {
             // The loop ends only with the process.
             let _ = self.found.send(Found::Routed(spis));
         }
-        // After those that outlived the last life with their child SAs were asked for: they stand all the time.
-        if clear {
+        // After those that outlived the former owner with their child SAs were asked for: they stand all the time.
+        for (tenure, slots) in clear {
             let others = RemoveRoutes {
-                worker: self.worker,
                 routes: Vec::new(),
-                life: self.life,
+                slots,
+                tenure,
             };
             insist(&self.bus, self.vpnmgr, &others).await;
         }
@@ -181,13 +221,23 @@ impl Context {
                 &self.bus,
                 self.vpnmgr,
                 &RemoveRoutes {
-                    worker: self.worker,
                     routes: routes.to_vec(),
-                    life: self.life,
+                    ..RemoveRoutes::default()
                 },
             )
             .await;
         }
+    }
+
+    /// Routes to these networks for a child SA.
+    fn routes(&self, spi: u32, prefixes: &[Prefix]) -> impl Iterator<Item = Route> {
+        let tenure = self.tenures.get(&slot_of(spi)).copied().unwrap_or_default();
+        prefixes.iter().map(move |(network, length)| Route {
+            network: octets(*network),
+            length: (*length).into(),
+            spi,
+            tenure,
+        })
     }
 
     async fn add(&self, routes: Vec<Route>) {
@@ -196,9 +246,7 @@ impl Context {
                 &self.bus,
                 self.vpnmgr,
                 &AddRoutes {
-                    worker: self.worker,
                     routes: routes.to_vec(),
-                    life: self.life,
                 },
             )
             .await;
@@ -214,7 +262,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// The prefixes that make up a range, both ends of one family, at most [`MOST_PREFIXES`] of them.
-fn prefixes(start: IpAddr, end: IpAddr) -> Vec<(IpAddr, u8)> {
+fn prefixes(start: IpAddr, end: IpAddr) -> Vec<Prefix> {
     let (mut at, last, bits): (u128, u128, u32) = match (start, end) {
         (IpAddr::V4(start), IpAddr::V4(end)) => (start.to_bits().into(), end.to_bits().into(), 32),
         (IpAddr::V6(start), IpAddr::V6(end)) => (start.to_bits(), end.to_bits(), 128),
@@ -254,42 +302,55 @@ mod tests {
         let (bus, _server) = Bus::in_process(&hub, Address::new(Facility::Ipsecmgr, 2)).unwrap();
         let (_vpnmgr, mut server) = Bus::in_process(&hub, Address::new(Facility::Vpnmgr, 7)).unwrap();
         let (found, mut told) = unbounded_channel();
-        let mut desk = RouteDesk::new(&bus, 2, 3, found);
+        let mut desk = RouteDesk::new(&bus, found);
         let site = [TrafficSelector::prefix("10.1.0.0".parse().unwrap(), 16)];
         let mut next = async || {
             let incoming = server.next().await.unwrap();
             let mut seen = None;
             let spis = |routes: &[Route]| {
-                routes
-                    .iter()
-                    .map(|route| (route.spi, route.length))
-                    .collect::<Vec<_>>()
+                let of = |route: &Route| (route.spi, route.length, route.tenure);
+                routes.iter().map(of).collect::<Vec<_>>()
             };
             dispatch!(incoming, {
                 AddRoutes => |request, responder| {
-                    seen = Some(("add", request.worker, spis(&request.routes)));
+                    seen = Some(("add", spis(&request.routes), Vec::new()));
                     responder.reply(RoutesChanged::default())
                 },
                 RemoveRoutes => |request, responder| {
-                    seen = Some(("remove", request.worker, spis(&request.routes)));
+                    assert_eq!(request.tenure == 3, request.routes.is_empty());
+                    seen = Some(("remove", spis(&request.routes), request.slots));
                     responder.reply(RoutesChanged::default())
                 },
             });
             seen.unwrap()
         };
-        desk.clear(7);
-        assert!(desk.add(7, 100, &site));
-        assert!(!desk.add(7, 100, &[]), "nothing to route");
-        assert_eq!(next().await, ("add", 2, vec![(100, 16)]));
-        assert_eq!(next().await, ("remove", 2, vec![]), "all others");
-        assert!(matches!(told.recv().await, Some(Found::Routed(spis)) if spis == [100]));
-        desk.remove(100);
-        desk.add(7, 101, &site);
-        assert_eq!(next().await, ("add", 2, vec![(101, 16)]));
-        assert_eq!(next().await, ("remove", 2, vec![(100, 16)]));
+        const FIRST: u32 = 1 << 24 | 100;
+        const SECOND: u32 = 1 << 24 | 101;
+        const OTHER: u32 = 2 << 24 | 102;
+        desk.clear(7, 3, &[1, 2]);
+        assert!(desk.add(7, 3, FIRST, &site));
+        assert!(!desk.add(7, 3, FIRST, &[]), "nothing to route");
+        assert_eq!(next().await, ("add", vec![(FIRST, 16, 3)], vec![]));
+        assert_eq!(next().await, ("remove", vec![], vec![1, 2]), "all others");
+        assert!(matches!(told.recv().await, Some(Found::Routed(spis)) if spis == [FIRST]));
+        desk.remove(FIRST);
+        desk.add(7, 3, SECOND, &site);
+        desk.add(7, 5, OTHER, &site);
+        assert_eq!(
+            next().await,
+            ("add", vec![(SECOND, 16, 3), (OTHER, 16, 5)], vec![])
+        );
+        assert_eq!(next().await, ("remove", vec![(FIRST, 16, 3)], vec![]));
+        // What is in a slot that left is no business of ours, and stands.
+        desk.let_go(&[2]);
+        desk.remove(OTHER);
+        let (mark, mut marked) = tokio::sync::mpsc::channel(1);
+        desk.mark(&mark);
+        drop(mark);
+        assert_eq!(marked.recv().await, None, "all is done");
         // First it may have missed a restart, then it hears of one.
         let (sit, _sit_server) = Bus::in_process(&hub, Address::only(Facility::Sit)).unwrap();
-        assert_eq!(next().await, ("add", 2, vec![(101, 16)]));
+        assert_eq!(next().await, ("add", vec![(SECOND, 16, 3)], vec![]));
         let started = TaskStarted {
             facility: Facility::Vpnmgr as u32,
             instance: 7,
@@ -297,7 +358,7 @@ mod tests {
             ..TaskStarted::default()
         };
         sit.publish(&started);
-        assert_eq!(next().await, ("add", 2, vec![(101, 16)]));
+        assert_eq!(next().await, ("add", vec![(SECOND, 16, 3)], vec![]));
         desk.remove(999);
     }
 

@@ -10,7 +10,8 @@ use config::SecretText;
 use crypto::Secret;
 
 const SCT: Address = Address::only(Facility::Sct);
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Until then nobody is told that there is no key: a peer repeats its message while it has no answer, and would take a refusal for one.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The keys that are known. Each is zeroed when it is dropped.
 #[derive(Default)]

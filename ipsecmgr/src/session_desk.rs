@@ -1,7 +1,6 @@
-//! What goes to `sessmgr`: admissions, which are answered, and news of sessions, which are delivered in order. Many sessions travel in one request, for set-ups
+//! What goes to one `sessmgr`: admissions, which are answered, and news of sessions, which are delivered in order. Many sessions travel in one request, for set-ups
 //! come in bursts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bus::messages::sessmgr::{
@@ -10,10 +9,10 @@ use bus::messages::sessmgr::{
 use bus::{Address, Bus, BusError, Request};
 use ikev2::{IkeSaId, Ticket};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender, channel, unbounded_channel};
 use tokio::time::sleep;
 
+use crate::batches;
 use crate::questions::Found;
 
 /// Sessions in one request.
@@ -56,22 +55,35 @@ impl Asked {
 /// Something to tell `sessmgr`.
 #[derive(Debug, Clone)]
 pub(crate) enum News {
-    /// This life of the process has begun with these sessions.
-    Recovered(Vec<RecoveredSession>),
+    /// These slots are ours now, with these sessions of this `sessmgr`.
+    Recovered(Outlived),
     /// A session has these child SAs.
     Connected(ConnectedSession),
     /// A session is over.
     Released(Released),
+    /// Nothing: what was told before it is delivered when it is dropped.
+    Mark(Sender<()>),
+}
+
+/// What a `sessmgr` is told of slots.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlived {
+    /// By which tenure we have them.
+    pub(crate) tenure: u64,
+    pub(crate) slots: Vec<u32>,
+    /// All sessions in them that it goes on with.
+    pub(crate) sessions: Vec<RecoveredSession>,
 }
 
 impl SessionDesk {
     /// Starts the desk's tasks. Verdicts go to `found`. Admissions are as many as the engine has questions open, so their queue needs no bound.
-    /// `life` counts the lives of this process from 0.
-    pub(crate) fn start(bus: &Bus, sessmgr: Address, life: u32, found: UnboundedSender<Found>) -> Self {
+    pub(crate) fn start(bus: &Bus, sessmgr: Address, found: UnboundedSender<Found>) -> Self {
         let (admissions, incoming) = unbounded_channel();
         let (news, stories) = channel(QUEUE);
-        tokio::spawn(admit(bus.clone(), sessmgr, life, incoming, found.clone()));
-        tokio::spawn(deliver(bus.clone(), sessmgr, life, stories, found));
+        let (asker, verdicts) = (bus.clone(), found.clone());
+        let admit = move |batch| admit(asker.clone(), sessmgr, batch, verdicts.clone());
+        tokio::spawn(batches::run(incoming, BATCH, UNDER_WAY, admit));
+        tokio::spawn(deliver(bus.clone(), sessmgr, stories, found));
         Self { admissions, news }
     }
 
@@ -89,42 +101,9 @@ impl SessionDesk {
     }
 }
 
-async fn admit(
-    bus: Bus,
-    sessmgr: Address,
-    life: u32,
-    mut incoming: UnboundedReceiver<(Asked, Admission)>,
-    found: UnboundedSender<Found>,
-) {
-    let permits = Arc::new(Semaphore::new(UNDER_WAY));
-    let mut batch = Vec::with_capacity(BATCH);
-    // Waiting for the permit first lets a batch grow while `sessmgr` is busy.
-    while let Ok(permit) = permits.clone().acquire_owned().await {
-        if incoming.recv_many(&mut batch, BATCH).await == 0 {
-            return;
-        }
-        let asked = std::mem::take(&mut batch);
-        let (asked, admissions) = asked.into_iter().unzip();
-        let request = Admit { admissions, life };
-        tokio::spawn(admit_batch(
-            bus.clone(),
-            sessmgr,
-            asked,
-            request,
-            found.clone(),
-            permit,
-        ));
-    }
-}
-
-async fn admit_batch(
-    bus: Bus,
-    sessmgr: Address,
-    asked: Vec<Asked>,
-    request: Admit,
-    found: UnboundedSender<Found>,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn admit(bus: Bus, sessmgr: Address, batch: Vec<(Asked, Admission)>, found: UnboundedSender<Found>) {
+    let (asked, admissions): (Vec<Asked>, _) = batch.into_iter().unzip();
+    let request = Admit { admissions };
     let answer = bus.request(sessmgr, &request, ADMIT_DEADLINE).await;
     let (verdicts, failure) = match answer {
         Ok(admitted) => (admitted.verdicts, "sessmgr gave no verdict".to_owned()),
@@ -145,21 +124,16 @@ async fn admit_batch(
     }
 }
 
-async fn deliver(
-    bus: Bus,
-    sessmgr: Address,
-    life: u32,
-    mut stories: Receiver<News>,
-    found: UnboundedSender<Found>,
-) {
+async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>, found: UnboundedSender<Found>) {
     let mut batch = Vec::with_capacity(BATCH);
     while stories.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut connected, mut released) = (Vec::new(), Vec::new());
+        let (mut connected, mut released, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         for news in batch.drain(..) {
             match news {
-                News::Recovered(sessions) => recovered(&bus, sessmgr, life, &sessions, &found).await,
+                News::Recovered(outlived) => recovered(&bus, sessmgr, &outlived, &found).await,
                 News::Connected(session) => connected.push(session),
                 News::Released(session) => released.push(session),
+                News::Mark(mark) => marks.push(mark),
             }
         }
         // A session never comes back under its SPI, so its end may always follow its news.
@@ -178,30 +152,32 @@ async fn deliver(
     }
 }
 
-/// Lists the sessions of the last life with which this one goes on. Those that `sessmgr` does not know are told to the loop.
-async fn recovered(
-    bus: &Bus,
-    sessmgr: Address,
-    life: u32,
-    sessions: &[RecoveredSession],
-    found: &UnboundedSender<Found>,
-) {
-    let mut rest = sessions;
+/// Lists the sessions that go on. Those that `sessmgr` does not know are told to the loop when it has heard of all: until then others that are over may
+/// have their addresses.
+async fn recovered(bus: &Bus, sessmgr: Address, outlived: &Outlived, found: &UnboundedSender<Found>) {
+    let mut rest = outlived.sessions.as_slice();
+    let mut unknown = Vec::new();
     loop {
         let (now, later) = rest.split_at(rest.len().min(RECOVERED_BATCH));
         let news = WorkerRecovered {
-            life,
             sessions: now.to_vec(),
             more: !later.is_empty(),
+            tenure: outlived.tenure,
+            slots: outlived.slots.clone(),
         };
-        let unknown = insist(bus, sessmgr, &news).await.map(|reply| reply.unknown);
-        if let Some(unknown) = unknown.filter(|unknown| !unknown.is_empty()) {
-            let _ = found.send(Found::Unknown(unknown));
-        }
-        if later.is_empty() {
-            return;
-        }
+        let reply = insist(bus, sessmgr, &news).await;
+        unknown.extend(reply.into_iter().flat_map(|reply| reply.unknown));
         rest = later;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let renamed = outlived.sessions.iter().filter(|session| session.known_as != 0);
+    let renamed: Vec<u64> = renamed.map(|session| session.ike_spi).collect();
+    // The loop is gone only when the process ends.
+    let _ = found.send(Found::Renamed(renamed));
+    if !unknown.is_empty() {
+        let _ = found.send(Found::Unknown(unknown));
     }
 }
 
@@ -242,11 +218,16 @@ mod tests {
         let (found, mut told) = mpsc::unbounded_channel();
         let one = RecoveredSession {
             ike_spi: 99,
+            known_as: 98,
             ..RecoveredSession::default()
         };
         let outlived = vec![one; RECOVERED_BATCH + 1];
-        let desk = SessionDesk::start(&bus, SESSMGR, 3, found);
-        desk.tell(News::Recovered(outlived));
+        let desk = SessionDesk::start(&bus, SESSMGR, found);
+        desk.tell(News::Recovered(Outlived {
+            tenure: 3,
+            slots: vec![1, 2],
+            sessions: outlived,
+        }));
         for ike_spi in 1..=50 {
             desk.tell(News::Connected(ConnectedSession {
                 ike_spi,
@@ -255,17 +236,27 @@ mod tests {
             }));
             desk.tell(released(ike_spi));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (mark, mut marked) = channel(1);
+        desk.tell(News::Mark(mark));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), marked.recv())
+                .await
+                .is_err(),
+            "nothing is delivered"
+        );
         let (_sessmgr, mut server) = Bus::in_process(&hub, SESSMGR).unwrap();
         let (mut requests, mut gone) = (Vec::new(), 0);
         while gone < 50 {
             let incoming = server.next().await.unwrap();
             dispatch!(incoming, {
                 WorkerRecovered => |news, responder| {
-                    assert_eq!(news.life, 3);
+                    assert_eq!((news.tenure, news.slots), (3, vec![1, 2]));
                     let (request, unknown) = match (news.sessions.len(), news.more) {
                         (RECOVERED_BATCH, true) => ("many", vec![99]),
-                        (1, false) => ("the last", vec![]),
+                        (1, false) => {
+                            assert!(told.try_recv().is_err(), "not before the last");
+                            ("the last", vec![97])
+                        }
                         other => panic!("{other:?}"),
                     };
                     requests.push(request);
@@ -280,7 +271,9 @@ mod tests {
             });
         }
         assert_eq!(requests, ["many", "the last", "connected", "released"]);
-        assert!(matches!(told.recv().await, Some(Found::Unknown(ikes)) if ikes == [99]));
+        marked.recv().await;
+        assert!(matches!(told.recv().await, Some(Found::Renamed(ikes)) if ikes == [99; RECOVERED_BATCH + 1]));
+        assert!(matches!(told.recv().await, Some(Found::Unknown(ikes)) if ikes == [99, 97]));
         assert!(matches!(told.recv().await, Some(Found::Renamed(ikes)) if ikes == [1]));
     }
 }

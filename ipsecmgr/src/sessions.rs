@@ -14,7 +14,7 @@ use services::DisconnectReason;
 /// EAP method number of EAP-MSCHAPv2.
 pub(crate) const EAP_MSCHAPV2: u32 = 26;
 
-/// One IKE SA. Begins with the first message, ends with the engine's word that it is gone.
+/// One IKE SA. Begins with the first message, ends with the engine's word that it is gone. There may be a million of them: what few have is boxed.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     /// Tag of its service.
@@ -36,13 +36,15 @@ pub(crate) struct Session {
     /// EAP method seen last.
     pub(crate) eap_method: u32,
     /// What AAA authorised.
-    pub(crate) authorization: Option<Authorization>,
+    pub(crate) authorization: Option<Box<Authorization>>,
     /// How the peer proved itself.
     pub(crate) peer_auth: Option<AuthMethod>,
     /// We proved ourselves by a certificate.
     pub(crate) signed: bool,
     /// Why it is being ended, when this process ends it.
     pub(crate) reason: Option<DisconnectReason>,
+    /// The instance of `sessmgr` that admits it, or has: its session stays there, whoever has the slot.
+    pub(crate) sessmgr: u32,
     /// The IKE SPI under which `sessmgr` may still know it; 0 when it knows the present one, or none.
     known_as: u64,
     /// What child SAs that are gone have carried.
@@ -59,9 +61,12 @@ pub(crate) struct Carried {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sessions {
-    sessions: HashMap<IkeSaId, Session>,
+    /// Our instance of `sessmgr`, where new sessions are admitted.
+    sessmgr: u32,
+    /// Boxed, for a table is half empty after it has grown.
+    sessions: HashMap<IkeSaId, Box<Session>>,
     by_child: HashMap<u32, IkeSaId>,
     /// Those whose child SAs changed since `sessmgr` was told, with the IKE SPI it knows them by, if that is another.
     changed: HashMap<IkeSaId, u64>,
@@ -84,7 +89,7 @@ pub(crate) struct Levels {
 }
 
 impl Session {
-    fn new(service: u64, path: Path) -> Self {
+    fn new(service: u64, path: Path, sessmgr: u32) -> Self {
         Self {
             service,
             path,
@@ -99,6 +104,7 @@ impl Session {
             peer_auth: None,
             signed: false,
             reason: None,
+            sessmgr,
             known_as: 0,
             carried: Carried::default(),
         }
@@ -144,31 +150,67 @@ impl Session {
 }
 
 impl Sessions {
+    /// None yet. New ones are admitted by this instance of `sessmgr`.
+    pub(crate) fn new(sessmgr: u32) -> Self {
+        Self {
+            sessmgr,
+            sessions: HashMap::new(),
+            by_child: HashMap::new(),
+            changed: HashMap::new(),
+            unsaved: HashSet::new(),
+            levels: Levels::default(),
+        }
+    }
+
     /// Begins one.
     pub(crate) fn begin(&mut self, ike: IkeSaId, service: u64, path: Path) {
         self.unsaved.insert(ike);
-        self.sessions.insert(ike, Session::new(service, path));
+        self.sessions
+            .insert(ike, Box::new(Session::new(service, path, self.sessmgr)));
+    }
+
+    /// The instance of `sessmgr` that has the session of an IKE SA, or would have it.
+    pub(crate) fn sessmgr_of(&self, ike: IkeSaId) -> u32 {
+        self.get(ike).map_or(self.sessmgr, |session| session.sessmgr)
+    }
+
+    /// Forgets those in these slots, which are another's from now on.
+    pub(crate) fn let_go(&mut self, slots: &[u8]) {
+        let goes = |ike: &IkeSaId| slots.contains(&ike.slot());
+        let levels = &mut self.levels;
+        self.sessions.retain(|ike, session| {
+            let stays = !goes(ike);
+            if !stays {
+                levels.subtract(session.levels());
+            }
+            stays
+        });
+        self.by_child.retain(|_, ike| !goes(ike));
+        self.changed.retain(|ike, _| !goes(ike));
+        self.unsaved.retain(|ike| !goes(ike));
     }
 
     /// One of them.
     pub(crate) fn get(&self, ike: IkeSaId) -> Option<&Session> {
-        self.sessions.get(&ike)
+        self.sessions.get(&ike).map(Box::as_ref)
     }
 
     /// One of them, to be changed.
     pub(crate) fn get_mut(&mut self, ike: IkeSaId) -> Option<&mut Session> {
         let session = self.sessions.get_mut(&ike)?;
         self.unsaved.insert(ike);
-        Some(session)
+        Some(session.as_mut())
     }
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IkeSaId, &Session)> {
-        self.sessions.iter().map(|(ike, session)| (*ike, session))
+        self.sessions
+            .iter()
+            .map(|(ike, session)| (*ike, session.as_ref()))
     }
 
     /// Ends one.
-    pub(crate) fn end(&mut self, ike: IkeSaId) -> Option<Session> {
+    pub(crate) fn end(&mut self, ike: IkeSaId) -> Option<Box<Session>> {
         let session = self.sessions.remove(&ike)?;
         self.changed.remove(&ike);
         self.unsaved.remove(&ike);
@@ -230,7 +272,7 @@ impl Sessions {
         counters: &SaCounters,
     ) -> Option<(IkeSaId, &mut Session)> {
         let ike = self.by_child.remove(&spi)?;
-        let session = self.sessions.get_mut(&ike)?;
+        let session = self.sessions.get_mut(&ike)?.as_mut();
         session.children.retain(|child| *child != spi);
         session.carry(counters);
         self.changed.entry(ike).or_insert(0);
@@ -255,8 +297,8 @@ impl Sessions {
         self.levels
     }
 
-    /// News for `sessmgr` of sessions that it knows and whose child SAs changed.
-    pub(crate) fn take_changed(&mut self) -> Vec<ConnectedSession> {
+    /// News of sessions that a `sessmgr` knows and whose child SAs changed, with its instance.
+    pub(crate) fn take_changed(&mut self) -> Vec<(u32, ConnectedSession)> {
         let (tell, keep): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut self.changed)
             .into_iter()
             .partition(|(ike, _)| {
@@ -267,12 +309,13 @@ impl Sessions {
         self.changed = keep;
         tell.into_iter()
             .filter_map(|(ike, was)| {
-                let spis = self.sessions.get(&ike)?.children.clone();
-                Some(ConnectedSession {
+                let session = self.sessions.get(&ike)?;
+                let news = ConnectedSession {
                     ike_spi: ike.0,
                     was,
-                    spis,
-                })
+                    spis: session.children.clone(),
+                };
+                Some((session.sessmgr, news))
             })
             .collect()
     }
@@ -305,7 +348,7 @@ impl Sessions {
         children: Vec<u32>,
         record: &[u8],
     ) -> bool {
-        let Some(mut session) = Session::from_record(service, path, record) else {
+        let Some(mut session) = Session::from_record(service, path, record, self.sessmgr) else {
             return false;
         };
         for spi in &children {
@@ -313,20 +356,27 @@ impl Sessions {
         }
         session.children = children;
         self.levels.add(session.levels());
-        self.sessions.insert(ike, session);
+        self.sessions.insert(ike, Box::new(session));
         true
     }
 
-    /// Those that `sessmgr` is to go on with.
-    pub(crate) fn outlived(&self) -> Vec<RecoveredSession> {
-        let admitted = self.sessions.iter().filter(|(_, session)| session.admitted);
-        admitted
-            .map(|(ike, session)| RecoveredSession {
-                ike_spi: ike.0,
-                known_as: session.known_as,
-                spis: session.children.clone(),
+    /// Those in these slots that a `sessmgr` is to go on with, with its instance.
+    pub(crate) fn outlived(&self, slots: &[u8]) -> Vec<(u32, RecoveredSession)> {
+        let mut outlived: Vec<(u32, RecoveredSession)> = self
+            .sessions
+            .iter()
+            .filter(|(ike, session)| slots.contains(&ike.slot()) && session.admitted)
+            .map(|(ike, session)| {
+                let outlived = RecoveredSession {
+                    ike_spi: ike.0,
+                    known_as: session.known_as,
+                    spis: session.children.clone(),
+                };
+                (session.sessmgr, outlived)
             })
-            .collect()
+            .collect();
+        outlived.sort_by_key(|(sessmgr, outlived)| (*sessmgr, outlived.ike_spi));
+        outlived
     }
 
     /// `sessmgr` shall be told what child SAs a session has.

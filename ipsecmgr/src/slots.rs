@@ -38,24 +38,43 @@ struct Clock {
 }
 
 impl Slots {
-    /// Maps the segments.
-    pub(crate) fn map(segments: Vec<(Slot, SegmentFds)>) -> Result<Self, sadb::Error> {
-        let records = Records::map(&segments)?;
-        let mut owners = HashMap::with_capacity(segments.len());
-        for (slot, fds) in segments {
-            owners.insert(slot.number(), SlotOwner::map(&fds)?);
-        }
+    /// No slots yet.
+    pub(crate) fn new() -> Self {
         let clock = Clock {
             instant: Instant::now(),
             nanoseconds: netio::task::monotonic_ns(),
         };
-        Ok(Self {
-            owners,
-            records,
+        Self {
+            owners: HashMap::new(),
+            records: Records::new(),
             freed: Vec::new(),
             clock,
             moves: RefCell::default(),
-        })
+        }
+    }
+
+    /// Maps the segments of a slot, which is ours from now on. Peers that have moved already are no news.
+    pub(crate) fn add(&mut self, slot: Slot, fds: &SegmentFds) -> Result<(), sadb::Error> {
+        let owner = SlotOwner::map(fds)?;
+        self.records.add(slot, fds)?;
+        for spi in owner.spis() {
+            let learned = owner.activity(spi).and_then(|activity| activity.learned_peer);
+            self.moves
+                .get_mut()
+                .learned
+                .extend(learned.map(|learned| (spi.to_u32(), learned)));
+        }
+        self.owners.insert(slot.number(), owner);
+        Ok(())
+    }
+
+    /// Lets go of a slot: from now on nothing of it is written here.
+    pub(crate) fn let_go(&mut self, slot: u8) {
+        self.owners.remove(&slot);
+        self.records.remove(slot);
+        let of_slot = |spi: &u32| slot_of(*spi) == slot;
+        self.freed.retain(|spi| !of_slot(spi));
+        self.moves.get_mut().learned.retain(|spi, _| !of_slot(spi));
     }
 
     /// When records begin to count time: the same moment in each life.
@@ -110,10 +129,10 @@ impl Slots {
         self.owner(spi)?.withdraw(spi)
     }
 
-    /// Removes the child SAs and gives back the SPIs of earlier lives that are not `known`; returns how many child SAs there were.
-    pub(crate) fn remove_unknown(&mut self, known: &HashSet<u32>) -> usize {
+    /// Removes the child SAs and gives back the SPIs of earlier owners of a slot that are not `known`; returns how many child SAs there were.
+    pub(crate) fn remove_unknown(&mut self, slot: u8, known: &HashSet<u32>) -> usize {
         let mut removed = 0;
-        for owner in self.owners.values_mut() {
+        if let Some(owner) = self.owners.get_mut(&slot) {
             let installed = owner.spis();
             removed += installed
                 .iter()
@@ -201,6 +220,12 @@ impl Slots {
             moves.fresh += 1;
         }
     }
+}
+
+/// The slot of a child SA.
+pub(crate) fn slot_of(spi: u32) -> u8 {
+    let [slot, ..] = spi.to_be_bytes();
+    slot
 }
 
 fn ours(spi: u32) -> Result<Spi, sadb::Error> {

@@ -1,7 +1,8 @@
 //! The IKE sockets of this worker: one pair for each bound address.
 //!
 //! On port 4500 the kernel coalesces datagrams of equal length from one peer, whatever they are (UDP_GRO), and steers them by the first. So a read has segments,
-//! and some may be ESP, which goes to this worker's data plane by a ring; that hands us the IKE messages that it finds among ESP.
+//! and some may be ESP, which goes to this worker's data plane by a ring; that hands us the IKE messages that it finds among ESP. IKE messages of other workers'
+//! slots, on either port, go the same way, and on to their manager: the kernel steers a while longer to the worker that had a slot before.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::Error;
 use crate::strays::Strays;
+use crate::waiting::{Place, Waiting};
 
 /// The port without non-ESP marker.
 pub(crate) const IKE_PORT: u16 = 500;
@@ -50,6 +52,7 @@ pub(crate) struct Sockets {
     next_token: u64,
     receive: ReceiveBatch,
     strays: Option<Strays>,
+    waiting: Waiting,
     send: SendBatch,
     outbox: Vec<(Path, Vec<u8>)>,
     counters: Counters,
@@ -68,6 +71,7 @@ impl Sockets {
             next_token: 0,
             receive: ReceiveBatch::new(BATCH, GRO_BUFFER_BYTES),
             strays: None,
+            waiting: Waiting::new(),
             send: SendBatch::new(BATCH),
             outbox: Vec::new(),
             counters,
@@ -87,9 +91,21 @@ impl Sockets {
         Ok(())
     }
 
-    /// Exchanges what reached the wrong socket with this worker's data plane. `slots` are ours.
-    pub(crate) fn join_data_plane(&mut self, slots: &[Slot], rings: RingEnds) -> Result<(), Error> {
-        let strays = Strays::new(slots, rings)?;
+    /// Takes over who has which slot.
+    pub(crate) fn set_places(&mut self, place_of: impl Fn(Slot) -> Place) {
+        self.waiting.set(place_of);
+    }
+
+    /// Hands what waited for slots that are ours now to `take`.
+    pub(crate) fn take_waiting(&mut self, take: &mut dyn FnMut(Path, &[u8])) {
+        for (path, message) in self.waiting.take() {
+            take(path, &message);
+        }
+    }
+
+    /// Exchanges what reached the wrong socket with this worker's data plane.
+    pub(crate) fn join_data_plane(&mut self, rings: RingEnds) -> Result<(), Error> {
+        let strays = Strays::new(rings)?;
         self.poller.add(&strays, RING)?;
         self.strays = Some(strays);
         Ok(())
@@ -148,6 +164,7 @@ impl Sockets {
             sockets,
             receive,
             strays,
+            waiting,
             counters,
             ..
         } = self;
@@ -178,7 +195,7 @@ impl Sockets {
                         continue;
                     }
                     for segment in received.segments_mut() {
-                        if !pass_on(strays, counters, origin, segment) {
+                        if !pass_on(strays, waiting, counters, origin, segment) {
                             deliver(counters, origin, segment, take);
                         }
                     }
@@ -194,7 +211,11 @@ impl Sockets {
             strays.take(BATCH, |origin, message| {
                 counters.inc(counter::RX_PACKETS);
                 counters.add(counter::RX_OCTETS, message.len() as u64);
-                take(path_of(origin), message);
+                match waiting.elsewhere(message) {
+                    None => take(path_of(origin), message),
+                    // Who passed it on knows the newest map; if not, it must not go round.
+                    Some((slot, _)) => wait(waiting, counters, slot, origin, message),
+                }
             });
         }
     }
@@ -288,13 +309,28 @@ fn path_of(origin: StrayOrigin) -> Path {
     }
 }
 
-/// Hands what is not for us to the data plane. False when it is for us.
-fn pass_on(strays: &mut Option<Strays>, counters: &Counters, origin: StrayOrigin, datagram: &[u8]) -> bool {
+/// Hands what is not for us to the data plane, or keeps it if it will be. False when it is for us.
+fn pass_on(
+    strays: &mut Option<Strays>,
+    waiting: &mut Waiting,
+    counters: &Counters,
+    origin: StrayOrigin,
+    datagram: &[u8],
+) -> bool {
     let Some(strays) = strays else { return false };
     let passed = match kind_of(datagram, origin.local.port()) {
-        Kind::Ike(message) if strays.is_foreign(message) => strays.pass_on(StrayHeader::IKE, origin, message),
+        Kind::Ike(message) => match waiting.elsewhere(message) {
+            None => return false,
+            Some((slot, Place::Coming)) if message.len() <= LONGEST => {
+                counters.inc(counter::RX_PACKETS);
+                counters.add(counter::RX_OCTETS, datagram.len() as u64);
+                wait(waiting, counters, slot, origin, message);
+                return true;
+            }
+            Some(_) => strays.pass_on(StrayHeader::IKE, origin, message),
+        },
         Kind::Other => strays.pass_on(StrayHeader::ESP, origin, datagram),
-        Kind::Ike(_) | Kind::Keepalive => return false,
+        Kind::Keepalive => return false,
     };
     counters.inc(if passed {
         ipsec::STRAYS_SENT
@@ -302,6 +338,11 @@ fn pass_on(strays: &mut Option<Strays>, counters: &Counters, origin: StrayOrigin
         ipsec::STRAYS_LOST
     });
     true
+}
+
+fn wait(waiting: &mut Waiting, counters: &Counters, slot: Slot, origin: StrayOrigin, message: &[u8]) {
+    let gone = waiting.keep(slot, path_of(origin), message);
+    counters.add(ipsec::STRAYS_LOST, gone);
 }
 
 fn deliver(counters: &Counters, origin: StrayOrigin, datagram: &[u8], take: &mut dyn FnMut(Path, &[u8])) {

@@ -15,12 +15,14 @@ use crate::configurator::Update;
 use crate::congestion::Congestion;
 use crate::held::Held;
 use crate::later::Later;
+use crate::moves::Moves;
 use crate::questions::Asker;
 use crate::recovery::Recovery;
 use crate::refusals::Refusals;
 use crate::routes::RouteDesk;
 use crate::secrets::SecretCache;
-use crate::session_desk::{News, SessionDesk};
+use crate::session_desk::News;
+use crate::session_desks::SessionDesks;
 use crate::sessions::Sessions;
 use crate::slots::Slots;
 use crate::sockets::Sockets;
@@ -32,8 +34,9 @@ const FLAG_RESPONSE: u8 = 0x20;
 
 /// What one `ipsecmgr` is.
 pub(crate) struct State {
-    pub(crate) worker: u32,
     pub(crate) engine: Engine,
+    /// Which slots are ours.
+    pub(crate) moves: Moves,
     pub(crate) slots: Slots,
     pub(crate) sockets: Sockets,
     pub(crate) sessions: Sessions,
@@ -41,7 +44,7 @@ pub(crate) struct State {
     pub(crate) services: HashMap<u64, Arc<Wsg>>,
     pub(crate) secrets: SecretCache,
     pub(crate) asker: Asker,
-    pub(crate) desk: SessionDesk,
+    pub(crate) desks: SessionDesks,
     pub(crate) routes: RouteDesk,
     pub(crate) held: Held,
     pub(crate) counters: Counters,
@@ -52,8 +55,10 @@ pub(crate) struct State {
     pub(crate) refusals: Refusals,
     /// What is done after the next commit.
     pub(crate) later: Vec<Later>,
-    /// What earlier lives left.
+    /// What earlier owners of our slots left.
     pub(crate) recovery: Recovery,
+    /// Version of the configuration that was applied last.
+    pub(crate) configuration: u64,
     /// Records cannot be committed any more: this life must end before it tells anybody anything.
     pub(crate) failure: Option<sadb::Error>,
     pub(crate) congestion: Congestion,
@@ -114,12 +119,17 @@ impl State {
         for spi in self.held.expire(now, |path, bytes| sockets.transmit(path, bytes)) {
             tracing::warn!("the routes of child SA {spi:#010x} are late: its first packets may be lost");
         }
+        self.give_up_parked(now);
         self.pump(now);
     }
 
     /// When [`Self::expire`] has something to do.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.engine.next_timeout(), self.held.next_timeout()];
+        let timeouts = [
+            self.engine.next_timeout(),
+            self.held.next_timeout(),
+            self.recovery.next_timeout(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 
@@ -168,7 +178,9 @@ impl State {
             }
         }
         self.services.extend(wanted.clone());
+        self.configuration = update.version;
         self.recover(now, update.recovery, update.complete);
+        self.take_what_is_ours();
         let referred: HashSet<_> = wanted
             .values()
             .flat_map(|wsg| wsg.secrets.all().cloned())
@@ -187,7 +199,9 @@ impl State {
             self.sockets.remove(address);
         }
         for context in update.fresh_contexts {
-            self.routes.clear(context);
+            for (tenure, slots) in self.moves.by_tenure(&self.moves.ours()) {
+                self.routes.clear(context, tenure, &slots);
+            }
         }
         self.pump(now);
     }
@@ -262,13 +276,13 @@ impl State {
         self.catch_up(now);
         self.slots.free();
         self.sockets.flush();
-        for session in self.sessions.take_changed() {
-            self.desk.tell(News::Connected(session));
+        for (sessmgr, session) in self.sessions.take_changed() {
+            self.desks.tell(sessmgr, News::Connected(session));
         }
         let totals = self.engine.totals();
         if totals.cookies_active != self.cookies {
             self.cookies = totals.cookies_active;
-            report::cookies(self.worker, &totals);
+            report::cookies(self.moves.worker(), &totals);
         }
         counters::levels(&self.counters, &totals, self.sessions.levels());
         counters::records(&self.counters, self.slots.records.usage());
@@ -305,11 +319,11 @@ impl State {
             });
             saved
         });
-        if let Some(cookies) = engine.cookie_state() {
-            records.save_own(cookies.as_bytes());
-        }
+        engine.checkpoint_cookies(&mut |cookies| records.save_own(cookies));
         records.commit()?;
-        engine.set_congested(records.is_crowded());
+        if let Some(crowded) = records.take_crowded() {
+            engine.set_crowded(&|slot| crowded.contains(&slot));
+        }
         Ok(())
     }
 

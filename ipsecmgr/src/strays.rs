@@ -1,16 +1,14 @@
-//! The rings to and from this worker's data plane: packets that the kernel coalesced with others of another kind.
+//! The rings to and from this worker's data plane: packets that the kernel coalesced with others of another kind, and messages of slots that moved.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use sadb::{Slot, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing};
+use sadb::{StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing};
 use task::RingEnds;
 
 use crate::Error;
 
-/// Both rings, and what tells whether a message is for us.
+/// Both rings.
 pub(crate) struct Strays {
-    /// By number: ours.
-    slots: [bool; 256],
     to: StrayProducer,
     from: StrayConsumer,
     buffer: Vec<u8>,
@@ -20,26 +18,13 @@ pub(crate) struct Strays {
 
 impl Strays {
     /// Takes the rings over, with what waits in them.
-    pub(crate) fn new(ours: &[Slot], ends: RingEnds) -> Result<Self, Error> {
-        let mut slots = [false; 256];
-        for slot in ours {
-            if let Some(place) = slots.get_mut(usize::from(slot.number())) {
-                *place = true;
-            }
-        }
+    pub(crate) fn new(ends: RingEnds) -> Result<Self, Error> {
         Ok(Self {
-            slots,
             to: StrayProducer::map(ends.to.0, ends.to.1)?,
             from: StrayConsumer::map(ends.from.0, ends.from.1)?,
             buffer: vec![0; StrayRing::MAX_PACKET],
             more: true,
         })
-    }
-
-    /// Whether an IKE message is of another worker's slot.
-    pub(crate) fn is_foreign(&self, message: &[u8]) -> bool {
-        let ours = |slot: Slot| self.slots.get(usize::from(slot.number())).copied();
-        Slot::of_ike(message).and_then(ours) == Some(false)
     }
 
     /// Hands the data plane a packet. False when the ring is full: it is lost.

@@ -1,22 +1,79 @@
 //! What the resource manager answers.
 
+use std::time::Duration;
+
 use bus::messages::common::{Execute, Output};
-use bus::messages::rmctrl::{GetCongestion, GetDataPlaneCores, GetSlotMap};
+use bus::messages::rmctrl::{GetCongestion, GetDataPlaneCores, GetSlotMap, SlotPart};
 use bus::{Facility, Incoming, dispatch};
 use config::Exec;
 use telemetry::Reader;
+use tokio::time::timeout;
 
 use crate::manager::Manager;
+use crate::moves::Order;
 use crate::show;
-use crate::show::{cpu, thresholds};
+use crate::show::{cpu, slots, thresholds};
+
+/// A shell waits a little longer for an answer.
+const MOVE_PATIENCE: Duration = Duration::from_secs(4);
 
 impl Manager {
     pub(crate) fn serve(&self, incoming: Incoming) {
         dispatch!(incoming, {
-            GetSlotMap => |_, responder| responder.reply(self.map.clone()),
+            GetSlotMap => |_, responder| responder.reply(self.moves.map()),
             GetCongestion => |_, responder| responder.reply(self.congestion.verdict()),
             GetDataPlaneCores => |_, responder| responder.reply(self.data_plane_cores()),
-            Execute => |command, responder| responder.reply(self.execute(&command).into()),
+            Execute => |command, responder| match Exec::from_id(&command.command) {
+                Some(Exec::CryptoSlotMove) => self.move_slot(&command, |outcome| responder.reply(outcome.into())),
+                _ => responder.reply(self.execute(&command).into()),
+            },
+        });
+    }
+
+    /// `crypto slot move`: both parts of a slot or one. Answers when it is done, or what is the matter with it.
+    fn move_slot(&self, command: &Execute, reply: impl FnOnce(Result<Output, String>) + Send + 'static) {
+        let number = |name| command.value(name).and_then(|text| text.parse::<u32>().ok());
+        let (Some(slot), Some(to)) = (number("slot"), number("worker")) else {
+            return reply(Err("a slot and a worker are needed".to_owned()));
+        };
+        let parts: &[SlotPart] = match (command.has("manager"), command.has("data-plane")) {
+            (true, _) => &[SlotPart::Manager],
+            (_, true) => &[SlotPart::Data],
+            _ => &[SlotPart::Data, SlotPart::Manager],
+        };
+        let map = self.moves.map();
+        if map.leaving.iter().any(|entry| entry.slot == slot) {
+            return reply(Err(format!("slot {slot} is being moved")));
+        }
+        let has = |part: &SlotPart| map.owner(*part, u8::try_from(slot).unwrap_or(0)) == Some(to);
+        // Of both parts those that are not there yet; of one, to hear that it is.
+        let wanted = parts.iter().filter(|part| parts.len() == 1 || !has(part));
+        let outcomes: Vec<_> = wanted
+            .map(|part| {
+                let slots = vec![slot];
+                self.moves.order_and_hear(Order {
+                    slots,
+                    part: *part,
+                    to,
+                })
+            })
+            .collect();
+        if outcomes.is_empty() {
+            return reply(Err(format!("worker {to} has slot {slot} already")));
+        }
+        tokio::spawn(async move {
+            let all = async {
+                for outcome in outcomes {
+                    outcome.await.map_err(|_| "the move was given up".to_owned())??;
+                }
+                Ok(Output::default())
+            };
+            let still = || {
+                Ok(Output::from(
+                    "The move is still under way: see 'show crypto slots'.\n".to_owned(),
+                ))
+            };
+            reply(timeout(MOVE_PATIENCE, all).await.unwrap_or_else(|_| still()));
         });
     }
 
@@ -28,6 +85,10 @@ impl Manager {
                 None => Ok(show::managers(self).into()),
                 Some(instance) => Ok(show::manager(self, instance)?.into()),
             },
+            Some(Exec::ShowCryptoSlots) => {
+                let all = command.has("verbose");
+                Ok(slots::slots(&self.moves.map(), &self.carried, all).into())
+            }
             Some(Exec::ShowCpuTable) => Ok(cpu::table(&self.processors).into()),
             Some(Exec::ShowCpuInfo) => {
                 let only = command.has("crypto-cores").then(|| self.tasks.data_plane());

@@ -4,20 +4,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus::Facility;
-use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores, SlotMap};
+use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores};
 use command::Keyword;
-use config::Config;
+use config::{Config, Rebalancing};
 use task::{ConfigFollower, Error, Task};
 use telemetry::Reader;
 use telemetry::events::Severity;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::alarms::CoreAlarms;
+use crate::carried::Carried;
 use crate::congestion::{Congestion, Measurement};
 use crate::load::Loads;
 use crate::measure::{LimitedService, measure};
+use crate::moves::Moves;
 use crate::ports::Ports;
 use crate::processors::{Kernel, Place, Processors, groups};
+use crate::rebalancing::Policy;
 use crate::slots::slot_map;
 use crate::tasks::{HEARTBEAT_INTERVAL, Tasks};
 
@@ -33,8 +36,11 @@ const GROUPS: &str = "/sys/devices/system/node";
 /// What the resource manager knows.
 pub(crate) struct Manager {
     pub workers: u32,
-    pub map: SlotMap,
+    pub moves: Moves,
     pub loads: Loads,
+    pub carried: Carried,
+    policy: Policy,
+    rebalancing: Rebalancing,
     pub tasks: Tasks,
     pub processors: Processors,
     pub ports: Ports,
@@ -50,11 +56,14 @@ pub(crate) struct Manager {
 
 impl Manager {
     /// One that knows nothing yet but the number of workers.
-    pub fn new(workers: u32, counters: PathBuf) -> Self {
+    pub fn new(workers: u32, counters: PathBuf, moves: Moves) -> Self {
         Self {
             workers,
-            map: slot_map(workers),
+            moves,
             loads: Loads::new(&counters, workers),
+            carried: Carried::default(),
+            policy: Policy::default(),
+            rebalancing: Rebalancing::default(),
             tasks: Tasks::default(),
             processors: Processors::default(),
             ports: Ports::default(),
@@ -74,6 +83,7 @@ impl Manager {
         }
         self.alarms.configure(Instant::now(), &config.thresholds);
         self.congestion.configure(&config.congestion);
+        self.rebalancing = config.rebalancing;
         self.services = LimitedService::all(config);
     }
 
@@ -93,6 +103,17 @@ impl Manager {
         self.processors.take(&Kernel::read(), groups(Path::new(GROUPS)));
         let cores: Vec<(u32, f64)> = self.data_plane_use().collect();
         self.alarms.look(Instant::now(), cores);
+    }
+
+    /// Has slots moved if some data plane has too much to do.
+    fn rebalance(&mut self) {
+        let (now, map) = (Instant::now(), self.moves.map());
+        let order = self
+            .policy
+            .decide(now, self.rebalancing, &map, self.workers, &self.carried);
+        if let Some(order) = order {
+            self.moves.order(order);
+        }
     }
 
     /// Compares with the thresholds of congestion. True when what new peers get has changed.
@@ -130,7 +151,23 @@ impl Manager {
 
 /// Serves until the node stops.
 pub async fn run(mut task: Task) -> Result<(), Error> {
-    let mut manager = Manager::new(task.workers, task.run_dir.join("counters"));
+    // Nobody hears of a map that `sit` does not keep.
+    let map = match task.sit.kept_slot_map().await? {
+        Some(kept) => kept,
+        None => {
+            let first = slot_map(task.workers);
+            task.sit.set_slot_map(&first).await?;
+            first
+        }
+    };
+    let moves = Moves::start(
+        map,
+        task.workers,
+        task.bus.clone(),
+        task.sit.clone(),
+        task.counters.clone(),
+    );
+    let mut manager = Manager::new(task.workers, task.run_dir.join("counters"), moves);
     let mut configuration = ConfigFollower::new(&task.bus);
     let every = |duration| {
         let mut ticks = interval(duration);
@@ -145,6 +182,7 @@ pub async fn run(mut task: Task) -> Result<(), Error> {
             Some(incoming) = task.server.next() => manager.serve(incoming),
             () = manager.tasks.next() => {}
             () = manager.ports.next() => {}
+            () = manager.carried.next() => {}
             text = configuration.next() => match Config::parse(&text.text) {
                 Ok(config) => {
                     manager.configure(&config);
@@ -157,6 +195,8 @@ pub async fn run(mut task: Task) -> Result<(), Error> {
             },
             _ = sampling.tick() => {
                 manager.sample();
+                manager.rebalance();
+                manager.carried.ask(&task.bus, task.workers);
                 manager.tasks.ask(&task.bus);
                 if manager.congestion.settings().enabled {
                     manager.ports.ask(&task.bus);

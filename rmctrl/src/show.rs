@@ -1,11 +1,13 @@
 //! The `show` commands of the resource manager.
 
 pub(crate) mod cpu;
+pub(crate) mod slots;
 pub(crate) mod thresholds;
 
 use std::fmt::Write;
 
 use bus::messages::common::Output;
+use bus::messages::rmctrl::{Leaving, SlotMap, SlotPart};
 use bus::{Address, Facility};
 use telemetry::Reader;
 use telemetry::counters::{congestion, session};
@@ -25,13 +27,23 @@ pub(crate) fn managers(manager: &Manager) -> String {
     let mut sum = Load::default();
     for worker in 1..=manager.workers {
         let load = manager.loads.of(worker);
-        text.push_str(&line(&worker.to_string(), slots_of(&manager.map, worker), &load));
+        text.push_str(&line(
+            &worker.to_string(),
+            slots_of(&manager.moves.map(), worker),
+            &load,
+        ));
         sum = add(sum, load);
     }
     text.push_str(RULE);
     text.push_str(&line(
         "Total",
-        manager.map.workers.iter().filter(|&&worker| worker > 0).count(),
+        manager
+            .moves
+            .map()
+            .managers
+            .iter()
+            .filter(|&&worker| worker > 0)
+            .count(),
         &sum,
     ));
     text
@@ -41,7 +53,13 @@ pub(crate) fn managers(manager: &Manager) -> String {
 pub(crate) fn managers_summary(manager: &Manager) -> String {
     let loads = (1..=manager.workers).map(|worker| manager.loads.of(worker));
     let sum = loads.fold(Load::default(), add);
-    let slots = manager.map.workers.iter().filter(|&&worker| worker > 0).count();
+    let slots = manager
+        .moves
+        .map()
+        .managers
+        .iter()
+        .filter(|&&worker| worker > 0)
+        .count();
     let mut text = String::from("IPSec Managers Summary\n");
     field(&mut text, "Managers", manager.workers);
     field(&mut text, "Slots", slots);
@@ -63,8 +81,13 @@ pub(crate) fn manager(manager: &Manager, instance: &str) -> Result<String, Strin
         })?;
     let mut text = format!("IPSec Manager Instance: {worker}\n");
     field(&mut text, "Demux Card", "1/0");
-    field(&mut text, "Slots", slots_of(&manager.map, worker));
-    field(&mut text, "Slot numbers", ranges(&manager.map.workers, worker));
+    let map = manager.moves.map();
+    field(&mut text, "Slots", slots_of(&map, worker));
+    field(&mut text, "Slot numbers", ranges(&map.managers, worker));
+    let data = map.data.iter().filter(|&&owner| owner == worker).count();
+    field(&mut text, "Slots of its data plane", data);
+    field(&mut text, "Their numbers", ranges(&map.data, worker));
+    field(&mut text, "Slots on their way", on_their_way(&map, worker));
     load_fields(&mut text, &manager.loads.of(worker));
     if let Ok(reader) = Reader::open(&manager.counters) {
         let name = Facility::Ipsecmgr.name();
@@ -131,7 +154,7 @@ pub(crate) fn task_resources(manager: &Manager, facility: Option<&str>, instance
                     let name = address.facility.name();
                     let current = reader.instance(name, address.instance, session::CURRENT_CALLS);
                     // A session needs a child SA at least, and a slot has room for so many.
-                    let most = slots_of(&manager.map, address.instance) * sadb::DEFAULT_CAPACITY;
+                    let most = slots_of(&manager.moves.map(), address.instance) * sadb::DEFAULT_CAPACITY;
                     (current.unwrap_or(0), most as u64)
                 });
             resources_line(address, task, sessions)
@@ -237,6 +260,18 @@ fn tenths(value: u64) -> String {
     format!("{}.{}", value / 10, value % 10)
 }
 
+/// How many parts of slots come to a worker or leave it just now.
+fn on_their_way(map: &SlotMap, worker: u32) -> usize {
+    let concerns = |entry: &&Leaving| {
+        let slot = u8::try_from(entry.slot).unwrap_or(0);
+        let to = SlotPart::try_from(entry.part)
+            .ok()
+            .and_then(|part| map.owner(part, slot));
+        entry.from == worker || to == Some(worker)
+    };
+    map.leaving.iter().filter(concerns).count()
+}
+
 /// The slots of a worker in few words: `1-255`, or `1 3 5 7 ... (128 in all)`.
 fn ranges(workers: &[u32], worker: u32) -> String {
     const MOST: usize = 8;
@@ -267,10 +302,12 @@ fn ranges(workers: &[u32], worker: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moves::Moves;
+    use crate::slots::slot_map;
     use crate::usage::Usage;
 
     fn manager_of(workers: u32) -> Manager {
-        Manager::new(workers, "/nonexistent".into())
+        Manager::new(workers, "/nonexistent".into(), Moves::none(slot_map(workers)))
     }
 
     #[test]

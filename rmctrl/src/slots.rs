@@ -4,21 +4,16 @@ use bus::messages::rmctrl::SlotMap;
 
 /// Slots are numbered 1 to 255; 0 would be an SPI that means "none".
 pub(crate) const SLOTS: u32 = 255;
-/// The first version; the map changes only when slots move, which they do not yet.
-const VERSION: u64 = 1;
 
 /// Deals the slots out to the workers in turn, so that each has as many as any other, give or take one.
 pub(crate) fn slot_map(workers: u32) -> SlotMap {
     let workers = workers.max(1);
-    SlotMap {
-        version: VERSION,
-        workers: (0..SLOTS).map(|slot| slot % workers + 1).collect(),
-    }
+    SlotMap::of_workers((0..SLOTS).map(|slot| slot % workers + 1).collect())
 }
 
 /// How many slots a worker has.
 pub(crate) fn slots_of(map: &SlotMap, worker: u32) -> usize {
-    map.workers.iter().filter(|&&owner| owner == worker).count()
+    map.managers.iter().filter(|&&owner| owner == worker).count()
 }
 
 #[cfg(test)]
@@ -29,7 +24,7 @@ mod tests {
     fn every_slot_has_a_worker_and_every_worker_its_share() {
         for workers in [1, 2, 3, 17, 255] {
             let map = slot_map(workers);
-            assert_eq!(map.workers.len(), 255);
+            assert_eq!(map.managers.len(), 255);
             let shares: Vec<_> = (1..=workers).map(|worker| slots_of(&map, worker)).collect();
             assert_eq!(shares.iter().sum::<usize>(), 255);
             let (least, most) = (shares.iter().min(), shares.iter().max());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bus::frame::{Header, Kind};
 use bus::messages::common::Execute;
 use bus::messages::rmctrl::GetSlotMap;
-use bus::messages::sit::{Closed, Ready};
+use bus::messages::sit::{GetKeptSlotMap, KeptSlotMap, Ready, SetSlotMap};
 use bus::{Address, Bus, Facility, Hub, Message};
 
 const RMCTRL: Address = Address::only(Facility::Rmctrl);
@@ -20,23 +20,21 @@ async fn it_gets_ready_serves_and_ends() {
     let (task, sit) = task::testing::task(&hub, RMCTRL, 3, Path::new("/nonexistent")).unwrap();
     let shutdown = task.shutdown.clone();
     let life = tokio::spawn(rmctrl::run(task));
-    let ready = sit.receive().await.unwrap().unwrap();
-    assert_eq!(ready.header.message, Ready::TYPE);
-    sit.send(
-        Header {
+    // The first map is kept before anybody hears of it.
+    for expected in [GetKeptSlotMap::TYPE, SetSlotMap::TYPE, Ready::TYPE] {
+        let asked = sit.receive().await.unwrap().unwrap();
+        assert_eq!(asked.header.message, expected);
+        let header = Header {
             kind: Kind::Reply,
-            ..ready.header
-        },
-        &Closed {},
-        &[],
-    )
-    .await
-    .unwrap();
+            ..asked.header
+        };
+        sit.send(header, &KeptSlotMap::default(), &[]).await.unwrap();
+    }
 
     let bus = Bus::in_process_client(&hub, Address::new(Facility::Cli, 1));
     let map = bus.request(RMCTRL, &GetSlotMap {}, PATIENCE).await.unwrap();
-    assert_eq!(map.workers.len(), 255);
-    assert_eq!(map.workers[..4], [1, 2, 3, 1]);
+    assert_eq!(map.managers.len(), 255);
+    assert_eq!(map.managers[..4], [1, 2, 3, 1]);
 
     let show = |instance: Option<&str>| {
         let instance: Vec<_> = instance.map(|value| ("instance", value)).into_iter().collect();

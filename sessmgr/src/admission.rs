@@ -239,7 +239,7 @@ impl Draft {
             restored: false,
             active: now,
             accounted: None,
-            life: 0,
+            tenure: 0,
             displaced: None,
             service,
             identity,

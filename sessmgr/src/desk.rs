@@ -38,8 +38,8 @@ struct Batch {
 
 struct Waiting {
     draft: Draft,
-    /// The life of `ipsecmgr` that asked last.
-    life: u32,
+    /// By which tenure the `ipsecmgr` that asked last has its slot.
+    tenure: u64,
     /// Batches that want its verdict, and the place in each.
     places: Vec<(u64, usize)>,
 }
@@ -47,10 +47,6 @@ struct Waiting {
 impl Desk {
     /// A batch arrived. Returns what `vpnmgr` has to be asked for.
     pub fn arrive(&mut self, state: &mut State, admit: Admit, answer: Answer, now: Instant) -> Vec<Need> {
-        // Who asked is dead, and its next life has said what it knows.
-        if !state.hear_life(admit.life) {
-            return Vec::new();
-        }
         let mut batch = Batch {
             verdicts: Vec::with_capacity(admit.admissions.len()),
             open: 0,
@@ -60,7 +56,8 @@ impl Desk {
         self.next += 1;
         for (place, admission) in admit.admissions.into_iter().enumerate() {
             let ike_spi = admission.ike_spi;
-            let verdict = repeated(state, &admission)
+            let verdict = outdated(state, &admission)
+                .or_else(|| repeated(state, &admission))
                 .or_else(|| self.decide_first(state, admission, (number, place), &mut needs, now));
             batch.open += usize::from(verdict.is_none());
             batch.verdicts.push(verdict.unwrap_or(Verdict {
@@ -83,7 +80,7 @@ impl Desk {
                 continue;
             };
             let answer = Some((need.clone(), grant.clone()));
-            match decide(state, &mut waiting.draft, waiting.life, answer, now) {
+            match decide(state, &mut waiting.draft, waiting.tenure, answer, now) {
                 Ok(verdict) => self.decided(verdict),
                 Err(next) => self.wait(next, ike_spi, &mut needs),
             }
@@ -91,9 +88,9 @@ impl Desk {
         needs
     }
 
-    /// Gives up the peers that only an earlier life of `ipsecmgr` asked for.
+    /// Gives up the peers that only earlier owners of their slots asked for.
     pub fn discard_older(&mut self, state: &mut State, now: Instant) {
-        let older = |waiting: &&Waiting| waiting.life < state.life();
+        let older = |waiting: &&Waiting| waiting.tenure < state.tenure(waiting.draft.ike_spi());
         let older: Vec<u64> = self
             .drafts
             .values()
@@ -106,7 +103,7 @@ impl Desk {
             };
             let found = waiting.draft.abandon();
             let refusal = Refusal {
-                text: "ipsecmgr has restarted".to_owned(),
+                text: "ipsecmgr has restarted, or another one has its slot".to_owned(),
                 no_address: true,
             };
             let verdict = refused(state, &waiting.draft, refusal, found, now);
@@ -123,20 +120,27 @@ impl Desk {
         needs: &mut Vec<Need>,
         now: Instant,
     ) -> Option<Verdict> {
-        let (ike_spi, life) = (admission.ike_spi, state.life());
+        let (ike_spi, tenure) = (admission.ike_spi, admission.tenure);
         if let Some(waiting) = self.drafts.get_mut(&ike_spi) {
-            waiting.life = life;
+            waiting.tenure = tenure;
             waiting.places.push(place);
             return None;
         }
         let service = state.policy.find(&admission.context, &admission.service).cloned();
         state.attempted(service.as_deref());
         let mut draft = Draft::new(state, admission);
-        match decide(state, &mut draft, life, None, now) {
+        match decide(state, &mut draft, tenure, None, now) {
             Ok(verdict) => Some(verdict),
             Err(need) => {
                 let places = vec![place];
-                self.drafts.insert(ike_spi, Waiting { draft, life, places });
+                self.drafts.insert(
+                    ike_spi,
+                    Waiting {
+                        draft,
+                        tenure,
+                        places,
+                    },
+                );
                 self.wait(need, ike_spi, needs);
                 None
             }
@@ -180,7 +184,7 @@ impl Desk {
 fn decide(
     state: &mut State,
     draft: &mut Draft,
-    life: u32,
+    tenure: u64,
     answer: Option<(Need, Grant)>,
     now: Instant,
 ) -> Result<Verdict, Need> {
@@ -188,9 +192,13 @@ fn decide(
     match draft.step(state, answer, now) {
         Step::Waiting(need) => Err(need),
         Step::Admitted(mut session) => {
-            session.life = life;
+            session.tenure = tenure;
             let only_one = draft.is_only_one();
-            Ok(admitted(ike_spi, state.admit(ike_spi, session, only_one)))
+            let verdict = admitted(ike_spi, state.admit(ike_spi, session, only_one));
+            if only_one {
+                state.end_older_elsewhere(ike_spi);
+            }
+            Ok(verdict)
         }
         Step::Refused(refusal, found) => Ok(refused(state, draft, refusal, found, now)),
     }
@@ -217,6 +225,16 @@ fn refused(
         no_address: refusal.no_address,
         ..Verdict::default()
     }
+}
+
+/// Who asked is dead, or has handed the slot over; its next owner asks for itself.
+fn outdated(state: &mut State, admission: &Admission) -> Option<Verdict> {
+    let ike_spi = admission.ike_spi;
+    (!state.hear(ike_spi, admission.tenure)).then(|| Verdict {
+        ike_spi,
+        refusal: "another ipsecmgr has its slot".to_owned(),
+        ..Verdict::default()
+    })
 }
 
 /// The same verdict again for a session that is there already: the first answer was lost, perhaps with the `ipsecmgr` that waited for it.

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bus::messages::aaamgr::{Account, AccountingRecord};
-use bus::messages::ipsecmgr::DeleteTunnels;
 use bus::messages::rmctrl::{GetSlotMap, SlotMapChanged};
 use bus::messages::sessmgr::SessionAdmitted;
 use bus::messages::vpnmgr::{LeaseAddress, LeaseBlock, ReturnBlock};
@@ -32,7 +31,7 @@ enum Brought {
     Granted(Need, Option<Lease>, Grant),
     /// Accounting records were taken over, or not.
     Accounted(bool),
-    /// The counter segments of our slots.
+    /// The counter segments of all slots.
     Segments(Segments),
 }
 
@@ -61,8 +60,8 @@ pub async fn run(task: Task) -> Result<(), Error> {
     );
     let mut shell = Shell::new(bus.clone(), sit, worker);
     let mut configuration = ConfigFollower::new(&bus);
-    let mut slot_changes = bus.subscribe::<SlotMapChanged>();
-    slot_changes.follow(RMCTRL);
+    let mut slot_maps = task::follow::<GetSlotMap, SlotMapChanged>(&bus, RMCTRL, GetSlotMap {});
+    shell.map_slots();
     let mut newer = bus.subscribe::<SessionAdmitted>();
     for other in (1..=workers).filter(|&other| other != worker) {
         newer.follow(Address::new(Facility::Sessmgr, other));
@@ -115,7 +114,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
             event = newer.next() => if let Heard::Event(_, event) = event {
                 heard(&mut state, &event);
             },
-            _ = slot_changes.next() => shell.map_slots(),
+            map = slot_maps.next() => state.set_managers(map.managers),
             _ = sweep.tick() => {
                 state.sweep(Instant::now());
                 let low = state.low_pools(Instant::now()).into_iter().map(Need::Block).collect();
@@ -230,14 +229,8 @@ impl Shell {
                     }
                 }
                 Errand::End(ike_spis, reason) => {
-                    let ipsecmgr = Address::new(Facility::Ipsecmgr, self.worker);
-                    self.insist(
-                        ipsecmgr,
-                        DeleteTunnels {
-                            ike_spis,
-                            reason: reason.text().to_owned(),
-                        },
-                    );
+                    let bus = self.bus.clone();
+                    tokio::spawn(async move { task::delete_tunnels(&bus, ike_spis, reason.text()).await });
                 }
                 Errand::Newer(service, identity, began) => self.bus.publish(&SessionAdmitted {
                     context: service.context.to_string(),
@@ -265,26 +258,20 @@ impl Shell {
         });
     }
 
-    /// Maps the counters of the slots that are ours now.
+    /// Maps the counters of all slots, as soon as `sit` gives them: a session stays here, wherever its slot goes.
     fn map_slots(&self) {
-        let (bus, sit, worker, bring) = (
-            self.bus.clone(),
-            self.sit.clone(),
-            self.worker,
-            self.bring.clone(),
-        );
+        let (sit, bring) = (self.sit.clone(), self.bring.clone());
         tokio::spawn(async move {
-            let map = match bus.request(RMCTRL, &GetSlotMap {}, DEADLINE).await {
-                Ok(map) => map,
-                Err(error) => return tracing::warn!("traffic cannot be read yet: {error}"),
-            };
-            let ours = Slot::all()
-                .zip(&map.workers)
-                .filter(|(_, owner)| **owner == worker);
-            let slots: Vec<Slot> = ours.map(|(slot, _)| slot).collect();
-            match sit.open_slot_counters(&slots).await {
-                Ok(descriptors) => drop(bring.send(Brought::Segments(Segments::map(descriptors))).await),
-                Err(error) => tracing::warn!("traffic cannot be read: {error}"),
+            let slots: Vec<Slot> = Slot::all().collect();
+            loop {
+                match sit.open_slot_counters(&slots).await {
+                    Ok(descriptors) => {
+                        let segments = Segments::map(descriptors);
+                        return drop(bring.send(Brought::Segments(segments)).await);
+                    }
+                    Err(error) => tracing::warn!("traffic cannot be read yet: {error}"),
+                }
+                sleep(RETRY).await;
             }
         });
     }

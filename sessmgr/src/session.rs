@@ -111,8 +111,8 @@ pub struct Session {
     pub active: Instant,
     /// When the last accounting record was made.
     pub accounted: Option<Instant>,
-    /// The life of `ipsecmgr` that named it last.
-    pub life: u32,
+    /// By which tenure the `ipsecmgr` that named it last has its slot.
+    pub tenure: u64,
     /// The older session of the same identity that has to go. Kept until this one is connected: `ipsecmgr` may ask for the verdict again.
     pub displaced: Option<NonZeroU64>,
 }
@@ -189,6 +189,14 @@ impl Sessions {
         let start = cursor.map_or(0, |cursor| cursor.saturating_add(1));
         self.by_spi
             .range(start..)
+            .map(|(&ike_spi, session)| (ike_spi, session.as_ref()))
+    }
+
+    /// Those in a slot.
+    pub fn in_slot(&self, slot: u8) -> impl Iterator<Item = (u64, &Session)> {
+        let first = u64::from(slot) << 56;
+        self.by_spi
+            .range(first..=first | (u64::MAX >> 8))
             .map(|(&ike_spi, session)| (ike_spi, session.as_ref()))
     }
 

@@ -27,6 +27,7 @@ use crate::policy::{Policy, PoolKey, Service};
 use crate::session::{Assigned, Phase, Session, Sessions, Source, Usage};
 use crate::usage::Meter;
 
+pub use recovery::slot;
 pub use sweep::SWEEP_STEP;
 
 /// Something that has to be told to another task.
@@ -93,8 +94,10 @@ pub struct State {
     changed: Changed,
     next_call: u64,
     sweep: Option<u64>,
-    /// The life of `ipsecmgr` that was heard last.
-    life: u32,
+    /// By which tenures the `ipsecmgr`s that were heard last have the slots, by number.
+    tenures: [u64; 256],
+    /// The worker whose `ipsecmgr` has slot 1, 2, ...; empty until it is known.
+    managers: Vec<u32>,
 }
 
 impl State {
@@ -123,7 +126,8 @@ impl State {
             changed: Changed::default(),
             next_call: born << 32 | u64::from(worker & 0xff) << 24,
             sweep: None,
-            life: 0,
+            tenures: [0; 256],
+            managers: Vec::new(),
         }
     }
 
@@ -181,7 +185,7 @@ impl State {
                 let (ipv4, ipv6) = (session.ipv4.is_some(), session.ipv6.is_some());
                 page.restored(ipv4, ipv6);
             }
-            self.life = self.life.max(session.life);
+            self.hear(ike_spi, session.tenure);
             self.sessions.add(ike_spi, session);
         }
     }
@@ -214,8 +218,8 @@ impl State {
         }
     }
 
-    /// Adds an admitted session and tells which older one must go. `only_one`: the peer says that it has no other session; those of this
-    /// worker `ipsecmgr` ends by itself, those of other workers are told.
+    /// Adds an admitted session and tells which older one must go. `only_one`: the peer says that it has no other session; those in slots of the
+    /// same `ipsecmgr` that one ends by itself, others [`Self::end_older_elsewhere`] ends, and other workers are told.
     pub fn admit(&mut self, ike_spi: u64, session: Box<Session>, only_one: bool) -> &Session {
         self.counters.inc(counted::CURRENT_CALLS);
         self.counters.inc(counted::CURRENT_ARRIVED);
@@ -254,6 +258,27 @@ impl State {
                     .get(*spi)
                     .is_some_and(|session| session.began < began)
             })
+            .collect();
+        self.end_all(older, Reason::Duplicate);
+    }
+
+    /// Takes note of who has which slot: by worker, slot 1 first.
+    pub fn set_managers(&mut self, managers: Vec<u32>) {
+        self.managers = managers;
+    }
+
+    /// Ends older sessions of the peer of a session that another `ipsecmgr` has: its own does so by itself.
+    pub fn end_older_elsewhere(&mut self, ike_spi: u64) {
+        let manager = |ike_spi: u64| self.managers.get(usize::from(slot(ike_spi)).checked_sub(1)?);
+        let Some(session) = self.sessions.get(ike_spi) else {
+            return;
+        };
+        let service = &session.service;
+        let older = self
+            .sessions
+            .of(&service.context, &service.name, &session.identity)
+            .take_while(|other| *other != ike_spi)
+            .filter(|older| manager(*older) != manager(ike_spi))
             .collect();
         self.end_all(older, Reason::Duplicate);
     }

@@ -13,7 +13,7 @@ pub trait Meter: Send {
     fn read(&self, spi: u32) -> Option<Usage>;
 }
 
-/// The counter segments of this worker's slots.
+/// The counter segments of all slots.
 #[derive(Default)]
 pub struct Segments(HashMap<u8, SlotReader>);
 

@@ -21,7 +21,7 @@ use bus::messages::sessmgr::{
 };
 use bus::messages::sit::Opened;
 use bus::messages::vpnmgr::{Block, LeaseBlock, ReturnBlock, Returned};
-use bus::{Address, Bus, Facility, Hub, Message, dispatch};
+use bus::{Address, Bus, Facility, Hub, dispatch};
 use sadb::{Slot, SlotSegments};
 use task::testing;
 use tokio::time::{sleep, timeout};
@@ -92,15 +92,15 @@ async fn world(workers: u32) -> World {
         shutdowns.push(task.shutdown.clone());
         let segments = SlotSegments::with_capacity(Slot::new(7).unwrap(), 16).unwrap();
         tokio::spawn(testing::play_sit(channel, move |packet| {
-            assert_eq!(packet.header.message, bus::messages::sit::OpenSlots::TYPE);
-            let counters = segments.reader_fd().unwrap();
-            (
-                Opened {
-                    names: vec!["slot-7-counters".to_owned()],
-                    ..Opened::default()
-                },
-                vec![counters],
-            )
+            // Whichever slot it is: these tests have one segment.
+            let request: bus::messages::sit::OpenSlots = packet.decode().unwrap();
+            let names = request.slots.iter().map(|slot| format!("slot-{slot}-counters"));
+            let opened = Opened {
+                names: names.collect(),
+                ..Opened::default()
+            };
+            let counters = request.slots.iter().map(|_| segments.reader_fd().unwrap());
+            (opened, counters.collect())
         }));
         tokio::spawn(async move { sessmgr::run(task).await.unwrap() });
     }
@@ -151,7 +151,7 @@ fn play_others(hub: &Hub, workers: u32, asked: &Asked) {
                     },
                     GetSlotMap => |_, responder| {
                         let workers = (1..=255).map(|slot| u32::from(slot == 7)).collect();
-                        responder.reply(SlotMap { version: 1, workers });
+                        responder.reply(SlotMap::of_workers(workers));
                     },
                 });
             }
@@ -181,7 +181,6 @@ impl World {
         });
         let request = Admit {
             admissions: admissions.collect(),
-            life: 0,
         };
         // A service is unknown until the configuration has been read.
         for _ in 0..100 {
@@ -305,7 +304,8 @@ fn sessions_from_admission_to_accounting_stop() {
                     .all(|block| block.pool == "v4" && !block.single)
         );
         let recovered = WorkerRecovered {
-            life: 1,
+            tenure: 1,
+            slots: vec![0],
             ..WorkerRecovered::default()
         };
         world.bus.request(sessmgr(1), &recovered, DEADLINE).await.unwrap();
@@ -325,8 +325,10 @@ fn sessions_from_admission_to_accounting_stop() {
 #[test]
 fn a_newer_session_on_another_worker_ends_the_older_one() {
     block_on(async {
+        // Slot 7 is of worker 1, wherever its sessions are.
+        const IN_SLOT_7: u64 = 7 << 56;
         let world = world(2).await;
-        world.admit(1, &[1], "ue").await;
+        world.admit(1, &[IN_SLOT_7 | 1], "ue").await;
         world.admit(2, &[2], "other").await;
         // Let the workers find each other.
         sleep(Duration::from_millis(300)).await;
@@ -338,7 +340,7 @@ fn a_newer_session_on_another_worker_ends_the_older_one() {
             }
             sleep(Duration::from_millis(10)).await;
         };
-        let expected = HashMap::from([(1, vec![(1, "duplicate-session-detected".to_owned())])]);
+        let expected = HashMap::from([(1, vec![(IN_SLOT_7 | 1, "duplicate-session-detected".to_owned())])]);
         assert_eq!(deleted, expected);
     });
 }

@@ -18,7 +18,8 @@ use rtnetlink::RouteMessageBuilder;
 use crate::credentials::Credentials;
 use crate::initiator::{Common, Memory, RETRANSMISSION, profile};
 use crate::offer::Offer;
-use crate::plane::Plane;
+use crate::pace::Pace;
+use crate::plane::{Plane, ROUND};
 use crate::progress::tell;
 use crate::world::{index, inside, text};
 
@@ -154,6 +155,8 @@ struct End {
     poller: Poller,
     receive: ReceiveBatch,
     send: SendBatch,
+    /// Of packets from the device.
+    pace: Pace,
 }
 
 impl End {
@@ -203,6 +206,7 @@ impl End {
             poller,
             receive: ReceiveBatch::new(BATCH, GRO_BUFFER_BYTES),
             send: SendBatch::new(MAX_GSO_SEGMENTS),
+            pace: Pace::new(),
         })
     }
 
@@ -270,6 +274,9 @@ impl End {
         }
         self.engine.expire(Instant::now(), &mut self.memory);
         self.carry_out()?;
+        if ready.contains(&DEVICE) {
+            self.pace.rest();
+        }
         Ok(ready.contains(&STOP))
     }
 
@@ -278,10 +285,11 @@ impl End {
             return;
         };
         let (exit, gateway, send) = (self.exit, self.path.remote, &mut self.send);
-        self.plane.outbound(|data, segment| {
+        let reads = self.plane.outbound(|data, segment| {
             // What the kernel has no room for is lost, as in any network.
             let _ = send.send(socket, &datagrams(exit, gateway, data, segment));
         });
+        self.pace.took(reads, reads == ROUND);
     }
 
     fn inbound(&mut self, place: usize, now: Instant) {

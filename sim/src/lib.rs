@@ -27,6 +27,7 @@ mod initiator;
 mod lane;
 mod load;
 mod offer;
+mod pace;
 mod packets;
 mod peers;
 mod plane;

@@ -9,7 +9,7 @@ use netio::{MAX_GSO_BYTES, MAX_GSO_SEGMENTS, Offloads, TunQueue};
 use crate::lane::halves;
 
 /// Packets (or super-packets) read from the device before anything else gets its turn.
-const ROUND: usize = 32;
+pub(crate) const ROUND: usize = 64;
 const READ_BYTES: usize = VnetHeader::BYTES + 65_536;
 const REPLAY: u16 = 512;
 const IPV4: u8 = 4;
@@ -85,14 +85,16 @@ impl Plane {
         Some((active.inbound_spi, active.outbound_spi))
     }
 
-    /// Reads what waits on the device, a round at most, and gives `send` ESP packets: octets, octets of each but the last.
-    pub(crate) fn outbound(&mut self, mut send: impl FnMut(&[u8], u16)) {
+    /// Reads what waits on the device, a round at most, and gives `send` ESP packets: octets, octets of each but the last. Returns how many reads that were.
+    pub(crate) fn outbound(&mut self, mut send: impl FnMut(&[u8], u16)) -> usize {
         let mut pairs = self.pairs.iter_mut();
         let mut active = pairs.find(|pair| Some(pair.inbound_spi) == self.active);
+        let mut reads = 0;
         for _ in 0..ROUND {
             let Ok(length) = self.queue.read(&mut self.read) else {
                 break;
             };
+            reads += 1;
             let Some(Pair {
                 outbound, sequence, ..
             }) = active.as_deref_mut()
@@ -106,6 +108,7 @@ impl Plane {
             }
         }
         self.burst.flush(&mut send);
+        reads
     }
 
     /// Opens ESP packets and writes what is in them to the device. `other` is asked first, and says whether a datagram was something else.

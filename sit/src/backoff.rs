@@ -14,6 +14,18 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// One whose next wait is this.
+    pub fn with_next(next: Duration) -> Self {
+        Self {
+            next: next.min(LONGEST),
+        }
+    }
+
+    /// The next wait, if the life before was of no use.
+    pub fn next(&self) -> Duration {
+        self.next
+    }
+
     /// The wait after a life that lasted for `life` and was `ready` or not at its end.
     pub fn after(&mut self, life: Duration, ready: bool) -> Duration {
         if ready && life >= STABLE {

@@ -6,12 +6,16 @@ use config::Exec;
 use netio::Signal;
 
 use crate::manager::Manager;
-use crate::{security, show};
+use crate::{security, show, upgrade};
 
 impl Manager {
     pub(crate) fn serve(&mut self, incoming: Incoming) {
         dispatch!(incoming, {
-            Execute => |command, responder| responder.reply(self.execute(&command).into()),
+            Execute => |command, responder| match Exec::from_id(&command.command) {
+                // Answered when it is certain.
+                Some(Exec::UpgradeOnline) => self.begin_upgrade(command.value("file"), Some(responder)),
+                _ => responder.reply(self.execute(&command).into()),
+            },
         });
     }
 
@@ -24,6 +28,7 @@ impl Manager {
             }
             Some(Exec::ShowCrashList) => Ok(show::crash_list(&self.crashes).into()),
             Some(Exec::ShowSessionRecovery) => Ok(show::recovery_status(self, command.has("verbose")).into()),
+            Some(Exec::ShowUpgrade) => Ok(upgrade::status(self)),
             Some(Exec::ClearCrashList) => match self.crashes.clear() {
                 Ok(()) => Ok(Output::default()),
                 Err(error) => Err(format!("the crash list cannot be saved: {error}")),

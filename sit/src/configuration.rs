@@ -47,6 +47,31 @@ pub(crate) fn bound_devices(text: &str) -> BTreeMap<String, String> {
     bound
 }
 
+/// The devices among them that are to use AF_XDP: of ports with `af-xdp` that are not shut down.
+pub(crate) fn xdp_devices(text: &str) -> BTreeMap<String, String> {
+    let mut devices = BTreeMap::new();
+    let bound = bound_devices(text);
+    let (mut device, mut wanted, mut runs) = (None, false, false);
+    for line in text.lines() {
+        if !line.starts_with("    ") {
+            (device, wanted, runs) = (None, false, false);
+        }
+        match line.split_whitespace().collect::<Vec<&str>>().as_slice() {
+            ["device", name] => device = Some(name.trim_matches('"')),
+            ["af-xdp"] => wanted = true,
+            ["no", "shutdown"] => runs = true,
+            ["bind", "interface", _, context] if wanted && runs => {
+                let is_there = |name: &&str| bound.get(*name).is_some_and(|there| there == context);
+                if let Some(name) = device.filter(is_there) {
+                    devices.insert(name.to_owned(), (*context).to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    devices
+}
+
 /// Whether a configuration in canonical form wants sessions to outlive the death of a process.
 pub(crate) fn wants_recovery(text: &str) -> bool {
     !text.lines().any(|line| line == "  no require session recovery")
@@ -88,5 +113,27 @@ mod tests {
         let config = config::Config::parse(entered).unwrap();
         let bound: Vec<_> = bound_devices(&config.to_text()).into_iter().collect();
         assert_eq!(bound, [("ran0".to_owned(), "isp".to_owned())]);
+    }
+
+    #[test]
+    fn af_xdp_is_for_devices_whose_ports_run_where_they_are() {
+        let port = |number: u32, device: &str, context: &str, more: &str| {
+            format!("port ethernet 1/{number}\nbind interface i {context}\ndevice {device}\n{more}\n#exit\n")
+        };
+        let entered = format!(
+            "config\ncontext isp\ninterface i\n#exit\n#exit\n{}{}{}{}{}end\n",
+            port(10, "ran0", "isp", "no shutdown\naf-xdp"),
+            port(11, "ran1", "isp", "no shutdown"),
+            port(12, "ran2", "isp", "af-xdp"),
+            port(13, "ran1", "local", "no shutdown\naf-xdp"),
+            port(14, "ran3", "local", "af-xdp\nno shutdown"),
+        );
+        let config = config::Config::parse(&entered).unwrap();
+        let devices: Vec<_> = xdp_devices(&config.to_text()).into_iter().collect();
+        let expected = [("ran0", "isp"), ("ran3", "local")];
+        assert_eq!(
+            devices,
+            expected.map(|(device, context)| (device.to_owned(), context.to_owned()))
+        );
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use netio::{Namespace, interface};
+use netio::{Baggage, Luggage, Namespace, interface};
 use nix::errno::Errno;
+
+use crate::upgrade::state::KeptContext;
 
 /// The context in whose namespace the node itself runs; always there, with number 1.
 pub(crate) const LOCAL: &str = "local";
@@ -54,6 +56,49 @@ impl Contexts {
         };
         contexts.take_apart_leftovers();
         Ok(contexts)
+    }
+
+    /// Packs all of them.
+    pub fn save(&self, luggage: &mut Luggage) -> Result<Vec<KeptContext>, netio::Error> {
+        self.contexts
+            .iter()
+            .map(|(name, context)| {
+                Ok(KeptContext {
+                    name: name.clone(),
+                    id: context.id,
+                    namespace: luggage.pack(&context.namespace)?,
+                    made: context
+                        .made
+                        .as_ref()
+                        .map(|path| path.to_string_lossy().into_owned()),
+                    borrowed: context.borrowed.iter().cloned().collect(),
+                })
+            })
+            .collect()
+    }
+
+    /// Takes over those that another program packed.
+    pub fn restore(
+        directory: PathBuf,
+        kept: &[KeptContext],
+        baggage: &mut Baggage,
+    ) -> Result<Self, netio::Error> {
+        let mut contexts = BTreeMap::new();
+        for one in kept {
+            let context = Context {
+                id: one.id,
+                namespace: baggage.take(one.namespace)?.into(),
+                made: one.made.clone().map(PathBuf::from),
+                borrowed: one.borrowed.iter().cloned().collect(),
+            };
+            contexts.insert(one.name.clone(), context);
+        }
+        Ok(Self {
+            home: Namespace::current()?,
+            contexts,
+            said: BTreeSet::new(),
+            directory,
+        })
     }
 
     pub fn get(&self, name: &str) -> Option<&Context> {

@@ -80,6 +80,12 @@ impl CrashList {
     pub fn load(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
         let text = fs::read_to_string(&path).unwrap_or_default();
+        Self::of_text(state_dir, &text)
+    }
+
+    /// The list of `state_dir` with these contents, whatever lies there.
+    pub fn of_text(state_dir: &Path, text: &str) -> Self {
+        let path = state_dir.join(FILE);
         let mut lines = text.lines();
         let total = lines
             .next()
@@ -122,7 +128,13 @@ impl CrashList {
         self.total
     }
 
-    fn save(&mut self) -> io::Result<()> {
+    /// Waits until everything is written.
+    pub fn flush(&mut self) {
+        self.writer = None;
+    }
+
+    /// Its contents.
+    pub fn text(&self) -> String {
         let mut text = format!("{}\n", self.total);
         for crash in &self.crashes {
             let time = crash
@@ -142,6 +154,11 @@ impl CrashList {
                 "{time}\t{facility}\t{instance}\t{pid}\t{version}\t{cause}\n"
             ));
         }
+        text
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        let text = self.text();
         if self.writer.is_none() {
             self.writer = Some(Writer::start(self.path.clone())?);
         }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bus::messages::rmctrl::SlotMap;
-use bus::messages::sit::{Close, OpenEsp, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened};
+use bus::messages::sit::{Close, OpenEsp, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, OpenXdp, Opened};
 use bus::{Address, Facility, Message};
 use netio::steering::Steering;
 use netio::{DatagramSocket, SocketOptions, Tun, UdpGroup};
@@ -16,8 +16,12 @@ use task::Packet;
 
 use crate::contexts::{Context, Contexts, TUN_PREFIX};
 use sockets::{RawSockets, options};
+pub(crate) use xdp::XdpPorts;
 
+mod kept;
+mod slots;
 mod sockets;
+mod xdp;
 
 /// RFC 7296 section 2: IKE.
 const IKE_PORT: u16 = 500;
@@ -31,20 +35,22 @@ const RING_BYTES: usize = 1 << 20;
 const UDP_BUFFER: usize = 1 << 20;
 /// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
 pub(crate) const MOST_WORKERS: u32 = netio::ControlSocket::MAX_FDS as u32 / 4;
-/// Slots of one `OpenSlots`: up to four descriptors each.
-const MOST_SLOTS: usize = netio::ControlSocket::MAX_FDS / 4;
 
 /// What `sit` holds for the others.
 pub(crate) struct Descriptors {
     workers: u32,
     /// Key of the hash that spreads new IKE SAs over the workers: drawn at boot and never told.
     key: [u8; 16],
-    /// Worker of each slot, once `rmctrl` has told: index 0 is slot 1.
-    slot_map: Option<Vec<u32>>,
+    /// Who has which slot, once `rmctrl` has told.
+    slot_map: Option<SlotMap>,
+    /// What all sockets are steered by; `None` while some are not.
+    steered: Option<Steering>,
     groups: HashMap<(String, SocketAddr), Held<UdpGroup>>,
     raw: HashMap<(String, IpAddr, u32), Held<RawSockets>>,
     tuns: HashMap<String, Tun>,
     udp: HashMap<(Address, OpenUdpKey), DatagramSocket>,
+    /// Devices with AF_XDP.
+    pub xdp: XdpPorts,
     slots: BTreeMap<Slot, SlotSegments>,
     /// By the facility that writes, its worker and the other end's.
     rings: HashMap<(Facility, u32, u32), StrayRing>,
@@ -96,10 +102,12 @@ impl Descriptors {
             workers,
             key,
             slot_map: None,
+            steered: None,
             groups: HashMap::new(),
             raw: HashMap::new(),
             tuns: HashMap::new(),
             udp: HashMap::new(),
+            xdp: XdpPorts::default(),
             slots: BTreeMap::new(),
             rings: HashMap::new(),
         })
@@ -122,6 +130,8 @@ impl Descriptors {
             self.open_rings(who)
         } else if kind == OpenUdp::TYPE {
             self.open_udp(contexts, who, decode(packet)?)
+        } else if kind == OpenXdp::TYPE {
+            self.open_xdp(contexts, who, &decode(packet)?)
         } else {
             Err(Refusal::Failed(format!(
                 "requests of type {kind:#06x} are not served"
@@ -142,6 +152,7 @@ impl Descriptors {
                 self.udp.retain(|(holder, (context, local, ..)), _| {
                     *holder != who || *context != request.context || *local != request.address
                 });
+                self.share_addresses(&request.context);
             }
             // The device belongs to the context: only its own vpnmgr gives it up.
             Err(_) if who.facility == Facility::Vpnmgr => drop(self.tuns.remove(&request.context)),
@@ -154,37 +165,8 @@ impl Descriptors {
         self.groups.retain(|(context, _), _| context != name);
         self.raw.retain(|(context, ..), _| context != name);
         self.udp.retain(|(_, (context, ..)), _| context != name);
+        self.xdp.close_context(name);
         self.tuns.remove(name);
-    }
-
-    /// Takes over a slot map: the kernel steers by it from now on.
-    pub fn set_slot_map(&mut self, map: &SlotMap) -> Result<(), String> {
-        let wrong = map.workers.iter().any(|&worker| worker > self.workers);
-        if map.workers.len() != usize::from(u8::MAX) || wrong {
-            return Err(format!("the slot map does not fit {} workers", self.workers));
-        }
-        self.slot_map = Some(map.workers.clone());
-        let steering = self.steering().map_err(|refusal| format!("{refusal:?}"))?;
-        for ((context, address), group) in &self.groups {
-            let program = if address.port() == IKE_PORT {
-                steering.program_500()
-            } else {
-                steering.program_4500()
-            };
-            group
-                .what
-                .steer(&program)
-                .map_err(|error| format!("{address} in {context}: {error}"))?;
-        }
-        for ((context, address, worker), socket) in &self.raw {
-            let filter = steering.esp_filter(index(*worker), address.is_ipv4());
-            socket
-                .what
-                .esp
-                .attach_filter(&filter)
-                .map_err(|error| format!("ESP {address} in {context}: {error}"))?;
-        }
-        Ok(())
     }
 
     fn open_ike(
@@ -225,6 +207,7 @@ impl Descriptors {
             // Without the right to raw sockets, ESP behind UDP still works.
             Err(error) => tracing::warn!("no ESP socket for {address} in context {name}: {error}"),
         }
+        self.share_addresses(name);
         Ok(given)
     }
 
@@ -245,9 +228,14 @@ impl Descriptors {
         }
         if !self.tuns.contains_key(name) {
             let (device, queues) = (format!("{TUN_PREFIX}{}", context.id), index(self.workers) + 1);
-            let tun = context
+            let mut tun = context
                 .namespace
                 .run(|| Tun::create(&device, queues, TUN_MTU))??;
+            if queues > 1
+                && let Err(error) = tun.steer()
+            {
+                tracing::info!("clear packets of context {name} may take a detour between workers: {error}");
+            }
             self.tuns.insert(name.to_owned(), tun);
         }
         let mut given = Given::default();
@@ -256,47 +244,9 @@ impl Descriptors {
             if let Some(worker) = worker {
                 let queue = tun.queues.get(index(worker)).ok_or_else(|| missing("queue"))?;
                 given.add("tun", queue)?;
-            }
-        }
-        Ok(given)
-    }
-
-    fn open_slots(&mut self, who: Address, numbers: &[u32]) -> Result<Given, Refusal> {
-        if numbers.len() > MOST_SLOTS {
-            return Err(Refusal::Failed(format!(
-                "at most {MOST_SLOTS} slots can be opened at a time"
-            )));
-        }
-        let mut given = Given::default();
-        for &number in numbers {
-            let slot = u8::try_from(number).ok().and_then(Slot::new);
-            let slot = slot.ok_or_else(|| Refusal::Failed(format!("there is no slot {number}")))?;
-            let owner = self.owner(slot)?;
-            let segments = match self.slots.entry(slot) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(SlotSegments::create(slot)?)
+                if let Some(table) = &tun.steering {
+                    given.add("tun-steering", table)?;
                 }
-            };
-            // Keys are for those two only, and IKE SAs for the owner.
-            let fds = match who.facility {
-                Facility::Ipsecmgr if who.instance == owner => segments.owner_fds()?,
-                Facility::Iftask if who.instance == owner => segments.worker_fds()?,
-                Facility::Ipsecmgr | Facility::Iftask => {
-                    return Err(Refusal::Failed(format!(
-                        "slot {slot} belongs to worker {owner}, not to {who}"
-                    )));
-                }
-                _ => {
-                    given.add(format!("slot-{slot}-counters"), segments.reader_fd()?)?;
-                    continue;
-                }
-            };
-            given.add(format!("slot-{slot}-keys"), fds.keys)?;
-            given.add(format!("slot-{slot}-hot"), fds.hot)?;
-            given.add(format!("slot-{slot}-counters"), fds.counters)?;
-            if let Some(ike) = fds.ike {
-                given.add(format!("slot-{slot}-ike"), ike)?;
             }
         }
         Ok(given)
@@ -367,26 +317,6 @@ impl Descriptors {
         };
         given.add("udp", socket)?;
         Ok(given)
-    }
-
-    fn steering(&self) -> Result<Steering, Refusal> {
-        let map = self.map()?;
-        let owner = |slot: u8| {
-            let worker = *map.get(usize::from(slot).checked_sub(1)?)?;
-            usize::try_from(worker.checked_sub(1)?).ok()
-        };
-        Ok(Steering::new(index(self.workers) + 1, owner, self.key)?)
-    }
-
-    fn owner(&self, slot: Slot) -> Result<u32, Refusal> {
-        let map = self.map()?;
-        Ok(map.get(usize::from(slot.number()) - 1).copied().unwrap_or(0))
-    }
-
-    fn map(&self) -> Result<&Vec<u32>, Refusal> {
-        self.slot_map
-            .as_ref()
-            .ok_or_else(|| Refusal::NotYet("rmctrl has not told the slot map yet".into()))
     }
 
     /// The worker of a task of one of `facilities`.

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use netio::LockFile;
+use netio::{Baggage, LockFile};
 
 use crate::error::Error;
+use crate::upgrade::state::NodeState;
 use crate::users::Users;
 use crate::{Options, folders};
 
@@ -15,7 +16,7 @@ const OPEN_FILES: u64 = 65_536;
 /// The node may run.
 pub(crate) struct Environment {
     /// Of the run directory and the state directory. Held as long as the node runs.
-    pub _locks: [LockFile; 2],
+    pub locks: [LockFile; 2],
     /// Processors this node may use.
     pub processors: Vec<usize>,
     /// The users of the processes; `None`: all are ours.
@@ -41,6 +42,37 @@ impl Environment {
     }
 }
 
+/// Names of the locks: they differ, for the directories may be one.
+const LOCKS: [&str; 2] = ["lock", "state-lock"];
+
+/// What the program before this one had prepared.
+pub(crate) fn take_over(
+    options: &Options,
+    state: &NodeState,
+    baggage: &mut Baggage,
+) -> Result<Environment, netio::Error> {
+    let mut locks = Vec::new();
+    for ((directory, name), number) in [&options.run_dir, &options.state_dir]
+        .into_iter()
+        .zip(LOCKS)
+        .zip(&state.locks)
+    {
+        locks.push(LockFile::adopt(&directory.join(name), baggage.take(*number)?)?);
+    }
+    let locks = <[LockFile; 2]>::try_from(locks).map_err(|_| netio::Error::Invalid {
+        what: "locks of a node",
+        expected: "two",
+    })?;
+    let users = state.users.as_ref();
+    Ok(Environment {
+        locks,
+        processors: netio::task::usable_cpus()?,
+        users: users.map(|kept| Users::restore(kept, options.first_user)),
+        tasks: config::Tasks::default(),
+        missing: state.unprotected.clone(),
+    })
+}
+
 /// Takes the run directory and checks the rest. Must be called before the process has a second thread, because it may enter a user namespace.
 pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     let mut missing = Vec::new();
@@ -51,10 +83,10 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     for path in [&options.run_dir, &options.state_dir] {
         folders::make(path, 0o755)?;
     }
-    // With names of their own: the directories may be one.
+    let [run_lock, state_lock] = LOCKS;
     let locks = [
-        lock(&options.run_dir, "lock", "--run-dir")?,
-        lock(&options.state_dir, "state-lock", "--state-dir")?,
+        lock(&options.run_dir, run_lock, "--run-dir")?,
+        lock(&options.state_dir, state_lock, "--state-dir")?,
     ];
     if !netio::task::is_privileged() {
         netio::enter_user_namespace().map_err(|error| Error::NoPrivilege {
@@ -85,7 +117,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
         ));
     }
     Ok(Environment {
-        _locks: locks,
+        locks,
         processors: netio::task::usable_cpus()?,
         users,
         tasks: config::boot_tasks(&text),

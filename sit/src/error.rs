@@ -53,6 +53,8 @@ pub enum Error {
         /// How it ended.
         cause: String,
     },
+    /// This program cannot take over the node that runs in its process, nor let the one before go on.
+    TakeOver(String),
     /// The bus cannot be opened.
     Bus(bus::BusError),
     /// The runtime cannot be started.
@@ -91,6 +93,7 @@ impl fmt::Display for Error {
             Self::Task { address, cause } => {
                 write!(f, "{address} cannot start ({cause}): the log says why")
             }
+            Self::TakeOver(why) => write!(f, "cannot take over the node: {why}"),
             Self::Bus(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "cannot start: {error}"),
         }
@@ -105,6 +108,7 @@ impl std::error::Error for Error {
             Self::Bus(error) => Some(error),
             Self::Runtime(error) => Some(error),
             Self::AlreadyRunning { .. }
+            | Self::TakeOver(_)
             | Self::NoPrivilege { .. }
             | Self::Workers { .. }
             | Self::Task { .. } => None,

@@ -46,8 +46,10 @@ impl Manager {
             (Facility::Certmgr, false) => Err("the configuration does not name it".to_owned()),
             _ => Err(format!("{address} reads no such files")),
         };
+        let errand = self.errands.clone();
         // A file may lie on a disk that does not answer: nobody else waits for it.
         tokio::spawn(async move {
+            let _errand = errand;
             let opened = match path {
                 Ok(path) => spawn_blocking(move || open(&path).map_err(|error| error.to_string()))
                     .await

@@ -20,8 +20,8 @@ use crate::state::{Entry, TaskTable};
 /// Until a task that does not read its control socket is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Joins the task at `address`, which has just started, to every living task it has a link with.
-pub(crate) fn join(tasks: &TaskTable, address: Address) {
+/// Joins the task at `address`, which has just started, to every living task it has a link with. What has to wait holds one of `errands`.
+pub(crate) fn join(tasks: &TaskTable, address: Address, errands: &Arc<()>) {
     let Some(entry) = tasks.get(&address) else { return };
     for other in tasks
         .values()
@@ -33,22 +33,26 @@ pub(crate) fn join(tasks: &TaskTable, address: Address) {
         }
         match pair() {
             Ok((one, two)) => {
-                hand_out(entry, other.address, one);
-                hand_out(other, address, two);
+                hand_out(entry, other.address, one, errands);
+                hand_out(other, address, two, errands);
             }
             Err(error) => tracing::error!("no link between {address} and {}: {error}", other.address),
         }
     }
 }
 
-fn hand_out(to: &Entry, peer: Address, socket: OwnedFd) {
+fn hand_out(to: &Entry, peer: Address, socket: OwnedFd, errands: &Arc<()>) {
     let Some(life) = &to.life else { return };
     let address = to.address;
     match offer(&life.channel, peer, &socket) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             tracing::debug!("{address} does not read: its link to {peer} has to wait");
-            tokio::spawn(insist(Arc::downgrade(&life.channel), address, peer, socket));
+            let (channel, errand) = (Arc::downgrade(&life.channel), errands.clone());
+            tokio::spawn(async move {
+                insist(channel, address, peer, socket).await;
+                drop(errand);
+            });
         }
         Err(error) => tracing::warn!("cannot hand {address} its link to {peer}: {error}"),
     }

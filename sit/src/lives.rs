@@ -25,12 +25,23 @@ const START_UP: Duration = Duration::from_secs(30);
 const HEARTBEATS_MISSED: u32 = 6;
 /// A node that has never been ready gives up when a task has tried in vain so often: what keeps it from starting will not go away by itself.
 const FAILED_STARTS: u32 = 5;
+/// The executable of this process, whatever its file is called by now.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 /// A task that leaves with its context is killed when it has not ended by then.
-const LEAVE_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
 impl Manager {
-    /// Starts a process for a task of the table that has none.
+    /// Starts a process for a task of the table that has none, and tells of it if it is not the first.
     pub(crate) fn launch(&mut self, address: Address) {
+        let before = self.tasks.get(&address).map_or(0, |entry| entry.lives);
+        self.start_process(address);
+        let pid = self.tasks.get(&address).and_then(Entry::pid);
+        if let Some(pid) = pid.filter(|_| before > 0) {
+            tell_restart(address, pid);
+        }
+    }
+
+    fn start_process(&mut self, address: Address) {
         let Some(entry) = self.tasks.get_mut(&address) else {
             return;
         };
@@ -38,8 +49,9 @@ impl Manager {
             "" | LOCAL => None,
             name => self.contexts.get(name).map(|context| &context.namespace),
         };
+        let executable = self.executables.get(entry.executable);
         let welcome = Welcome {
-            control_version: CONTROL_VERSION,
+            control_version: executable.map_or(CONTROL_VERSION, |one| one.control.min(CONTROL_VERSION)),
             run_dir: self.options.run_dir.to_string_lossy().into_owned(),
             state_dir: self.options.state_dir.to_string_lossy().into_owned(),
             workers: self.workers,
@@ -50,7 +62,11 @@ impl Manager {
             unprotected: Vec::new(),
             boot_config: self.options.config.to_string_lossy().into_owned(),
         };
-        let mut spawn = (self.options.spawn)(address);
+        let program = match executable {
+            Some(other) if entry.executable != self.executables.running => other.program(),
+            _ => OWN_PROGRAM.into(),
+        };
+        let mut spawn = (self.options.spawn)(&program, address);
         let users = self.environment.users.as_ref();
         if let Some(identity) = users.and_then(|users| users.identity(address.facility)) {
             spawn = spawn.identity(identity);
@@ -76,10 +92,8 @@ impl Manager {
                 entry.lives += 1;
                 entry.phase = Phase::Starting;
                 entry.missed = 0;
-                if number > 0 {
-                    tell_restart(address, pid);
-                }
-                links::join(&self.tasks, address);
+                tracing::debug!("{address} is process {pid}");
+                links::join(&self.tasks, address, &self.errands);
                 self.publish_start(address);
             }
             Err(error) => {
@@ -116,6 +130,7 @@ impl Manager {
         let Some(mut dead) = entry.life.take() else { return };
         let (pid, age) = (dead.pid(), dead.since.elapsed());
         let status = dead.child.wait();
+        let replaced = std::mem::take(&mut entry.replacing) && status.as_ref().is_ok_and(ended_as_told);
         let by_itself = status.as_ref().is_ok_and(|status| status.code().is_some());
         let cause = match status {
             Ok(status) => describe(status),
@@ -131,6 +146,12 @@ impl Manager {
             }
             return;
         }
+        if replaced {
+            entry.replaced += 1;
+            entry.phase = Phase::Waiting;
+            return self.start_process(address);
+        }
+        let served = entry.phase == Phase::Ready;
         if by_itself && entry.phase == Phase::Starting {
             entry.failed_starts += 1;
         } else {
@@ -140,17 +161,24 @@ impl Manager {
             let cause = cause.clone();
             self.failure = Some(Error::Task { address, cause });
         }
-        let wait = entry.backoff.after(age, entry.phase == Phase::Ready);
+        let wait = entry.backoff.after(age, served);
         entry.phase = Phase::Waiting;
         tell_failure(address, pid, &cause);
+        let version = self.executables.get(entry.executable);
+        let version = version
+            .map_or(VERSION, |executable| &executable.version)
+            .to_owned();
         let crash = Crash {
             time: SystemTime::now(),
             facility: address.facility.name().to_owned(),
             instance: address.instance,
             pid,
-            version: VERSION.to_owned(),
-            cause,
+            version,
+            cause: cause.clone(),
         };
+        if !served {
+            self.rollout_died(address, &cause);
+        }
         if wait.is_zero() {
             self.launch(address);
         } else {
@@ -178,7 +206,7 @@ impl Manager {
             return;
         };
         if let std::collections::btree_map::Entry::Vacant(vacant) = self.tasks.entry(address) {
-            vacant.insert(Entry::new(address, context));
+            vacant.insert(Entry::new(address, context, self.executables.running));
             self.launch(address);
         }
     }
@@ -325,6 +353,11 @@ fn parts(address: Address) -> (&'static str, u32, u32) {
         u32::from(address.facility as u8),
         address.instance,
     )
+}
+
+/// Whether a process that was told to end did so, by itself or at our hands.
+fn ended_as_told(status: &ExitStatus) -> bool {
+    status.success() || status.signal() == Some(Signal::SIGKILL as i32)
 }
 
 /// How a process ended, in words.

@@ -1,17 +1,19 @@
 //! The loop: everything that happens, one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bus::messages::rmctrl::{GetSlotMap, SlotMap, SlotMapChanged};
-use bus::{Address, Bus, Facility, Server};
+use bus::messages::common::Execute;
+use bus::{Address, Bus, Facility, Responder, Server, Sockets};
 use task::{ConfigFollower, Packet};
 use telemetry::events::{self, ProtectionMissing, SystemStartup};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Options;
-use crate::configuration::{bound_devices, contexts_of, wants_recovery};
+use crate::configuration::{bound_devices, contexts_of, wants_recovery, xdp_devices};
 use crate::contexts::{Contexts, LOCAL};
 use crate::crashes::CrashList;
 use crate::descriptors::{Descriptors, MOST_WORKERS};
@@ -21,14 +23,16 @@ use crate::files::files_of;
 use crate::requests::Deferred;
 use crate::state::{Entry, Phase, TaskTable, static_tasks};
 use crate::stop::StopSignals;
+use crate::upgrade::executable::{Executable, Executables};
+use crate::upgrade::{HELD, Upgrade};
 
 pub(crate) const SIT: Address = Address::only(Facility::Sit);
 /// Version of the software, in the crash list and in events.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const QUEUE: usize = 4_096;
+pub(crate) const QUEUE: usize = 4_096;
 /// For the deletes of the tunnels of a context to leave, before its network goes.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 /// What was put aside is looked at this often.
 const TICK: Duration = Duration::from_secs(5);
 /// A heartbeat every second tick.
@@ -56,6 +60,17 @@ pub(crate) enum Happening {
         life: u32,
         answered: bool,
     },
+    /// An executable was asked whether it can take over.
+    Checked {
+        checked: Result<Executable, String>,
+        asked: Option<Responder<Execute>>,
+    },
+    /// The next executable is to take over.
+    Replace,
+    /// The next task is to get it.
+    Roll,
+    /// A step of that has had its time.
+    Late { began: Instant },
 }
 
 /// How many workers the node has while it runs: as the option says, or as the boot configuration does.
@@ -84,16 +99,20 @@ pub(crate) struct Manager {
     pub(crate) workers: u32,
     pub(crate) bus: Bus,
     pub(crate) server: Server,
+    /// The listening sockets of the bus, for the next executable.
+    pub(crate) sockets: Sockets,
     pub(crate) tasks: TaskTable,
     pub(crate) contexts: Contexts,
     /// The contexts of the configuration, with their numbers.
-    wanted: BTreeMap<String, u32>,
+    pub(crate) wanted: BTreeMap<String, u32>,
     /// The context of each device that a port is bound with.
-    bound: BTreeMap<String, String>,
+    pub(crate) bound: BTreeMap<String, String>,
     /// `require session recovery`.
     pub(crate) recovery: bool,
     /// The files that the configuration names.
     pub(crate) files: BTreeSet<String>,
+    /// The running configuration itself, as it was last read.
+    pub(crate) configuration: String,
     pub(crate) descriptors: Descriptors,
     pub(crate) crashes: CrashList,
     pub(crate) since: Instant,
@@ -101,21 +120,28 @@ pub(crate) struct Manager {
     pub(crate) deferred: Vec<Deferred>,
     pub(crate) happenings: mpsc::Sender<Happening>,
     pub(crate) queue: mpsc::Receiver<Happening>,
-    unprotected: BTreeSet<String>,
-    configured: bool,
-    mapped: bool,
+    pub(crate) unprotected: BTreeSet<String>,
+    pub(crate) configured: bool,
     pub(crate) ready: bool,
     /// Why the node cannot go on.
     pub(crate) failure: Option<Error>,
     pub(crate) stopping: bool,
-    ticks: u64,
+    pub(crate) ticks: u64,
+    pub(crate) executables: Executables,
+    pub(crate) upgrade: Upgrade,
+    /// Held by whatever is under way outside the loop and would be lost with this program.
+    pub(crate) errands: Arc<()>,
 }
 
 impl Manager {
     /// Opens the bus and starts the static tasks.
     pub async fn start(options: Options, environment: Environment) -> Result<Self, Error> {
         let workers = workers(&options, &environment)?;
-        let (bus, server) = Bus::open(&options.run_dir, SIT).await.map_err(Error::Bus)?;
+        let sockets = Sockets::bind(&options.run_dir, SIT).map_err(Error::Bus)?;
+        let listening = sockets.try_clone().map_err(Error::Runtime)?;
+        let (bus, server) = Bus::open_on(&options.run_dir, SIT, listening)
+            .await
+            .map_err(Error::Bus)?;
         task::publish_events(&bus);
         let (happenings, queue) = mpsc::channel(QUEUE);
         let mut manager = Self {
@@ -124,6 +150,7 @@ impl Manager {
             bound: BTreeMap::new(),
             recovery: true,
             files: BTreeSet::new(),
+            configuration: String::new(),
             descriptors: Descriptors::new(workers).map_err(Error::Runtime)?,
             crashes: CrashList::load(&options.state_dir),
             options,
@@ -131,6 +158,7 @@ impl Manager {
             workers,
             bus,
             server,
+            sockets,
             tasks: TaskTable::new(),
             since: Instant::now(),
             deferred: Vec::new(),
@@ -138,11 +166,13 @@ impl Manager {
             queue,
             unprotected: BTreeSet::new(),
             configured: false,
-            mapped: false,
             ready: false,
             failure: None,
             stopping: false,
             ticks: 0,
+            executables: Executables::new().map_err(Error::Runtime)?,
+            upgrade: Upgrade::None,
+            errands: Arc::new(()),
         };
         let missing = manager.environment.missing.clone();
         manager.note_unprotected(missing);
@@ -161,9 +191,10 @@ impl Manager {
             } else {
                 ""
             };
-            manager
-                .tasks
-                .insert(address, Entry::new(address, context.to_owned()));
+            manager.tasks.insert(
+                address,
+                Entry::new(address, context.to_owned(), manager.executables.running),
+            );
             manager.launch(address);
         }
         Ok(manager)
@@ -172,21 +203,22 @@ impl Manager {
     /// Runs until the node is told to stop or cannot go on, then stops it.
     pub async fn run(mut self) -> Result<(), Error> {
         let mut signals = StopSignals::new().map_err(Error::Runtime)?;
+        let mut upgrade = signal(SignalKind::user_defined2()).map_err(Error::Runtime)?;
+        // A program that takes over finds them held back.
+        netio::release_signals(&HELD)?;
+        if self.ready {
+            self.tell_service_manager();
+        }
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut configuration = ConfigFollower::new(&self.bus);
-        let mut slot_map = task::follow::<GetSlotMap, SlotMapChanged>(
-            &self.bus,
-            Address::only(Facility::Rmctrl),
-            GetSlotMap {},
-        );
         while self.failure.is_none() {
             tokio::select! {
                 Some(happening) = self.queue.recv() => self.happened(happening),
                 config = configuration.next() => self.configure(&config.text),
-                map = slot_map.next() => self.set_slot_map(&map),
                 Some(incoming) = self.server.next() => self.serve(incoming),
                 _ = tick.tick() => self.tick(),
+                Some(()) = upgrade.recv() => self.begin_upgrade(None, None),
                 () = signals.next() => break,
             }
         }
@@ -224,17 +256,10 @@ impl Manager {
                 life,
                 answered,
             } => self.heartbeat(address, life, answered),
-        }
-    }
-
-    fn set_slot_map(&mut self, map: &SlotMap) {
-        match self.descriptors.set_slot_map(map) {
-            Ok(()) => {
-                self.mapped = true;
-                self.retry_deferred();
-                self.check_ready();
-            }
-            Err(error) => tracing::error!("cannot steer by the new slot map: {error}"),
+            Happening::Checked { checked, asked } => self.checked(checked, asked),
+            Happening::Replace => self.replace(),
+            Happening::Roll => self.roll(),
+            Happening::Late { began } => self.late(began),
         }
     }
 
@@ -252,8 +277,11 @@ impl Manager {
     fn configure(&mut self, text: &str) {
         self.wanted = contexts_of(text);
         self.bound = bound_devices(text);
+        // Before a device leaves its context.
+        self.descriptors.xdp.configure(xdp_devices(text));
         self.recovery = wants_recovery(text);
         self.files = files_of(text);
+        self.configuration = text.to_owned();
         let (replaced, gone): (Vec<_>, Vec<_>) = self
             .unwanted()
             .into_iter()
@@ -321,7 +349,8 @@ impl Manager {
     pub(crate) fn check_ready(&mut self) {
         let needs_map = self.tasks.contains_key(&Address::only(Facility::Rmctrl));
         let needs_configuration = self.tasks.contains_key(&Address::only(Facility::Sct));
-        let known = (self.mapped || !needs_map) && (self.configured || !needs_configuration);
+        let known = (self.descriptors.slot_map().is_some() || !needs_map)
+            && (self.configured || !needs_configuration);
         if self.ready || !known || self.not_ready().next().is_some() {
             return;
         }
@@ -335,6 +364,11 @@ impl Manager {
             description: "Starward security gateway",
             version: VERSION,
         });
+        self.tell_service_manager();
+    }
+
+    fn tell_service_manager(&self) {
+        let tasks = self.tasks.len();
         notify_service_manager(&format!("READY=1\nSTATUS={tasks} tasks are running"));
     }
 

@@ -4,8 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use bus::frame::{Header, Kind};
-use bus::messages::sit::{Close, Closed, OpenFile, Opened, Ready};
-use bus::{Address, Message};
+use bus::messages::sit::{
+    Close, Closed, EndLife, GetKeptSlotMap, KeptSlotMap, OpenFile, Opened, Ready, SetSlotMap,
+};
+use bus::{Address, Facility, Message};
 use task::{Channel, Packet};
 use tokio::time::Instant;
 
@@ -19,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A request that waits for something to become known.
 pub(crate) struct Deferred {
     pub address: Address,
-    life: u32,
+    pub life: u32,
     pub packet: Packet,
     pub until: Instant,
 }
@@ -51,10 +53,21 @@ impl Manager {
                 }
                 self.publish_start(address);
                 self.check_ready();
+                self.rolled(address);
             }
             Close::TYPE => {
                 if let Ok(close) = packet.decode::<Close>() {
                     self.descriptors.close(address, &close);
+                }
+                self.answer(address, packet.header, &Closed {}, &[]);
+            }
+            SetSlotMap::TYPE | GetKeptSlotMap::TYPE => {
+                let kept = self.keep_slot_map(address, &packet);
+                self.answer(address, packet.header, &kept, &[]);
+            }
+            EndLife::TYPE => {
+                if let Ok(end) = packet.decode::<EndLife>() {
+                    self.end_life(address, &end);
                 }
                 self.answer(address, packet.header, &Closed {}, &[]);
             }
@@ -67,6 +80,38 @@ impl Manager {
                     until,
                 });
             }
+        }
+    }
+
+    /// Takes over a slot map of `rmctrl`'s, if there is one in the request, and says which is kept.
+    fn keep_slot_map(&mut self, address: Address, packet: &Packet) -> KeptSlotMap {
+        let map = packet.decode::<SetSlotMap>().ok().and_then(|set| set.map);
+        let outcome = match map.filter(|_| packet.header.message == SetSlotMap::TYPE) {
+            None => Ok(()),
+            Some(_) if address.facility != Facility::Rmctrl => Err(format!("{address} has no slots to deal")),
+            Some(map) => self.descriptors.set_slot_map(&map),
+        };
+        if let Err(error) = &outcome {
+            tracing::error!("slot map: {error}");
+        }
+        self.retry_deferred();
+        self.check_ready();
+        KeptSlotMap {
+            map: self.descriptors.slot_map().cloned(),
+            failure: outcome.err().unwrap_or_default(),
+        }
+    }
+
+    /// Kills a life of a task that `rmctrl` waits for in vain.
+    fn end_life(&mut self, who: Address, end: &EndLife) {
+        let facility = u8::try_from(end.facility).ok().and_then(Facility::from_number);
+        let has_slots = |facility: &Facility| matches!(facility, Facility::Ipsecmgr | Facility::Iftask);
+        match facility.filter(has_slots) {
+            Some(facility) if who.facility == Facility::Rmctrl => {
+                let address = Address::new(facility, end.instance);
+                self.kill(address, end.lives, "it did not let go of its slots in time");
+            }
+            _ => tracing::warn!("{who} may not end that: {end:?}"),
         }
     }
 

@@ -120,7 +120,7 @@ fn rows(manager: &Manager, facility: Option<&str>) -> Vec<Row> {
     let others = manager.tasks.values().map(|entry| Row {
         address: entry.address,
         pid: entry.pid(),
-        restarts: entry.lives.saturating_sub(1),
+        restarts: entry.lives.saturating_sub(1 + entry.replaced),
         uptime: entry.uptime(),
         state: match entry.phase {
             Phase::Waiting => "waiting",

@@ -1,16 +1,21 @@
 //! The task table.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Address, Facility};
 use netio::Child;
-use task::Channel;
+use task::{Channel, async_fd};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::manager::Happening;
 
 /// Every task there is to be, whether it lives at the moment or not.
 pub(crate) type TaskTable = BTreeMap<Address, Entry>;
@@ -30,6 +35,12 @@ pub(crate) struct Entry {
     pub failed_starts: u32,
     /// Heartbeats missed in a row.
     pub missed: u32,
+    /// Key of the executable that its next process runs, and its present one but while that is replaced.
+    pub executable: u32,
+    /// Its process is to end, for one with another executable.
+    pub replacing: bool,
+    /// How often that was done.
+    pub replaced: u32,
 }
 
 /// Where a task is in its life.
@@ -58,12 +69,14 @@ pub(crate) struct Life {
     pub since: Instant,
     /// Version of the kernel's interface that confines it to its files, as it says; 0 if nothing does.
     pub confined: u32,
+    /// Readable once it is dead.
+    death: Arc<AsyncFd<OwnedFd>>,
     /// The tasks that read its channel and await its death.
-    pub watchers: [AbortHandle; 2],
+    watchers: Vec<AbortHandle>,
 }
 
 impl Entry {
-    pub fn new(address: Address, context: String) -> Self {
+    pub fn new(address: Address, context: String, executable: u32) -> Self {
         Self {
             address,
             context,
@@ -73,6 +86,9 @@ impl Entry {
             backoff: Backoff::default(),
             failed_starts: 0,
             missed: 0,
+            executable,
+            replacing: false,
+            replaced: 0,
         }
     }
 
@@ -95,6 +111,48 @@ impl Entry {
 }
 
 impl Life {
+    /// That of a process that was just started, or taken over. Not watched yet.
+    ///
+    /// # Errors
+    /// Why its death could not be noticed, with the process.
+    pub fn new(number: u32, child: Child, channel: Arc<Channel>) -> Result<Self, (Child, io::Error)> {
+        let death = match child.as_fd().try_clone_to_owned().and_then(async_fd) {
+            Ok(death) => Arc::new(death),
+            Err(error) => return Err((child, error)),
+        };
+        Ok(Self {
+            number,
+            child,
+            channel,
+            since: Instant::now(),
+            confined: 0,
+            death,
+            watchers: Vec::new(),
+        })
+    }
+
+    /// Tells `happenings` from now on what it says and when it is dead.
+    pub fn watch(&mut self, address: Address, happenings: &mpsc::Sender<Happening>) {
+        let (life, death, told) = (self.number, self.death.clone(), happenings.clone());
+        let died = async move {
+            // Readable means dead, and nothing else does; an error would be one of epoll itself.
+            let _ = death.readable().await;
+            let _ = told.send(Happening::Died { address, life }).await;
+        };
+        let said = read(self.channel.clone(), address, life, happenings.clone());
+        self.watchers = vec![
+            tokio::spawn(said).abort_handle(),
+            tokio::spawn(died).abort_handle(),
+        ];
+    }
+
+    /// Tells nothing from now on. What it says waits in its socket, and dead it stays.
+    pub fn unwatch(&mut self) {
+        for watcher in self.watchers.drain(..) {
+            watcher.abort();
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.pid().as_raw().cast_unsigned()
     }
@@ -102,9 +160,27 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        for watcher in &self.watchers {
-            watcher.abort();
-        }
+        self.unwatch();
+    }
+}
+
+async fn read(channel: Arc<Channel>, address: Address, life: u32, happenings: mpsc::Sender<Happening>) {
+    // Nothing is taken out of the socket before there is room for it: who stops this loses nothing.
+    while let Ok(room) = happenings.reserve().await {
+        let packet = match channel.receive().await {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!("dropped a control message of {address}: {error}");
+                continue;
+            }
+            Err(error) => return tracing::warn!("the control socket of {address} failed: {error}"),
+        };
+        room.send(Happening::Said {
+            address,
+            life,
+            packet,
+        });
     }
 }
 

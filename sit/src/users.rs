@@ -13,6 +13,8 @@ use netio::Identity;
 use nix::unistd::{Group, User};
 use task::Protection;
 
+use crate::upgrade::state::{KeptUser, KeptUsers};
+
 /// Name of the group of all processes, and beginning of the names of the users.
 const NAME: &str = "starward";
 
@@ -78,6 +80,34 @@ impl Users {
             groups: vec![self.group],
             capabilities: Protection::of(facility).capability_bits(),
         })
+    }
+
+    /// Them all, for the next program: those of a running node stay, also when the system has accounts meanwhile.
+    pub fn save(&self) -> KeptUsers {
+        let users = Facility::ALL.iter().zip(&self.facilities);
+        KeptUsers {
+            group: self.group,
+            facilities: users
+                .map(|(facility, &(user, group))| KeptUser {
+                    facility: u32::from(*facility as u8),
+                    user,
+                    group,
+                })
+                .collect(),
+        }
+    }
+
+    /// Those of the node. A facility that the last program did not know gets its number from the range that begins with `first`.
+    pub fn restore(kept: &KeptUsers, first: u32) -> Self {
+        let mut users = Self::numbers(first);
+        users.group = kept.group;
+        for (facility, place) in Facility::ALL.iter().zip(&mut users.facilities) {
+            let number = u32::from(*facility as u8);
+            if let Some(one) = kept.facilities.iter().find(|one| one.facility == number) {
+                *place = (one.user, one.group);
+            }
+        }
+        users
     }
 
     fn accounts() -> Option<Self> {
@@ -156,6 +186,25 @@ mod tests {
         let vpnmgr = users.identity(Facility::Vpnmgr).unwrap();
         assert_eq!((vpnmgr.user, vpnmgr.groups), (60_704, vec![60_700]));
         assert_eq!(vpnmgr.capabilities, Capability::CAP_NET_ADMIN.bitmask());
+    }
+
+    #[test]
+    fn users_stay_with_a_node() {
+        let users = Users {
+            group: 900,
+            facilities: Facility::ALL
+                .iter()
+                .map(|one| (1_000 + *one as u32, 77))
+                .collect(),
+        };
+        assert_eq!(Users::restore(&users.save(), 60_700), users);
+        let mut older = users.save();
+        older
+            .facilities
+            .retain(|one| one.facility != Facility::Snmp as u32);
+        let again = Users::restore(&older, 60_700);
+        assert_eq!(again.of(Facility::Snmp).unwrap().0, 60_711);
+        assert_eq!(again.of(Facility::Sct), users.of(Facility::Sct));
     }
 
     #[test]

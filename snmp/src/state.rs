@@ -46,7 +46,7 @@ impl State {
             zone,
             node,
             counters,
-            began: Instant::now(),
+            began: node_began(),
             view: None,
             refused_told: 0,
             authentication_failure_trap: false,
@@ -133,7 +133,13 @@ impl State {
 
     /// Hundredths of a second since the node started; rolls over as TimeTicks do.
     fn uptime(&self) -> u32 {
-        let uptime = node_uptime().unwrap_or_else(|| self.began.elapsed());
-        ((uptime.as_millis() / 10) & 0xFFFF_FFFF) as u32
+        ((self.began.elapsed().as_millis() / 10) & 0xFFFF_FFFF) as u32
     }
+}
+
+/// When the node started; now if the kernel does not tell.
+fn node_began() -> Instant {
+    let now = Instant::now();
+    let began = node_uptime().and_then(|uptime| now.checked_sub(uptime));
+    began.unwrap_or(now)
 }

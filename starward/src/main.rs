@@ -3,7 +3,9 @@
 mod directories;
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +33,13 @@ enum Command {
     /// Simulated eNodeBs and hosts, for load and tests
     #[command(subcommand)]
     Sim(Box<sim::Simulate>),
+    /// Says what this executable can take over from a running node
+    #[command(hide = true)]
+    UpgradeCheck {
+        /// Tries to read a state of a node from standard input
+        #[arg(long)]
+        state: bool,
+    },
     /// A process of the node: started by `run`, of no use alone
     #[command(external_subcommand)]
     Manager(Vec<String>),
@@ -53,7 +62,29 @@ struct Run {
     /// First of the numbers of the processes' users and groups, where there are no accounts 'starward-...' for them
     #[arg(long, value_name = "ID", default_value_t = sit::FIRST_USER, value_parser = clap::value_parser!(u32).range(1..=4_000_000_000))]
     first_user_id: u32,
+    /// Descriptor of the state of the node that runs in this process and is taken over
+    #[arg(long, hide = true, value_name = "FD")]
+    take_over: Option<u32>,
+    /// Descriptor of the executable that ran it until now
+    #[arg(long, hide = true, requires = "take_over", value_name = "FD")]
+    predecessor: Option<u32>,
+    /// Why another executable could not take over
+    #[arg(
+        long,
+        hide = true,
+        requires = "take_over",
+        value_name = "REASON",
+        allow_hyphen_values = true
+    )]
+    refused: Option<String>,
 }
+
+/// What one version of the software leaves to the next, beside what `sit` knows of.
+const FORMATS: [sit::Format; 1] = [sit::Format {
+    name: "ike-records",
+    oldest: ipsecmgr::RECORD_VERSION as u64,
+    newest: ipsecmgr::RECORD_VERSION as u64,
+}];
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -62,6 +93,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Demo(demo) => demo.run(),
         Command::Sim(simulate) => simulate.run(),
+        Command::UpgradeCheck { state } => upgrade_check(state),
         Command::Manager(words) => match manager(&words) {
             Ok((facility, instance)) => live(facility, instance),
             Err(error) => fail(error),
@@ -76,15 +108,41 @@ fn run(arguments: Run) -> ExitCode {
         run_dir,
         workers,
         first_user_id,
+        take_over,
+        predecessor,
+        refused,
     } = arguments;
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let options = sit::Options {
         workers,
         first_user: first_user_id,
+        formats: FORMATS.to_vec(),
+        take_over: take_over.map(|state| sit::TakeOver {
+            state,
+            predecessor,
+            refused,
+        }),
         ..sit::Options::new(absolute(config), absolute(state_dir), absolute(run_dir))
     };
     match sit::run(options) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+fn upgrade_check(state: bool) -> ExitCode {
+    let stdin = || std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let report = match state {
+        true => stdin()
+            .map_err(|error| error.to_string())
+            .and_then(|mut file| sit::upgrade_report(&FORMATS, Some(&mut file))),
+        false => sit::upgrade_report(&FORMATS, None),
+    };
+    match report {
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(error),
     }
 }

@@ -288,6 +288,24 @@ fn contexts_work_for_an_ordinary_user() {
     peer.initiate("net");
     same_spis(&node, &[&peer]);
     both_ways(&world, PEER, HOST, RATE / 10, SECONDS);
+
+    // Its software can be replaced, with the devices where they are.
+    let new = world.folder().join("starward-new");
+    let new = new.to_string_lossy();
+    run(&[
+        "cp",
+        "--preserve=all",
+        &world.folder().join("starward").to_string_lossy(),
+        &new,
+    ]);
+    let tunnels = node.spis();
+    node.cli(&format!("upgrade online {new} -noconfirm"));
+    node.eventually("show upgrade", "the end of the upgrade", |text| {
+        text.contains(": Complete\n")
+    });
+    assert_eq!(node.process().pid().to_string(), own);
+    assert_eq!(node.spis(), tunnels);
+    both_ways(&world, PEER, HOST, RATE / 10, SECONDS);
 }
 
 /// A namespace that an operator made.

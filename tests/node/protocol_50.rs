@@ -58,6 +58,7 @@ fn scene(scenario: &str, outside: Outside, options: &[&str]) -> Option<Scene> {
         our_outer: outside.node,
         // Only the path outside limits the packets inside.
         our_template: "ip mtu 2048\nipv6 mtu 2048\n".to_owned(),
+        our_global: "task facility ipsecmgr task-count 2\nno crypto slot-rebalancing".to_owned(),
         ..Connection::default()
     };
     let node = Node::start(&world, &connection.configuration());
@@ -299,4 +300,37 @@ fn a_killed_iftask_carries_on_over_ipv4() {
 #[test]
 fn a_killed_iftask_carries_on_over_ipv6() {
     survives_its_iftask(IPV6);
+}
+
+/// The filters of two raw sockets cannot be swapped at once: still each packet is served, and once.
+fn moves(outside: Outside) {
+    const RATE: u32 = 5_000;
+    const SECONDS: u32 = 8;
+    let Some(scene) = scene("move", outside, &[]) else {
+        return;
+    };
+    let spis = scene.same_spis();
+    let slot = scene.node.slot();
+    let stream = Stream::start(&scene.world, INNER, HOST, 7000, RATE, SECONDS);
+    for _ in 0..8 {
+        let [_, data] = scene.node.owners(slot);
+        let to = 3 - data;
+        scene
+            .node
+            .cli(&format!("crypto slot move {slot} to {to} data-plane"));
+        assert_eq!(scene.node.owners(slot)[1], to);
+    }
+    nothing_lost(&stream.finish(), RATE, SECONDS);
+    assert_eq!(scene.same_spis(), spis);
+    on_the_wire(&scene.capture.stop(), outside, spis);
+}
+
+#[test]
+fn a_slot_that_moves_loses_nothing_over_ipv4() {
+    moves(IPV4);
+}
+
+#[test]
+fn a_slot_that_moves_loses_nothing_over_ipv6() {
+    moves(IPV6);
 }

@@ -112,6 +112,31 @@ impl Node {
         pairs
     }
 
+    /// The slot of its only child SA: the first octet of the SPI.
+    pub fn slot(&self) -> u8 {
+        let spis = self.spis();
+        let (inbound, _) = spis.first().expect("a child SA");
+        u8::from_str_radix(&inbound[..2], 16).expect("an SPI")
+    }
+
+    /// The workers that have manager and data plane of a slot.
+    pub fn owners(&self, slot: u8) -> [u32; 2] {
+        let text = self.cli("show crypto slots verbose");
+        let numbers = |line: &str| -> Vec<u32> {
+            line.split_whitespace()
+                .map_while(|word| word.parse().ok())
+                .collect()
+        };
+        let line = text
+            .lines()
+            .map(numbers)
+            .find(|line| line.first() == Some(&slot.into()));
+        match line.as_deref() {
+            Some([_, manager, data, ..]) => [*manager, *data],
+            _ => panic!("no slot {slot}:\n{text}"),
+        }
+    }
+
     /// The number behind a label of a `show` output (which may print two counters a line).
     pub fn number(&self, command: &str, label: &str) -> u64 {
         let text = self.cli(command);

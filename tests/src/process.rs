@@ -161,3 +161,13 @@ pub fn kill(pid: u32) {
         nix::sys::signal::Signal::SIGKILL,
     );
 }
+
+/// A program of this crate.
+pub fn beside(name: &str) -> std::path::PathBuf {
+    let mut path = std::env::current_exe().expect("own path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.join(name)
+}

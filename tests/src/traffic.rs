@@ -1,6 +1,6 @@
 //! Numbered streams of packets, to prove that nothing was lost and nothing came twice.
 
-use crate::process::Running;
+use crate::process::{Running, beside};
 use crate::world::World;
 
 /// Octets of a datagram.
@@ -121,11 +121,5 @@ fn socket(address: &str, port: u16) -> String {
 }
 
 fn program() -> String {
-    let mut path = std::env::current_exe().expect("own path");
-    path.pop();
-    if path.ends_with("deps") {
-        path.pop();
-    }
-    path.push("stream");
-    path.to_string_lossy().into_owned()
+    beside("stream").to_string_lossy().into_owned()
 }

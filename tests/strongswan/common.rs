@@ -64,3 +64,25 @@ impl Scene {
         );
     }
 }
+
+/// Runs swanctl at the peer, and fails the scenario when it fails.
+pub fn swanctl(peer: &Strongswan, arguments: &[&str]) {
+    let (ok, text) = peer.swanctl(arguments);
+    assert!(ok, "swanctl {arguments:?}: {text}\n{}", peer.log());
+}
+
+/// SPIs of the IKE SA as the peer lists them.
+pub fn ike_spis(scene: &Scene) -> String {
+    let sas = scene.peer.sas();
+    let line = sas.lines().find(|line| line.contains("ESTABLISHED"));
+    let spis = line.map(|line| {
+        let words = line
+            .split_whitespace()
+            .filter(|word| word.contains("_i") || word.contains("_r"));
+        words
+            .map(|word| word.replace('*', ""))
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    spis.unwrap_or_else(|| panic!("the peer has no IKE SA: {sas}"))
+}

@@ -1,5 +1,6 @@
 //! Real strongSwan as peer.
 
+mod af_xdp;
 mod algorithms;
 mod certificates;
 mod common;
@@ -12,4 +13,6 @@ mod rekeying;
 mod remote_access;
 mod responder;
 mod scale;
+mod slots;
 mod tools;
+mod upgrade;

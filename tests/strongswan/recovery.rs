@@ -6,9 +6,9 @@ use std::time::Duration;
 use system_tests::capture::Capture;
 use system_tests::node::number_of;
 use system_tests::traffic::{Stream, nothing_lost};
-use system_tests::{Connection, both_ways, strongswan};
+use system_tests::{Connection, both_ways};
 
-use crate::common::{Scene, scene};
+use crate::common::{ike_spis, scene, swanctl};
 
 const RATE: u32 = 1_000;
 /// Between one death and the next.
@@ -20,27 +20,6 @@ fn rekeying() -> Connection {
         our_payload: "rekey\n".to_owned(),
         ..Connection::default()
     }
-}
-
-fn swanctl(peer: &strongswan::Strongswan, arguments: &[&str]) {
-    let (ok, text) = peer.swanctl(arguments);
-    assert!(ok, "swanctl {arguments:?}: {text}\n{}", peer.log());
-}
-
-/// SPIs of the IKE SA as the peer lists them.
-fn ike_spis(scene: &Scene) -> String {
-    let sas = scene.peer.sas();
-    let line = sas.lines().find(|line| line.contains("ESTABLISHED"));
-    let spis = line.map(|line| {
-        let words = line
-            .split_whitespace()
-            .filter(|word| word.contains("_i") || word.contains("_r"));
-        words
-            .map(|word| word.replace('*', ""))
-            .collect::<Vec<_>>()
-            .join(" ")
-    });
-    spis.unwrap_or_else(|| panic!("the peer has no IKE SA: {sas}"))
 }
 
 #[test]

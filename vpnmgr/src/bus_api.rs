@@ -8,7 +8,7 @@ use bus::messages::vpnmgr::{
 use bus::{Incoming, RefusalCode, dispatch};
 use ipnet::IpNet;
 
-use crate::routes::{Holder, TunnelRoute};
+use crate::routes::TunnelRoute;
 use crate::show;
 use crate::state::{State, address, octets};
 use crate::traffic::port_traffic;
@@ -36,7 +36,7 @@ pub fn answer(state: &mut State, incoming: Incoming) {
         },
         RemoveRoutes => |request, responder| {
             match request.routes.is_empty() {
-                true => state.remove_older_routes(holder(request.worker, request.life)),
+                true => state.remove_older_routes(&slots(&request.slots), request.tenure),
                 false => state.remove_routes(request.routes.iter().filter_map(tunnel_route)),
             }
             responder.reply(RoutesChanged::default());
@@ -91,13 +91,17 @@ fn lease_address(state: &mut State, request: &LeaseAddress) -> Leased {
 }
 
 fn add_routes(state: &mut State, request: &AddRoutes) -> Result<(), String> {
-    let routes: Option<Vec<TunnelRoute>> = request.routes.iter().map(tunnel_route).collect();
+    let with_tenure = |route| Some((tunnel_route(route)?, route.tenure));
+    let routes: Option<Vec<(TunnelRoute, u64)>> = request.routes.iter().map(with_tenure).collect();
     let routes = routes.ok_or_else(|| "a route is no IP network, or has no SPI of ours".to_owned())?;
-    state.add_routes(holder(request.worker, request.life), routes)
+    state.add_routes(routes)
 }
 
-fn holder(worker: u32, life: u32) -> Holder {
-    Holder { worker, life }
+fn slots(numbers: &[u32]) -> Vec<u8> {
+    numbers
+        .iter()
+        .filter_map(|slot| u8::try_from(*slot).ok())
+        .collect()
 }
 
 /// None for what is no network, or has an SPI that cannot be ours (its first octet is the slot, which is never 0).

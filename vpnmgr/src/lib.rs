@@ -8,8 +8,8 @@
 //!   cli ────── Execute ──> show
 //! ```
 //!
-//! One loop on one thread; nothing in it waits for another task, and the kernel answers netlink requests at once. Two kinds of small
-//! helpers run beside it: at a restart one for each worker that asks what the worker holds, and one that asks for the slot map.
+//! One loop on one thread; nothing in it waits for another task, and the kernel answers netlink requests at once. Small
+//! helpers run beside it: at a restart one for each worker that asks what the worker holds.
 //!
 //! | what | after a restart comes from |
 //! |---|---|

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bus::messages::rmctrl::{GetSlotMap, SlotMap, SlotMapChanged};
 use bus::messages::sessmgr::{Held, HeldBlocks};
 use bus::{Address, Bus, Facility};
 use config::Config;
@@ -17,11 +16,8 @@ use crate::plan::needs_tun;
 use crate::state::State;
 use crate::watch::LinkWatch;
 
-/// What other tasks answered.
-enum Answer {
-    Held(u32, Held),
-    Slots(SlotMap),
-}
+/// What a worker says that it holds.
+struct Answer(u32, Held);
 
 /// Runs until the node stops.
 pub async fn run(task: Task) -> Result<(), Error> {
@@ -40,8 +36,6 @@ pub async fn run(task: Task) -> Result<(), Error> {
     let network = Network::open(context == config::LOCAL)?;
     let mut state = State::new(context, workers, lives, network, run_dir.join("counters"))?;
     let mut configuration = ConfigFollower::new(&bus);
-    let mut slot_changes = bus.subscribe::<SlotMapChanged>();
-    slot_changes.follow(RMCTRL);
     let (answers, mut answered) = mpsc::channel(ANSWERS);
     for worker in state.unheard() {
         tokio::spawn(ask_held(
@@ -79,13 +73,7 @@ pub async fn run(task: Task) -> Result<(), Error> {
                 None => return Ok(()),
             },
             // What is held is noted in the pools of the configuration.
-            Some(answer) = answered.recv(), if serving => match answer {
-                Answer::Held(worker, held) => state.hear(worker, &held),
-                Answer::Slots(map) => state.set_slots(map),
-            },
-            _ = slot_changes.next() => {
-                tokio::spawn(ask_slots(bus.clone(), answers.clone()));
-            }
+            Some(Answer(worker, held)) = answered.recv(), if serving => state.hear(worker, &held),
             // A TUN that was made again, a port that came back: what was on it is gone.
             () = links.changed() => if state.has_changed() {
                 let soon = Instant::now() + SOON;
@@ -93,7 +81,9 @@ pub async fn run(task: Task) -> Result<(), Error> {
             },
             () = due(apply_at) => apply_at = (!state.apply()).then(|| Instant::now() + RETRY),
             _ = shutdown.requested() => {
-                state.leave();
+                if !shutdown.hands_over() {
+                    state.leave();
+                }
                 return Ok(());
             }
         }
@@ -120,18 +110,10 @@ async fn ask_held(bus: Bus, worker: u32, context: String, answers: mpsc::Sender<
     let question = HeldBlocks { context };
     loop {
         match bus.request(sessmgr, &question, DEADLINE).await {
-            Ok(held) => return drop(answers.send(Answer::Held(worker, held)).await),
+            Ok(held) => return drop(answers.send(Answer(worker, held)).await),
             Err(error) => tracing::warn!("leases are not known yet: {error}"),
         }
         sleep(RETRY).await;
-    }
-}
-
-/// Asks for the slot map. When it cannot be had, the next change or restart of `rmctrl` asks again.
-async fn ask_slots(bus: Bus, answers: mpsc::Sender<Answer>) {
-    match bus.request(RMCTRL, &GetSlotMap {}, DEADLINE).await {
-        Ok(map) => drop(answers.send(Answer::Slots(map)).await),
-        Err(error) => tracing::warn!("the slot map is not known yet: {error}"),
     }
 }
 
@@ -142,7 +124,6 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-const RMCTRL: Address = Address::only(Facility::Rmctrl);
 /// For each question to another task.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Until the first attempt at what failed: `sit` reads the same configuration and may be bringing the device. Devices that change do so several

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use bus::messages::rmctrl::SlotMap;
 use bus::messages::sessmgr::Held;
 use config::Config;
 use telemetry::events::{self, NetworkFailed, PoolAvailable, PoolExhausted};
@@ -14,7 +13,7 @@ use crate::network::{Network, is_own};
 use crate::plan::Plan;
 use crate::pool::Lease;
 use crate::pools::{Block, Pools, Refusal};
-use crate::routes::{Holder, NO_SPI, TunnelRoute, TunnelRoutes};
+use crate::routes::{NO_SPI, TunnelRoute, TunnelRoutes};
 
 /// The state of one context.
 pub struct State {
@@ -32,10 +31,6 @@ pub struct State {
     pub network: Network,
     /// Directory of the counter pages of all tasks.
     pub pages: PathBuf,
-    /// Worker of each slot, from slot 1 on.
-    slots: Vec<u32>,
-    /// Workers that told of all their routes before the slot map was known: others that were found in their slots are removed when it is.
-    cleared: BTreeSet<u32>,
     /// Workers that have not said yet what they hold. Nothing is leased before they have.
     unheard: BTreeSet<u32>,
     /// Devices that were missing at the last attempt: told at the next one, for they may be on their way into this context.
@@ -63,8 +58,6 @@ impl State {
             tunnels,
             network,
             pages,
-            slots: Vec::new(),
-            cleared: BTreeSet::new(),
             unheard: if lives == 0 {
                 BTreeSet::new()
             } else {
@@ -136,7 +129,7 @@ impl State {
             .lease_address(address, worker)
             .map_err(|refusal| refusal.to_string())?;
         if pool.is_none() {
-            self.add_routes(Holder { worker, life: 0 }, [TunnelRoute::of_address(address)])?;
+            self.add_routes([(TunnelRoute::of_address(address), 0)])?;
         }
         Ok(pool)
     }
@@ -159,13 +152,9 @@ impl State {
         self.remove_routes([TunnelRoute::of_address(first)]);
     }
 
-    /// Adds routes of tunnels.
-    pub fn add_routes(
-        &mut self,
-        holder: Holder,
-        routes: impl IntoIterator<Item = TunnelRoute>,
-    ) -> Result<(), String> {
-        let new = self.tunnels.add(holder, routes);
+    /// Adds routes of tunnels, each with the tenure of who asks for it.
+    pub fn add_routes(&mut self, routes: impl IntoIterator<Item = (TunnelRoute, u64)>) -> Result<(), String> {
+        let new = self.tunnels.add(routes);
         if new.is_empty() {
             return Ok(());
         }
@@ -185,22 +174,10 @@ impl State {
         self.drop_from_kernel(&gone);
     }
 
-    /// Removes the routes of a worker that the present life of its `ipsecmgr` has not asked for.
-    pub fn remove_older_routes(&mut self, present: Holder) {
-        if self.slots.is_empty() {
-            self.cleared.insert(present.worker);
-        }
-        let gone = self.tunnels.remove_older(present, owner(&self.slots));
+    /// Removes the routes of tunnels in these slots that were asked for by an earlier tenure only.
+    pub fn remove_older_routes(&mut self, slots: &[u8], tenure: u64) {
+        let gone = self.tunnels.remove_older(slots, tenure);
         self.drop_from_kernel(&gone);
-    }
-
-    /// Takes the slot map.
-    pub fn set_slots(&mut self, map: SlotMap) {
-        self.slots = map.workers;
-        for worker in std::mem::take(&mut self.cleared) {
-            let gone = self.tunnels.remove_found(worker, owner(&self.slots));
-            self.drop_from_kernel(&gone);
-        }
     }
 
     /// Workers that must still say what they hold.
@@ -279,11 +256,6 @@ impl State {
             .filter(|pool| pool.exhausted)
             .map(|pool| pool.config.name.clone())
     }
-}
-
-/// Tells the worker of a slot.
-fn owner(slots: &[u32]) -> impl Fn(u8) -> Option<u32> + '_ {
-    |slot| slots.get(usize::from(slot).checked_sub(1)?).copied()
 }
 
 /// An address of 4 or 16 octets.

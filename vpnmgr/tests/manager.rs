@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bus::messages::common::Execute;
-use bus::messages::rmctrl::{GetSlotMap, SlotMap};
 use bus::messages::sessmgr::{Held, HeldBlock, HeldBlocks};
 use bus::messages::sit::Opened;
 use bus::messages::vpnmgr::{
@@ -117,21 +116,21 @@ async fn lease_block(bus: &Bus, pool: &str, worker: u32) -> Result<Block, bus::B
     bus.request(VPNMGR, &request, DEADLINE).await
 }
 
-/// A network behind a peer of worker 1.
+/// A network behind a peer.
 fn route() -> Route {
     Route {
         network: vec![10, 20, 1, 0],
         length: 24,
         spi: 0x0700_0001,
+        tenure: 1,
     }
 }
 
-/// Adds routes of worker 1 in this life of its `ipsecmgr`; returns why not.
-async fn add_routes(bus: &Bus, routes: Vec<Route>, life: u32) -> String {
+/// Adds routes for the `ipsecmgr` that has their slot by this tenure; returns why not.
+async fn add_routes(bus: &Bus, routes: Vec<Route>, tenure: u64) -> String {
+    let routes = routes.into_iter().map(|route| Route { tenure, ..route });
     let request = AddRoutes {
-        worker: 1,
-        routes,
-        life,
+        routes: routes.collect(),
     };
     bus.request(VPNMGR, &request, DEADLINE).await.unwrap().failure
 }
@@ -217,7 +216,7 @@ fn a_context_is_served() {
             .unwrap();
         assert!(!routes().contains("172.16.0.9"));
 
-        assert_eq!(add_routes(&bus, vec![route()], 0).await, "");
+        assert_eq!(add_routes(&bus, vec![route()], 1).await, "");
         assert!(routes().contains("10.20.1.0/24 dev tunnels"));
         let bad = Route {
             length: 33,
@@ -268,9 +267,8 @@ fn a_context_is_served() {
         );
 
         let remove = RemoveRoutes {
-            worker: 1,
             routes: vec![route()],
-            life: 0,
+            ..RemoveRoutes::default()
         };
         bus.request(VPNMGR, &remove, DEADLINE).await.unwrap();
         assert!(!routes().contains("10.20.1.0/24"));
@@ -284,20 +282,9 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
     served(|| async {
         let hub = Hub::new();
         tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
-        let (rmctrl, mut slots) = Bus::in_process(&hub, Address::only(Facility::Rmctrl)).unwrap();
-        tokio::spawn(async move {
-            let _rmctrl = rmctrl;
-            while let Some(incoming) = slots.next().await {
-                let map = SlotMap {
-                    version: 1,
-                    workers: vec![1; 255],
-                };
-                dispatch!(incoming, { GetSlotMap => |_, responder| responder.reply(map) });
-            }
-        });
         let (bus, manager, shutdown) = start(&hub, 0).await;
         let block = lease_block(&bus, "v4", 1).await.unwrap();
-        assert_eq!(add_routes(&bus, vec![route()], 0).await, "");
+        assert_eq!(add_routes(&bus, vec![route()], 1).await, "");
         shutdown.request(DEADLINE);
         manager.await.unwrap();
         assert!(routes().contains("10.20.1.0/24"), "the kernel keeps it");
@@ -335,26 +322,26 @@ fn a_restart_gives_no_address_twice_and_keeps_the_routes_of_tunnels() {
             pools.contains("      10      242"),
             "what sessions have is used, what is held for its last user is not free:\n{pools}"
         );
-        // One tunnel of the worker outlived its ipsecmgr, the others did not; the slot map says that the found route is one of theirs.
+        // One tunnel of the slot goes on with its next owner, the others do not; what is in other slots is no matter.
         let kept = Route {
             network: vec![10, 20, 2, 0],
             ..route()
         };
-        assert_eq!(add_routes(&bus, vec![kept.clone()], 0).await, "");
-        assert_eq!(add_routes(&bus, vec![kept], 1).await, "");
-        loop {
-            let all = RemoveRoutes {
-                worker: 1,
-                routes: Vec::new(),
-                life: 1,
-            };
-            bus.request(VPNMGR, &all, DEADLINE).await.unwrap();
-            if !routes().contains("10.20.1.0/24") {
-                break;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        assert!(routes().contains("10.20.2.0/24"));
+        let other = Route {
+            network: vec![10, 20, 3, 0],
+            spi: 0x0900_0001,
+            ..route()
+        };
+        assert_eq!(add_routes(&bus, vec![kept.clone(), other], 1).await, "");
+        assert_eq!(add_routes(&bus, vec![kept], 2).await, "");
+        let older = RemoveRoutes {
+            slots: vec![7],
+            tenure: 2,
+            ..RemoveRoutes::default()
+        };
+        bus.request(VPNMGR, &older, DEADLINE).await.unwrap();
+        assert!(!routes().contains("10.20.1.0/24"));
+        assert!(routes().contains("10.20.2.0/24") && routes().contains("10.20.3.0/24"));
         shutdown.request(DEADLINE);
         manager.await.unwrap();
     });
@@ -366,7 +353,7 @@ fn a_device_that_was_made_again_gets_its_routes_back() {
         let hub = Hub::new();
         tokio::spawn(testing::play_sct(hub.clone(), CONFIGURATION.to_owned()));
         let (bus, manager, shutdown) = start(&hub, 0).await;
-        assert_eq!(add_routes(&bus, vec![route()], 0).await, "");
+        assert_eq!(add_routes(&bus, vec![route()], 1).await, "");
         let is_whole = || {
             let routes = routes();
             let parts = [

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bus::Facility;
 use bus::messages::aaamgr::AccountingKind;
 use bus::messages::common::Execute;
 use config::{AaaGroup, Config, Context, RadiusPolicy, RadiusServer, SecretText};
@@ -14,7 +13,6 @@ use radius::{Attribute, AttributeList, Code, Packet, Secret};
 use super::*;
 
 const SPI: u64 = 0x0700_0001_0203_0405;
-const IPSECMGR: Address = Address::new(Facility::Ipsecmgr, 1);
 
 struct World {
     state: State,
@@ -103,7 +101,7 @@ impl World {
             calling_station: "198.51.100.7".to_owned(),
             ..EapRound::default()
         };
-        self.state.round(IPSECMGR, round, answer, self.now);
+        self.state.round(round, answer, self.now);
     }
 
     /// The only answer so far.
@@ -304,7 +302,7 @@ fn an_abandoned_peer_is_forgotten_and_a_new_beginning_replaces_the_old() {
         abandon: true,
         ..EapRound::default()
     };
-    world.state.round(IPSECMGR, round, Box::new(|_| ()), world.now);
+    world.state.round(round, Box::new(|_| ()), world.now);
     assert_eq!(world.state.conversations.len(), 0);
     world.round(&[2, 2, 0, 6, 26, 0]);
     assert!(!world.answer().failure.is_empty());

@@ -9,6 +9,7 @@ use sadb::{Encapsulation, Slot, SlotWorker, Spi};
 use super::bursts::Bursts;
 use super::io::{Io, Ports};
 use super::keepalive::Keepalives;
+use super::moves::Moves;
 use super::outbound::Failed;
 use super::paths::MESSAGES;
 use super::sa::Sa;
@@ -43,6 +44,7 @@ pub(crate) struct Engine<I> {
     pub(crate) table: Table,
     pub(crate) tally: Tally,
     pub(crate) strays: Strays,
+    pub(crate) moves: Moves,
     pub(crate) keepalives: Keepalives,
     pub(crate) bursts: Bursts,
     pub(crate) space: CoalescerSpace<Tag>,
@@ -69,6 +71,7 @@ impl<I: Io> Engine<I> {
             table: Table::new(),
             tally,
             strays: Strays::new(worker),
+            moves: Moves::default(),
             keepalives: Keepalives::default(),
             bursts: Bursts::new(),
             space: CoalescerSpace::new(),

@@ -8,6 +8,7 @@ use sadb::{Encapsulation, SaCounter, Spi, StrayOrigin};
 
 use super::engine::{BATCH, Engine, FAR, NEAR, Tag, write_plain};
 use super::io::{Io, Ports, Socket};
+use super::moves::HeldEsp;
 use super::strays::Via;
 use super::table::Slots;
 use crate::counters::{Call, Count, Tally};
@@ -75,6 +76,15 @@ impl<I: Io> Engine<I> {
         self.finish(coalescer);
     }
 
+    /// ESP packets that were held for their slot.
+    pub(crate) fn held_esp(&mut self, held: &mut [HeldEsp]) {
+        let mut coalescer = std::mem::take(&mut self.space).start(self.joins_datagrams);
+        for packet in held {
+            self.esp(Via::Held, packet.origin, &mut packet.data, &mut coalescer);
+        }
+        self.finish(coalescer);
+    }
+
     fn received<'p>(
         &mut self,
         socket: Socket,
@@ -131,10 +141,7 @@ impl<I: Io> Engine<I> {
             return;
         };
         if !self.table.owns(spi.slot()) {
-            if via == Via::Worker || !self.pass_on_esp(spi, origin, data) {
-                self.tally.one(Count::NoSa, length);
-            }
-            return;
+            return self.elsewhere_esp(via, spi, origin, data);
         }
         if !self.table.knows(spi) {
             return self.tally.one(Count::NoSa, length);
@@ -152,6 +159,10 @@ impl<I: Io> Engine<I> {
                 coalescer.push(tag, data, &packet, &mut |delivery| sink.deliver(delivery));
             }
             Ok(None) => {}
+            // While the kernel's filters for protocol 50 change hands, a packet may come to both workers.
+            Err(Cause::Replay(_)) if via == Via::Held && origin.encapsulation == Encapsulation::Esp => {
+                self.tally.one(Count::HeldDouble, length);
+            }
             Err(cause) => self.drop_esp(spi, cause, length),
         }
     }
@@ -285,6 +296,7 @@ impl<I: Io> Sink<'_, I> {
         if written > 0 {
             let bytes = bytes * written / packets.max(1);
             self.slots.count(spi, |cells| cells.received(written, bytes));
+            self.tally.of_slot(spi.slot(), written);
             self.tally.add(Count::Delivered, written, bytes);
         }
         if written < packets {

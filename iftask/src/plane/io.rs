@@ -1,12 +1,13 @@
 //! What the data plane's logic needs of the world: a fake one in tests, the kernel in life.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netio::{Datagram, DatagramSocket, SendBatch, SendError, TunQueue};
 use sadb::Encapsulation;
 
 use super::bursts::MOST_BURSTS;
+use super::xdp::XdpWays;
 
 /// Sockets of the encrypted side and queues of the clear side, by their place in [`Ports`].
 pub(crate) trait Io {
@@ -20,6 +21,9 @@ pub(crate) trait Io {
 
     /// Writes one packet, with its virtio-net header, to a TUN queue.
     fn write(&mut self, tun: usize, parts: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// Has clear packets to this destination come to our queue of this TUN from now on, if that can be.
+    fn attract(&mut self, tun: usize, destination: IpAddr);
 }
 
 /// A socket of the encrypted side.
@@ -122,6 +126,7 @@ pub(crate) struct KernelIo {
     /// By place; the DF bit that was set last.
     pub(crate) sockets: Vec<Option<(DatagramSocket, Option<bool>)>>,
     pub(crate) tuns: Vec<Option<TunQueue>>,
+    pub(crate) xdp: XdpWays,
     batch: SendBatch,
 }
 
@@ -130,13 +135,13 @@ impl KernelIo {
         Self {
             sockets: Vec::new(),
             tuns: Vec::new(),
+            xdp: XdpWays::default(),
             batch: SendBatch::new(MOST_BURSTS),
         }
     }
-}
 
-impl Io for KernelIo {
-    fn send(
+    /// Sends datagrams from the socket at a place.
+    pub(crate) fn send_by_socket(
         &mut self,
         socket: usize,
         dont_fragment: bool,
@@ -158,11 +163,32 @@ impl Io for KernelIo {
         }
         self.batch.send(socket, datagrams)
     }
+}
+
+impl Io for KernelIo {
+    fn send(
+        &mut self,
+        socket: usize,
+        dont_fragment: bool,
+        datagrams: &[Datagram<'_>],
+    ) -> Result<(), SendError> {
+        if self.xdp.is_empty() {
+            self.send_by_socket(socket, dont_fragment, datagrams)
+        } else {
+            self.send_by_ways(socket, dont_fragment, datagrams)
+        }
+    }
 
     fn write(&mut self, tun: usize, parts: &[IoSlice<'_>]) -> io::Result<()> {
         match self.tuns.get(tun) {
             Some(Some(queue)) => queue.write(parts),
             _ => Err(io::Error::from(io::ErrorKind::NotConnected)),
+        }
+    }
+
+    fn attract(&mut self, tun: usize, destination: IpAddr) {
+        if let Some(Some(queue)) = self.tuns.get(tun) {
+            queue.attract(destination);
         }
     }
 }

@@ -69,6 +69,10 @@ impl<I: Io> Engine<I> {
             self.keepalives.position = (Slot::MIN.number(), 0);
             return most;
         };
+        if !self.table.owns(slot) {
+            self.keepalives.position = (number.wrapping_add(1), 0);
+            return most;
+        }
         let now_ns = self.now_ns;
         let silent_for = |then: u64| Duration::from_nanos(now_ns.saturating_sub(then));
         let mut due: Vec<Spi> = Vec::new();

@@ -171,7 +171,7 @@ impl Candidates {
 
 /// Hashes addresses with two multiplications, keyed so that nobody outside can choose addresses that collide.
 #[derive(Clone)]
-struct Mixer {
+pub(super) struct Mixer {
     key: u64,
 }
 
@@ -196,7 +196,7 @@ impl BuildHasher for Mixer {
     }
 }
 
-struct Mixed {
+pub(super) struct Mixed {
     key: u64,
     state: u64,
 }

@@ -7,6 +7,7 @@ use sadb::{Hot, SaCounter, SequenceExhausted, Spi};
 use super::bursts::{Exit, MOST_BURSTS};
 use super::engine::{BATCH, Engine, FAR, NEAR, write_plain};
 use super::io::Io;
+use super::paths::learn;
 use super::strays::Stray;
 use super::table::Table;
 use crate::counters::{Call, Count};
@@ -78,6 +79,9 @@ impl<I: Io> Engine<I> {
         let Some(spi) = self.route(context, &packet) else {
             return self.pass_on_clear(context, &packet, read, stray);
         };
+        if let Some(worker) = self.table.taker(spi.slot()) {
+            return self.follow_slot(worker, context, &packet, read, stray);
+        }
         if let Some(stray) = stray {
             self.claim(context, &packet, stray);
         }
@@ -393,7 +397,9 @@ impl<I: Io> Engine<I> {
                 && let Some(mtu) = sa.limits.narrower(segment)
             {
                 // The link does not say how much it takes. The next such packet is answered.
-                sa.learn_path(mtu, self.now_ns);
+                learn(slots, sa, mtu, self.now_ns);
+                // The SA that replaces it takes it over.
+                entries.index_peers();
             }
             if packets > lost {
                 slots.count(spi, |cells| cells.sent(packets - lost, sent_inner));
@@ -405,6 +411,7 @@ impl<I: Io> Engine<I> {
                 }
                 let octets = share(bytes.len() as u64, packets - lost, packets);
                 self.tally.add(Count::EspSent, packets - lost, octets);
+                self.tally.of_slot(spi.slot(), packets - lost);
             }
             if lost > 0 {
                 slots.count(spi, |cells| cells.add(SaCounter::DropSend, lost));

@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use esp::NarrowPath;
 use netio::split_ipv4_header;
-use sadb::{Encapsulation, Spi};
+use sadb::{Encapsulation, PathMtu, Spi};
 
 use super::engine::{Engine, SECOND_NS};
 use super::io::Io;
 use super::sa::Sa;
-use super::table::Table;
+use super::table::{Slots, Table};
 use crate::counters::Count;
 
 /// Messages a second that are looked at: many, as forged ones must not keep true ones out, and each costs little.
@@ -25,6 +25,12 @@ pub(crate) struct Path {
     mtu: u16,
     /// Believed until then (nanoseconds of CLOCK_MONOTONIC).
     until_ns: u64,
+}
+
+impl From<PathMtu> for Path {
+    fn from(PathMtu { mtu, until_ns }: PathMtu) -> Self {
+        Self { mtu, until_ns }
+    }
 }
 
 impl<I: Io> Engine<I> {
@@ -53,7 +59,8 @@ impl<I: Io> Engine<I> {
 impl Table {
     /// Narrows the SAs to a peer; false when there is none, or none that has the SPI that is quoted, or they were as narrow already.
     fn learn_path(&mut self, path: &NarrowPath, now_ns: u64) -> bool {
-        let (_, entries) = self.split();
+        let (slots, entries) = self.split();
+        entries.index_peers();
         let leaves_by_it = |sa: &Sa| sa.local.ip() == path.local && sa.encapsulation == path.encapsulation;
         let all = |spi| -> Vec<Spi> {
             let towards = entries.towards(path.peer, spi).take(MOST_SAS);
@@ -68,10 +75,21 @@ impl Table {
         for spi in quoted.into_iter().chain(all(None)) {
             learned |= entries
                 .get_mut(spi)
-                .is_some_and(|sa| sa.learn_path(path.mtu, now_ns));
+                .is_some_and(|sa| learn(slots, sa, path.mtu, now_ns));
         }
         learned
     }
+}
+
+/// The path of an SA takes packets of up to `mtu` octets: notes it also for whoever serves the SA next. False when that is no news (see [`Sa::learn_path`]).
+pub(super) fn learn(slots: &Slots, sa: &mut Sa, mtu: u16, now_ns: u64) -> bool {
+    let learned = sa.learn_path(mtu, now_ns);
+    if let (true, Some(Path { mtu, until_ns })) = (learned, sa.path)
+        && let Some(hot) = slots.get(sa.spi.slot()).and_then(|slot| slot.hot(sa.spi))
+    {
+        hot.learn_path(PathMtu { mtu, until_ns });
+    }
+    learned
 }
 
 impl Sa {

@@ -60,7 +60,7 @@ impl Sa {
     pub(crate) const RECEIVING_BYTES: usize = std::mem::offset_of!(Self, local);
     pub(crate) const SENDING_BYTES: usize = std::mem::offset_of!(Self, kept_alive_ns);
 
-    /// From a record; takes over a learned endpoint from the hot record.
+    /// From a record; takes over from the hot record what was learned of the peer's endpoint and path, and when the last packet left.
     ///
     /// # Errors
     /// The algorithms are not supported, or it is in transport mode.
@@ -79,7 +79,7 @@ impl Sa {
             record.df,
         )
         .within(record.inner_mtu);
-        Ok(Self {
+        let mut sa = Self {
             spi: record.inbound_spi,
             outbound_spi: record.outbound_spi,
             inbound_active: record.inbound_active,
@@ -101,7 +101,14 @@ impl Sa {
             sent_ns: 0,
             kept_alive_ns: 0,
             keys: None,
-        })
+        };
+        if let Some(hot) = hot {
+            sa.sent_ns = hot.last_sent_ns();
+            if let Some(path) = hot.path() {
+                sa.follow(path.into());
+            }
+        }
+        Ok(sa)
     }
 
     /// Whether a clear packet is one of those that carry this very tunnel: routed into it, it would come back longer each time. Others between

@@ -3,7 +3,8 @@
 //! ESP packets name their owner by slot and go there directly. So do IKE messages, which reach a data plane when the kernel has coalesced them with ESP of the
 //! same peer (UDP_GRO looks at addresses and lengths only): to this worker's `ipsecmgr`, or by way of the owner's data plane to its. This worker's `ipsecmgr`
 //! hands us what it found likewise. Clear packets do not name their owner: a worker that knows no SA for one asks the next worker by passing the
-//! packet on, until each has seen it. The one who has the SA tells the worker where the packet came in, which remembers it for the destination.
+//! packet on, until each has seen it. The one who has the SA tells the worker where the packet came in, which remembers it for the destination, and the
+//! kernel, which brings the next one to the right queue.
 
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ use sadb::{
 use super::engine::{Engine, RateLimit};
 use super::hints::{Hints, Owner};
 use super::io::Io;
+use super::moves::MOST_HOPS;
 use super::table::News;
 use crate::counters::Count;
 
@@ -28,6 +30,8 @@ const ASKED: u64 = 10_000;
 const KIND_CLEAR: u32 = 2;
 const KIND_HINT: u32 = 3;
 const KIND_NEWS: u32 = 5;
+/// As [`KIND_CLEAR`], by way of the worker that had its slot before.
+pub(crate) const KIND_FOLLOWS: u32 = 6;
 
 /// Who handed us a packet of the encrypted side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +40,10 @@ pub(crate) enum Via {
     Socket,
     /// This worker's `ipsecmgr`.
     Manager,
-    /// Another worker's data plane, who took us for the owner.
-    Worker,
+    /// Another worker's data plane, who took us for the owner. So many times it has been passed on before.
+    Worker(u8),
+    /// Nobody now: it was held for its slot.
+    Held,
 }
 
 /// Where a clear packet came in, and who has seen it.
@@ -63,25 +69,37 @@ impl Stray {
         }
     }
 
-    fn to_ring(self) -> u32 {
+    /// Whether it goes straight from where it came in to the owner.
+    pub(crate) fn is_hinted(self) -> bool {
+        self.hinted
+    }
+
+    pub(crate) fn to_ring(self, kind: u32) -> u32 {
         let hinted = if self.hinted { Self::HINTED } else { 0 };
-        KIND_CLEAR | u32::from(self.hops & !Self::HINTED | hinted) << 8 | u32::from(self.origin) << 16
+        kind | u32::from(self.hops & !Self::HINTED | hinted) << 8 | u32::from(self.origin) << 16
     }
 }
 
 /// The rings between this process and the others.
 pub(crate) struct Strays {
     worker: u16,
-    /// The worker of each slot; 0 = none of this node's.
-    owners: [u16; 256],
+    /// The worker whose `ipsecmgr` serves each slot; 0 = none of this node's.
+    managers: Owners,
+    /// Whose data plane does.
+    owners: Owners,
+    /// Slots that we let go, and where to: known before the map says so.
+    left: Owners,
     /// To and from the other workers' data planes.
     rings: Vec<Ring>,
     /// To and from this worker's `ipsecmgr`.
     manager: Option<Ring>,
-    hints: Hints,
+    pub(crate) hints: Hints,
     asked: RateLimit,
     buffer: Vec<u8>,
 }
+
+/// By the number of the slot.
+type Owners = [u16; 256];
 
 struct Ring {
     worker: u16,
@@ -94,7 +112,9 @@ impl Strays {
     pub(crate) fn new(worker: u16) -> Self {
         Self {
             worker,
+            managers: [0; 256],
             owners: [0; 256],
+            left: [0; 256],
             rings: Vec::new(),
             manager: None,
             hints: Hints::new(),
@@ -103,11 +123,25 @@ impl Strays {
         }
     }
 
-    /// Says who has which slot. Index 0 is slot 1.
-    pub(crate) fn set_owners(&mut self, workers: &[u16]) {
-        self.owners = [0; 256];
-        for (owner, worker) in self.owners.iter_mut().skip(1).zip(workers) {
-            *owner = *worker;
+    /// Says whose `ipsecmgr` and whose data plane serve which slot. Index 0 is slot 1.
+    pub(crate) fn set_owners(&mut self, managers: &[u16], data: &[u16]) {
+        for (table, workers) in [(&mut self.managers, managers), (&mut self.owners, data)] {
+            *table = [0; 256];
+            for (owner, worker) in table.iter_mut().skip(1).zip(workers) {
+                *owner = *worker;
+            }
+        }
+        for (left, owner) in self.left.iter_mut().zip(&self.owners) {
+            if *owner != self.worker {
+                *left = 0;
+            }
+        }
+    }
+
+    /// A slot is another worker's now.
+    pub(crate) fn slot_left(&mut self, slot: Slot, to: u16) {
+        if let Some(left) = self.left.get_mut(usize::from(slot.number())) {
+            *left = to;
         }
     }
 
@@ -129,6 +163,11 @@ impl Strays {
         rings.into_iter().find(|ring| ring.worker == worker)
     }
 
+    /// The worker that this is.
+    pub(crate) fn worker(&self) -> u16 {
+        self.worker
+    }
+
     /// Whom there are rings to.
     pub(crate) fn workers(&self) -> Vec<u16> {
         let rings = self.rings.iter().chain(&self.manager);
@@ -139,10 +178,27 @@ impl Strays {
         self.ring(worker).is_some_and(|ring| ring.to.push(header, parts))
     }
 
-    /// The worker of a slot; `None` when it is none of this node's.
+    /// The worker whose data plane has a slot; `None` when it is none of this node's.
     fn owner(&self, slot: Slot) -> Option<u16> {
-        let owner = self.owners.get(usize::from(slot.number())).copied();
-        owner.filter(|owner| *owner != 0)
+        of(&self.left, slot).or_else(|| of(&self.owners, slot))
+    }
+
+    /// How a clear packet goes on that follows its slot; `None` when too many have seen it.
+    pub(crate) fn follow(&self, stray: Option<Stray>) -> Option<Stray> {
+        let Some(stray) = stray else {
+            return Some(Stray {
+                origin: self.worker,
+                hops: 0,
+                hinted: true,
+            });
+        };
+        let hops = stray.hops.saturating_add(1);
+        // Everybody, and once more for those who look while the slot is on its way.
+        (usize::from(hops) <= 2 * self.rings.len()).then_some(Stray {
+            hops,
+            hinted: false,
+            ..stray
+        })
     }
 
     /// The worker after this one, in a circle.
@@ -152,37 +208,50 @@ impl Strays {
     }
 }
 
+fn of(owners: &Owners, slot: Slot) -> Option<u16> {
+    let owner = owners.get(usize::from(slot.number())).copied();
+    owner.filter(|owner| *owner != 0)
+}
+
 impl<I: Io> Engine<I> {
-    /// Passes an ESP packet on to the worker of its slot. False when there is none.
-    pub(crate) fn pass_on_esp(&mut self, spi: Spi, origin: StrayOrigin, data: &[u8]) -> bool {
+    /// Passes an ESP packet on to the worker of its slot. False when there is none, or when it has been passed on often enough.
+    pub(crate) fn pass_on_esp(&mut self, via: Via, spi: Spi, origin: StrayOrigin, data: &[u8]) -> bool {
         let own = self.strays.worker;
-        let Some(owner) = self.strays.owner(spi.slot()).filter(|owner| *owner != own) else {
+        let hops = match via {
+            Via::Worker(hops) => hops + 1,
+            _ => 0,
+        };
+        let owner = self.strays.owner(spi.slot()).filter(|owner| *owner != own);
+        let Some(owner) = owner.filter(|_| hops < MOST_HOPS) else {
             return false;
         };
-        let pushed = self
-            .strays
-            .push(owner, StrayHeader::ESP, &[&origin.encode(), data]);
-        self.count_push(pushed, data.len());
+        let header = StrayHeader {
+            kind: StrayHeader::ESP.kind | u32::from(hops) << 8,
+            ..StrayHeader::ESP
+        };
+        self.push_stray(owner, header, &[&origin.encode(), data], data.len());
         true
     }
 
     /// Passes an IKE message on to this worker's `ipsecmgr`, or to the worker of its slot. False when it has been there already.
     pub(crate) fn pass_on_ike(&mut self, via: Via, origin: StrayOrigin, message: &[u8]) -> bool {
         let own = self.strays.worker;
-        let owner = Slot::of_ike(message).and_then(|slot| self.strays.owner(slot));
+        let owner = Slot::of_ike(message).and_then(|slot| of(&self.strays.managers, slot));
         let owner = owner.unwrap_or(own);
         let has_been_there = match via {
-            Via::Socket => false,
+            Via::Socket | Via::Held => false,
             Via::Manager => owner == own,
-            Via::Worker => owner != own,
+            Via::Worker(_) => owner != own,
         };
         if has_been_there || self.strays.ring(owner).is_none() {
             return false;
         }
-        let pushed = self
-            .strays
-            .push(owner, StrayHeader::IKE, &[&origin.encode(), message]);
-        self.count_push(pushed, message.len());
+        self.push_stray(
+            owner,
+            StrayHeader::IKE,
+            &[&origin.encode(), message],
+            message.len(),
+        );
         true
     }
 
@@ -197,11 +266,10 @@ impl<I: Io> Engine<I> {
             return self.tally.one(Count::ClearNoSa, packet.length);
         };
         let header = StrayHeader {
-            kind: stray.to_ring(),
+            kind: stray.to_ring(KIND_CLEAR),
             context,
         };
-        let pushed = self.strays.push(target, header, &[read]);
-        self.count_push(pushed, packet.length);
+        self.push_stray(target, header, &[read], packet.length);
     }
 
     /// Where a packet goes that came from our own queue: straight to the owner, or round.
@@ -245,16 +313,27 @@ impl<I: Io> Engine<I> {
         None
     }
 
-    /// Tells the worker where a packet came in that the SA for its destination is here, if it does not know.
+    /// The SA for the destination of a packet that another worker passed on is here: tells the kernel, and the worker where it came in, if that does not know.
     pub(crate) fn claim(&mut self, context: u32, packet: &Packet, stray: Stray) {
+        let destination = packet.addresses.destination();
+        self.attract(context, destination);
         if !stray.hinted {
-            let destination = packet.addresses.destination();
             self.tell_origin(context, destination, stray, self.strays.worker);
+        }
+    }
+
+    fn attract(&mut self, context: u32, destination: IpAddr) {
+        if let Some(tun) = self.ports.tun(context) {
+            self.io.attract(tun, destination);
         }
     }
 
     /// Tells the worker where a packet came in who has the SA for its destination; 0 = nobody.
     fn tell_origin(&mut self, context: u32, destination: IpAddr, stray: Stray, owner: u16) {
+        if stray.origin == self.strays.worker {
+            // It followed a slot and came back: we know by now.
+            return;
+        }
         let kind = KIND_HINT | u32::from(owner) << 16;
         let header = StrayHeader { kind, context };
         // A hint that is lost is told again with the next packet.
@@ -268,11 +347,6 @@ impl<I: Io> Engine<I> {
         if let Some(ring) = self.strays.ring(worker) {
             ring.from.clear_event();
         }
-        let via = if worker == self.strays.worker {
-            Via::Manager
-        } else {
-            Via::Worker
-        };
         let mut buffer = std::mem::take(&mut self.strays.buffer);
         let mut more = true;
         for _ in 0..BATCH {
@@ -282,16 +356,22 @@ impl<I: Io> Engine<I> {
                 break;
             };
             if let Some(data) = buffer.get_mut(..length) {
-                self.stray(via, header, data);
+                self.stray(worker, header, data);
             }
         }
         self.strays.buffer = buffer;
         more
     }
 
-    fn stray(&mut self, via: Via, header: StrayHeader, data: &mut [u8]) {
+    /// What came by the ring from a worker; from this one: of its `ipsecmgr`.
+    fn stray(&mut self, from: u16, header: StrayHeader, data: &mut [u8]) {
         let [kind, hops, low, high] = header.kind.to_le_bytes();
         let worker = u16::from_le_bytes([low, high]);
+        let via = if from == self.strays.worker {
+            Via::Manager
+        } else {
+            Via::Worker(hops)
+        };
         match u32::from(kind) {
             kind if kind == StrayHeader::ESP.kind => {
                 self.tally.one(Count::StrayReceived, data.len());
@@ -304,8 +384,13 @@ impl<I: Io> Engine<I> {
                 if let Some((origin, message)) = StrayOrigin::split(data)
                     && !self.pass_on_ike(via, origin, message)
                 {
-                    self.tally.one(Count::NotEsp, message.len());
+                    self.tally.one(Count::IkeAstray, message.len());
                 }
+            }
+            KIND_FOLLOWS if data.len() > VnetHeader::BYTES => {
+                self.tally.one(Count::StrayReceived, data.len());
+                let stray = Stray::from_ring(hops, worker);
+                self.followed(from, header.context, data, stray);
             }
             KIND_CLEAR if data.len() > VnetHeader::BYTES => {
                 self.tally.one(Count::StrayReceived, data.len());
@@ -335,6 +420,11 @@ impl<I: Io> Engine<I> {
         let Some(news) = self.table.take_news() else {
             return;
         };
+        if let News::Hosts(hosts) = &news {
+            for (context, host) in hosts {
+                self.attract(*context, *host);
+            }
+        }
         let kind = KIND_NEWS | u32::from(self.strays.worker) << 16;
         for ring in &mut self.strays.rings {
             // News that are lost are found out when the old hint is no longer believed.
@@ -353,7 +443,9 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    fn count_push(&mut self, pushed: bool, octets: usize) {
+    /// Hands something to another process, and counts it as so many octets.
+    pub(crate) fn push_stray(&mut self, worker: u16, header: StrayHeader, parts: &[&[u8]], octets: usize) {
+        let pushed = self.strays.push(worker, header, parts);
         let count = if pushed {
             Count::StraySent
         } else {
@@ -375,7 +467,7 @@ mod tests {
                 hops,
                 hinted,
             };
-            let [kind, hops, low, high] = stray.to_ring().to_le_bytes();
+            let [kind, hops, low, high] = stray.to_ring(KIND_CLEAR).to_le_bytes();
             assert_eq!(u32::from(kind), KIND_CLEAR);
             assert_eq!(Stray::from_ring(hops, u16::from_le_bytes([low, high])), stray);
         }

@@ -35,14 +35,22 @@ pub(crate) struct Table {
 }
 
 /// The mapped segments, by slot.
-pub(crate) struct Slots(Vec<Option<SlotWorker>>);
+pub(crate) struct Slots(Vec<Option<Mapped>>);
+
+/// The segments of a slot.
+struct Mapped {
+    worker: SlotWorker,
+    /// The worker that it was let go to: only read since.
+    taker: Option<u16>,
+}
 
 /// The SAs, by slot and index: where one lies follows from its SPI, so that it can be fetched without looking anywhere else.
 pub(crate) struct Entries {
     slots: Vec<Vec<Option<Sa>>>,
-    count: usize,
-    /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of.
-    peers: BTreeSet<(SocketAddr, u32, u32)>,
+    /// How many there are of each slot.
+    counts: [u32; SLOTS],
+    /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of. Made when one does for the first time.
+    peers: Option<BTreeSet<(SocketAddr, u32, u32)>>,
 }
 
 impl Table {
@@ -51,8 +59,8 @@ impl Table {
             slots: Slots((0..SLOTS).map(|_| None).collect()),
             entries: Entries {
                 slots: (0..SLOTS).map(|_| Vec::new()).collect(),
-                count: 0,
-                peers: BTreeSet::new(),
+                counts: [0; SLOTS],
+                peers: None,
             },
             lookup: Lookup::default(),
             torn: Vec::new(),
@@ -65,9 +73,22 @@ impl Table {
         let slot = worker.slot();
         self.drop_slot(slot);
         if let Some(place) = self.slots.0.get_mut(usize::from(slot.number())) {
-            *place = Some(worker);
+            let taker = None;
+            *place = Some(Mapped { worker, taker });
         }
         self.refresh_slot(slot);
+    }
+
+    /// Writes nothing of a slot from now on, which is another worker's. Its routes stay until it is dropped.
+    pub(crate) fn let_go(&mut self, slot: Slot, to: u16) {
+        if let Some(mapped) = self.slots.mapped_mut(slot) {
+            mapped.taker = Some(to);
+        }
+    }
+
+    /// The worker that a slot was let go to, while its routes are still known here.
+    pub(crate) fn taker(&self, slot: Slot) -> Option<u16> {
+        self.slots.mapped(slot)?.taker
     }
 
     /// Forgets a slot, which now belongs to somebody else.
@@ -95,14 +116,20 @@ impl Table {
 
     /// Looks at the change log of one slot. Costs next to nothing when nothing changed.
     pub(crate) fn refresh_slot(&mut self, slot: Slot) {
-        while let Some(change) = self.slots.get_mut(slot).and_then(SlotWorker::next_change) {
+        while let Some(change) = self
+            .slots
+            .mapped_mut(slot)
+            .and_then(|mapped| mapped.worker.next_change())
+        {
             match change {
                 Change::Record(index) => self.read(slot, index),
                 Change::Rescan => {
-                    let Some(worker) = self.slots.get(slot) else {
+                    let Some(mapped) = self.slots.mapped(slot) else {
                         return;
                     };
-                    for index in worker.indices() {
+                    let indices = mapped.worker.indices();
+                    self.entries.reserve(slot, indices.size_hint().1.unwrap_or(0));
+                    for index in indices {
                         self.read(slot, index);
                     }
                 }
@@ -115,9 +142,18 @@ impl Table {
         self.slots.get(slot).is_some()
     }
 
+    /// How many SAs each slot has, by its number; none if it is not ours.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u32> {
+        let slots = self.slots.0.iter().zip(&self.entries.counts);
+        slots.map(|(mapped, count)| match mapped {
+            Some(Mapped { taker: None, .. }) => *count,
+            _ => 0,
+        })
+    }
+
     /// How many SAs there are.
     pub(crate) fn len(&self) -> usize {
-        self.entries.count
+        self.counts().map(|count| count as usize).sum()
     }
 
     /// The SA of an SPI, known by now or found by another look at its slot.
@@ -193,7 +229,7 @@ impl Table {
     }
 
     fn read(&mut self, slot: Slot, index: SaIndex) {
-        let Some(worker) = self.slots.get(slot) else {
+        let Some(Mapped { worker, taker }) = self.slots.mapped(slot) else {
             return;
         };
         let record = match worker.read(index) {
@@ -213,6 +249,7 @@ impl Table {
         let hot = worker.hot(record.inbound_spi);
         if let Some(old) = self.entries.get(record.inbound_spi)
             && old.configured_peer != record.peer
+            && taker.is_none()
             && let Some(hot) = hot
         {
             // IKE knows better now where the peer is (MOBIKE, or an update that it verified).
@@ -225,7 +262,8 @@ impl Table {
                 return self.forget(slot, index);
             }
         };
-        let is_new = self.entries.get(record.inbound_spi).is_none();
+        // Of a slot that was let go its new owner tells.
+        let is_new = taker.is_none() && self.entries.get(record.inbound_spi).is_none();
         // The path is the same as before the record changed, and as for the SA that this one replaces.
         let path = self
             .entries
@@ -245,7 +283,11 @@ impl Table {
             self.note_news(&sa);
         }
         self.lookup.insert(sa.context, &sa.routes, sa.spi);
+        let knows_path = sa.path().is_some();
         self.entries.insert(sa);
+        if knows_path {
+            self.entries.index_peers();
+        }
     }
 
     /// What SAs came in since the last call.
@@ -274,12 +316,17 @@ impl Table {
 }
 
 impl Slots {
-    /// The segments of a slot.
+    /// The segments of a slot that is ours.
     pub(crate) fn get(&self, slot: Slot) -> Option<&SlotWorker> {
+        let mapped = self.mapped(slot)?;
+        mapped.taker.is_none().then_some(&mapped.worker)
+    }
+
+    fn mapped(&self, slot: Slot) -> Option<&Mapped> {
         self.0.get(usize::from(slot.number()))?.as_ref()
     }
 
-    fn get_mut(&mut self, slot: Slot) -> Option<&mut SlotWorker> {
+    fn mapped_mut(&mut self, slot: Slot) -> Option<&mut Mapped> {
         self.0.get_mut(usize::from(slot.number()))?.as_mut()
     }
 
@@ -317,7 +364,22 @@ impl Entries {
             .map_or(&mut [], Vec::as_mut_slice)
     }
 
-    /// The SAs whose packets go there; only those with the peer's SPI if it is given.
+    /// Makes room for the first `count` SAs of a slot: one that grew by itself would be copied again and again.
+    fn reserve(&mut self, slot: Slot, count: usize) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot.number())) {
+            slot.reserve_exact(count.saturating_sub(slot.len()));
+        }
+    }
+
+    /// Makes sure that [`towards`](Self::towards) finds what there is. The first time costs a look at every SA, and memory for each from then on: most nodes never
+    /// hear of a narrow path.
+    pub(crate) fn index_peers(&mut self) {
+        if self.peers.is_none() {
+            self.peers = Some(self.slots.iter().flatten().flatten().map(peer).collect());
+        }
+    }
+
+    /// The SAs whose packets go there; only those with the peer's SPI if it is given. None as long as nothing was learned of any path.
     pub(crate) fn towards(
         &self,
         destination: SocketAddr,
@@ -325,26 +387,29 @@ impl Entries {
     ) -> impl Iterator<Item = Spi> {
         let first = (destination, outbound_spi.unwrap_or(0), 0);
         let last = (destination, outbound_spi.unwrap_or(u32::MAX), u32::MAX);
-        let found = self.peers.range(first..=last);
+        let found = self.peers.iter().flat_map(move |peers| peers.range(first..=last));
         found.filter_map(|(.., spi)| Spi::from_u32(*spi))
     }
 
     /// The peer of an SA is somewhere else.
-    pub(crate) fn move_peer(&mut self, spi: Spi, peer: SocketAddr) {
-        if let Some(sa) = self.get_mut(spi) {
-            let before = (sa.destination(), sa.outbound_spi, spi.to_u32());
-            sa.peer = peer;
-            let after = (sa.destination(), sa.outbound_spi, spi.to_u32());
-            self.peers.remove(&before);
-            self.peers.insert(after);
+    pub(crate) fn move_peer(&mut self, spi: Spi, address: SocketAddr) {
+        let Some(sa) = self.get_mut(spi) else { return };
+        let before = peer(sa);
+        sa.peer = address;
+        let after = peer(sa);
+        if let Some(peers) = &mut self.peers {
+            peers.remove(&before);
+            peers.insert(after);
         }
     }
 
     fn insert(&mut self, sa: Sa) {
-        self.peers
-            .insert((sa.destination(), sa.outbound_spi, sa.spi.to_u32()));
+        if let Some(peers) = &mut self.peers {
+            peers.insert(peer(&sa));
+        }
         let index = usize::from(sa.spi.index().number());
-        let Some(slot) = self.slots.get_mut(usize::from(sa.spi.slot().number())) else {
+        let number = usize::from(sa.spi.slot().number());
+        let Some(slot) = self.slots.get_mut(number) else {
             return;
         };
         if slot.len() <= index {
@@ -352,19 +417,29 @@ impl Entries {
         }
         if let Some(place) = slot.get_mut(index)
             && place.replace(sa).is_none()
+            && let Some(count) = self.counts.get_mut(number)
         {
-            self.count += 1;
+            *count += 1;
         }
     }
 
     fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Sa> {
-        let slot = self.slots.get_mut(usize::from(slot.number()))?;
+        let number = usize::from(slot.number());
+        let slot = self.slots.get_mut(number)?;
         let old = slot.get_mut(usize::from(index.number()))?.take();
         if let Some(old) = &old {
-            self.count -= 1;
-            self.peers
-                .remove(&(old.destination(), old.outbound_spi, old.spi.to_u32()));
+            if let Some(count) = self.counts.get_mut(number) {
+                *count -= 1;
+            }
+            if let Some(peers) = &mut self.peers {
+                peers.remove(&peer(old));
+            }
         }
         old
     }
+}
+
+/// An SA as [`Entries::towards`] finds it.
+fn peer(sa: &Sa) -> (SocketAddr, u32, u32) {
+    (sa.destination(), sa.outbound_spi, sa.spi.to_u32())
 }

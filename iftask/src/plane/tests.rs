@@ -4,6 +4,8 @@ mod clear;
 mod encrypted;
 mod kernel;
 mod life;
+mod moves;
 mod paths;
 mod speed;
 mod world;
+mod xdp;

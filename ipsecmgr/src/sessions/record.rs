@@ -39,6 +39,9 @@ struct SessionRecord {
     /// Always true: a session is never an empty record.
     #[prost(bool, tag = "13")]
     is_session: bool,
+    /// Instance; 0 in the records of versions where it was that of the worker.
+    #[prost(uint32, tag = "14")]
+    sessmgr: u32,
 }
 
 /// EAP has no number of its own in AUTH payloads.
@@ -56,7 +59,7 @@ impl Session {
             up: self.up,
             in_eap: self.in_eap,
             eap_method: self.eap_method,
-            authorization: self.authorization.clone(),
+            authorization: self.authorization.as_deref().cloned(),
             peer_auth: self.peer_auth.map_or(0, method_number),
             signed: self.signed,
             reason: self.reason.map_or(0, DisconnectReason::number),
@@ -68,15 +71,17 @@ impl Session {
                 carried.bytes_out,
             ],
             is_session: true,
+            sessmgr: self.sessmgr,
         }
         .encode_to_vec()
     }
 
-    /// The session of a record; `None` when there is none in it.
-    pub(super) fn from_record(service: u64, path: Path, record: &[u8]) -> Option<Self> {
+    /// The session of a record; `None` when there is none in it. `ours`: our instance of `sessmgr`.
+    pub(super) fn from_record(service: u64, path: Path, record: &[u8], ours: u32) -> Option<Self> {
         let record = SessionRecord::decode(record)
             .ok()
             .filter(|record| record.is_session)?;
+        let sessmgr = record.sessmgr(ours);
         let [packets_in, bytes_in, packets_out, bytes_out] = *record.carried.first_chunk()?;
         Some(Self {
             peer: record.peer,
@@ -85,7 +90,7 @@ impl Session {
             up: record.up,
             in_eap: record.in_eap,
             eap_method: record.eap_method,
-            authorization: record.authorization,
+            authorization: record.authorization.map(Box::new),
             peer_auth: method(record.peer_auth),
             signed: record.signed,
             reason: DisconnectReason::from_number(record.reason),
@@ -96,8 +101,14 @@ impl Session {
                 packets_out,
                 bytes_out,
             },
-            ..Self::new(service, path)
+            ..Self::new(service, path, sessmgr)
         })
+    }
+}
+
+impl SessionRecord {
+    fn sessmgr(&self, ours: u32) -> u32 {
+        if self.sessmgr == 0 { ours } else { self.sessmgr }
     }
 }
 
@@ -117,8 +128,9 @@ fn method(number: u32) -> Option<AuthMethod> {
         number => u8::try_from(number).ok().map(AuthMethod::Signature),
     }
 }
-/// The name by which `sessmgr` knows the session of this record, if it has one.
-pub(crate) fn recorded_name(record: &[u8]) -> Option<u64> {
+
+/// Which `sessmgr` has the session of this record, and by which name, if there is one. `ours`: our instance.
+pub(crate) fn recorded_name(record: &[u8], ours: u32) -> Option<(u32, u64)> {
     let record = SessionRecord::decode(record).ok()?;
-    (record.is_session && record.admitted).then_some(record.known_as)
+    (record.is_session && record.admitted).then_some((record.sessmgr(ours), record.known_as))
 }

@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Instance of our `sessmgr`, and of another one.
+const OURS: u32 = 4;
+const OTHER: u32 = 9;
+/// The slot of the IKE SPIs here.
+const SLOT: &[u8] = &[0];
+
 fn path() -> Path {
     Path {
         local: "192.0.2.1:500".parse().unwrap(),
@@ -10,7 +16,7 @@ fn path() -> Path {
 }
 
 fn established() -> Sessions {
-    let mut sessions = Sessions::default();
+    let mut sessions = Sessions::new(OURS);
     sessions.begin(IkeSaId(1), 7, path());
     sessions.get_mut(IkeSaId(1)).unwrap().admitted = true;
     sessions.establish(IkeSaId(1), "peer".to_owned(), AuthMethod::Signature(14));
@@ -21,7 +27,10 @@ fn told(sessions: &mut Sessions) -> Vec<(u64, u64, Vec<u32>)> {
     sessions
         .take_changed()
         .into_iter()
-        .map(|session| (session.ike_spi, session.was, session.spis))
+        .map(|(sessmgr, session)| {
+            assert_eq!(sessmgr, OURS);
+            (session.ike_spi, session.was, session.spis)
+        })
         .collect()
 }
 
@@ -47,7 +56,7 @@ fn sessmgr_hears_of_every_change_once_and_under_a_name_it_knows() {
 
 #[test]
 fn nothing_is_told_of_a_session_before_it_is_admitted_and_established() {
-    let mut sessions = Sessions::default();
+    let mut sessions = Sessions::new(OURS);
     sessions.begin(IkeSaId(1), 7, path());
     sessions.add_child(IkeSaId(1), 10);
     assert_eq!(told(&mut sessions), []);
@@ -77,7 +86,7 @@ fn a_session_goes_on_in_a_later_life() {
     sessions.remove_child(10, &SaCounters::default()).unwrap();
     sessions.set_up(IkeSaId(1), true);
     let session = sessions.get_mut(IkeSaId(1)).unwrap();
-    session.authorization = Some(Authorization::default());
+    session.authorization = Some(Box::default());
     session.reason = Some(DisconnectReason::Admin);
     session.carried.bytes_out = 7;
     sessions.rekeyed(IkeSaId(1), IkeSaId(2));
@@ -87,7 +96,9 @@ fn a_session_goes_on_in_a_later_life() {
     assert_eq!(unsaved, [1, 2, 3]);
     let record = sessions.get(IkeSaId(3)).unwrap().record();
 
-    let mut later = Sessions::default();
+    // Also where another worker has it then: it stays with the `sessmgr` that admitted it.
+    assert_eq!(recorded_name(&record, OTHER), Some((OURS, 1)));
+    let mut later = Sessions::new(OTHER);
     assert!(later.restore(IkeSaId(3), 8, path(), vec![11], &record));
     assert_eq!(later.levels(), sessions.levels());
     let session = Session {
@@ -98,18 +109,19 @@ fn a_session_goes_on_in_a_later_life() {
         format!("{session:?}"),
         format!("{:?}", sessions.get(IkeSaId(3)).unwrap())
     );
-    let outlived = later.outlived();
+    assert!(later.outlived(&[1]).is_empty());
+    let outlived = later.outlived(SLOT);
     assert_eq!(
         outlived
             .iter()
-            .map(|one| (one.ike_spi, one.known_as, one.spis.as_slice()))
+            .map(|(sessmgr, one)| (*sessmgr, one.ike_spi, one.known_as, one.spis.as_slice()))
             .collect::<Vec<_>>(),
-        [(3, 1, &[11][..])],
+        [(OURS, 3, 1, &[11][..])],
         "sessmgr may not have heard of its present name"
     );
     assert!(later.take_unsaved().is_empty() && told(&mut later).is_empty());
     later.told(&[3, 4]);
-    assert_eq!(later.outlived()[0].known_as, 0);
+    assert_eq!(later.outlived(SLOT)[0].1.known_as, 0);
     assert_eq!(later.take_unsaved().into_iter().collect::<Vec<_>>(), [IkeSaId(3)]);
     assert_eq!(
         later.remove_child(11, &SaCounters::default()).unwrap().0,
@@ -118,4 +130,31 @@ fn a_session_goes_on_in_a_later_life() {
     // One that only the engine knows has no session.
     assert!(!later.restore(IkeSaId(9), 8, path(), Vec::new(), &[]));
     assert!(!later.restore(IkeSaId(9), 8, path(), Vec::new(), &[0xff; 9]));
+}
+
+#[test]
+fn sessions_of_slots_that_leave_are_forgotten() {
+    let mut sessions = established();
+    sessions.set_up(IkeSaId(1), true);
+    sessions.add_child(IkeSaId(1), 10);
+    let stays = IkeSaId(7 << 56 | 1);
+    sessions.begin(stays, 7, path());
+    sessions.add_child(stays, 7 << 24 | 1);
+    sessions.let_go(SLOT);
+    assert_eq!(sessions.levels(), Levels::default());
+    assert!(sessions.get(IkeSaId(1)).is_none() && sessions.get(stays).is_some());
+    assert!(sessions.remove_child(10, &SaCounters::default()).is_none());
+    assert_eq!(sessions.take_unsaved().into_iter().collect::<Vec<_>>(), [stays]);
+    assert_eq!(sessions.changed.keys().copied().collect::<Vec<_>>(), [stays]);
+}
+
+#[test]
+fn a_record_without_instance_is_of_the_sessmgr_of_the_worker() {
+    let mut sessions = established();
+    sessions.get_mut(IkeSaId(1)).unwrap().sessmgr = 0;
+    let record = sessions.get(IkeSaId(1)).unwrap().record();
+    assert_eq!(recorded_name(&record, OTHER), Some((OTHER, 0)));
+    let mut later = Sessions::new(OTHER);
+    assert!(later.restore(IkeSaId(1), 7, path(), Vec::new(), &record));
+    assert_eq!(later.sessmgr_of(IkeSaId(1)), OTHER);
 }

@@ -7,13 +7,17 @@ use ikev2::Sad;
 use sadb::{SlotSegments, SlotWorker};
 
 fn later(segments: &SlotSegments) -> Slots {
-    Slots::map(vec![(segments.slot(), segments.owner_fds().unwrap())]).unwrap()
+    let mut slots = Slots::new();
+    slots
+        .add(segments.slot(), &segments.owner_fds().unwrap())
+        .unwrap();
+    slots
 }
 
 fn slots(capacity: usize) -> (SlotSegments, Slots) {
     let segments = SlotSegments::with_capacity(Slot::new(3).unwrap(), capacity).unwrap();
-    let fds = segments.owner_fds().unwrap();
-    (segments, Slots::map(vec![(Slot::new(3).unwrap(), fds)]).unwrap())
+    let slots = later(&segments);
+    (segments, slots)
 }
 
 #[test]
@@ -109,7 +113,7 @@ fn the_data_plane_reads_what_the_engine_wants() {
     slots.withdraw(new).unwrap();
     assert!(read(new).is_none());
     // Neither the old one nor what was only reserved is asked for.
-    assert_eq!(slots.remove_unknown(&HashSet::from([third, new])), 1);
+    assert_eq!(slots.remove_unknown(3, &HashSet::from([third, new])), 1);
     assert!(read(old).is_none() && slots.withdraw(reserved).is_err());
     slots
         .install(&record(&child(new), &data_path()).unwrap())

@@ -125,13 +125,22 @@ fn with_data_plane(counters: &Counters) -> (Sockets, DatagramSocket, StrayProduc
     sockets.add(ours.into()).unwrap();
     let ([to, to_plane], [from_plane, from]) = (ring(), ring());
     let rings = RingEnds { worker: 1, to, from };
-    sockets.join_data_plane(&[Slot::MIN], rings).unwrap();
+    sockets.join_data_plane(rings).unwrap();
+    sockets.set_places(slot_1_is_ours);
     (
         sockets,
         peer,
         StrayProducer::map(from_plane.0, from_plane.1).unwrap(),
         StrayConsumer::map(to_plane.0, to_plane.1).unwrap(),
     )
+}
+
+fn slot_1_is_ours(slot: Slot) -> Place {
+    if slot == Slot::MIN {
+        Place::Ours
+    } else {
+        Place::Others
+    }
 }
 
 /// An IKE message with marker, for the SA of a slot, `length` octets long with it.
@@ -222,5 +231,80 @@ fn what_is_not_ours_goes_to_the_data_plane_and_what_is_comes_from_there() {
         sockets.receive(&mut |_, _| panic!("nothing waits"));
         let nothing = tokio::time::timeout(Duration::from_millis(50), sockets.readable()).await;
         assert!(nothing.is_err(), "ready although nothing waits");
+    });
+}
+
+#[test]
+fn messages_of_a_slot_that_is_on_its_way_wait_for_it() {
+    in_namespace(|| async {
+        let counters = Counters::in_memory();
+        let (mut sockets, peer, mut producer, mut consumer) = with_data_plane(&counters);
+        let local: SocketAddr = "127.0.0.1:4500".parse().unwrap();
+        let coming = |slot: Slot| match slot.number() {
+            1 => Place::Ours,
+            2 => Place::Coming,
+            _ => Place::Others,
+        };
+        sockets.set_places(coming);
+        let origin = StrayOrigin {
+            source: peer.local(),
+            local,
+            traffic_class: 0,
+            encapsulation: Encapsulation::Udp,
+        };
+        // Its former owner passes on what reached it still, also before we have heard that the slot will be ours (3).
+        for (slot, number) in [(2, 1), (3, 2), (1, 9)] {
+            let message = ike(slot, number, 100);
+            assert!(producer.push(StrayHeader::IKE, &[&origin.encode(), &message[4..]]));
+        }
+        assert_eq!(gather(&mut sockets, 1).await[0].1, ike(1, 9, 100)[4..]);
+        SendBatch::new(1)
+            .send(
+                &peer,
+                &[
+                    Datagram::to(local, &ike(2, 3, 100)),
+                    Datagram::to(local, &ike(1, 8, 100)),
+                ],
+            )
+            .unwrap();
+        assert_eq!(gather(&mut sockets, 1).await[0].1, ike(1, 8, 100)[4..]);
+        assert!(
+            consumer.pop(&mut vec![0; StrayRing::MAX_PACKET]).is_none(),
+            "nothing goes round"
+        );
+        sockets.take_waiting(&mut |_, _| panic!("not yet"));
+        sockets.set_places(|slot| {
+            if slot.number() <= 3 {
+                Place::Ours
+            } else {
+                Place::Others
+            }
+        });
+        let mut got = Vec::new();
+        sockets.take_waiting(&mut |path, message| got.push((path.remote, message[20])));
+        assert_eq!(got, [1, 2, 3].map(|number| (peer.local(), number)));
+    });
+}
+
+#[test]
+fn messages_of_a_slot_that_left_are_passed_on_from_port_500_too() {
+    in_namespace(|| async {
+        let counters = Counters::in_memory();
+        let (mut sockets, _, _, mut consumer) = with_data_plane(&counters);
+        let (ours, peer) = (bind("127.0.0.1:500"), bind("127.0.0.1:0"));
+        let local = ours.local();
+        sockets.add(ours.into()).unwrap();
+        let mut new = ike(0, 5, 100)[4..].to_vec();
+        new[8..16].fill(0);
+        let (foreign, own) = (ike(2, 1, 100), ike(1, 2, 100));
+        let datagrams = [&foreign[4..], &own[4..], &new].map(|data| Datagram::to(local, data));
+        SendBatch::new(4).send(&peer, &datagrams).unwrap();
+        let got = gather(&mut sockets, 2).await;
+        assert_eq!([got[0].1[20], got[1].1[20]], [2, 5], "new peers are ours");
+        let mut buffer = vec![0; StrayRing::MAX_PACKET];
+        let (header, length) = consumer.pop(&mut buffer).unwrap();
+        let (origin, message) = StrayOrigin::split(&mut buffer[..length]).unwrap();
+        assert_eq!((header, message[20]), (StrayHeader::IKE, 1));
+        assert_eq!((origin.local, origin.source), (local, peer.local()));
     });
 }

@@ -1,6 +1,11 @@
-//! A house around one `ipsecmgr`: everybody it talks to, played by the test, and a peer with an engine of its own.
+//! A house around `ipsecmgr`s: everybody they talk to, played by the test, and a peer with an engine of its own.
 
-use std::collections::{HashMap, VecDeque};
+#![allow(dead_code, unused_imports, reason = "not every suite needs everything")]
+
+mod common;
+mod node;
+mod peer;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -12,17 +17,20 @@ use bus::messages::common::{Execute, Output as Shown};
 use bus::messages::rmctrl::{Congestion, CongestionChanged, GetCongestion, GetSlotMap, SlotMap};
 use bus::messages::sct::{ConfigText, GetConfig, RevealSecret, Revealed};
 use bus::messages::sessmgr::{
-    Admission, Admit, Admitted, Connected, ConnectedSession, Noted, Release, Released, Verdict,
+    Admission, Admit, Admitted, Connected, ConnectedSession, Noted, Recovered, Release, Released, Verdict,
+    WorkerRecovered,
 };
 use bus::messages::sit::{Close, Closed, OpenIke, OpenRings, OpenSlots, Opened, Ready};
 use bus::messages::vpnmgr::{AddRoutes, Addresses, GetAddresses, RemoveRoutes, Route, RoutesChanged};
 use bus::{Address, Bus, Facility, Hub, Message, Server, dispatch};
-use crypto::{Secret, SystemRandom};
-use ikev2::{Answer, Engine, EngineConfig, Event, IkeSaId, Output, Path, Profile, Question, Sad, Usage};
-use netio::{Datagram, DatagramSocket, ReceiveBatch, SendBatch, SocketOptions};
+use netio::{DatagramSocket, SocketOptions};
 use sadb::{Slot, SlotSegments, SlotWorker, Spi};
 use task::{Channel, Packet, Task};
 use telemetry::Counters;
+
+pub use common::{GATEWAY, PEER, configuration, established, profile, scenario};
+pub use node::Node;
+pub use peer::Peer;
 
 const IPSECMGR: Address = Address::new(Facility::Ipsecmgr, 1);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,8 +39,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Heard {
     pub admissions: Vec<Admission>,
+    /// The `sessmgr` that was asked for each of them.
+    pub admitted_by: Vec<u32>,
+    /// What each `sessmgr` was told of slots.
+    pub recovered: Vec<(u32, WorkerRecovered)>,
     pub connected: Vec<ConnectedSession>,
     pub released: Vec<Released>,
+    /// The `sessmgr` that was told of each of them.
+    pub released_by: Vec<u32>,
+    /// `sessmgr`s give no verdicts.
+    pub no_verdicts: bool,
+    /// `sessmgr`s answer no news.
+    pub no_news: bool,
     pub routes: Vec<Route>,
     pub secrets_asked: usize,
     pub ready: bool,
@@ -71,7 +89,12 @@ impl House {
         let (rmctrl, server) = join(Facility::Rmctrl, 1);
         tokio::task::spawn_local(play_rmctrl(server, heard.clone()));
         tokio::task::spawn_local(play_sct(join(Facility::Sct, 1), configuration.to_owned()));
-        tokio::task::spawn_local(play_sessmgr(join(Facility::Sessmgr, 1), verdict, heard.clone()));
+        tokio::task::spawn_local(play_sessmgr(
+            1,
+            join(Facility::Sessmgr, 1),
+            verdict,
+            heard.clone(),
+        ));
         tokio::task::spawn_local(play_vpnmgr(join(Facility::Vpnmgr, 2), heard.clone()));
         let life = tokio::task::spawn_local(ipsecmgr::run(task));
         let house = Self {
@@ -134,12 +157,13 @@ impl House {
 }
 
 fn link_to_sct(task: &Task, heard: Arc<Mutex<Heard>>) {
+    let me = task.address;
     let sct = Address::only(Facility::Sct);
     let (ours, theirs) = bus::link::pair().unwrap();
     task.links.install(sct, ours).unwrap();
     let (links, server) = Links::new(sct);
-    links.install(IPSECMGR, theirs).unwrap();
-    tokio::task::spawn_local(play_vault(links, server, heard));
+    links.install(me, theirs).unwrap();
+    tokio::spawn(play_vault(links, server, heard));
 }
 
 /// `sct` on its link: `sealed-X` says X.
@@ -241,7 +265,7 @@ async fn play_rmctrl(mut server: Server, heard: Arc<Mutex<Heard>>) {
         let mut workers = vec![0; 255];
         workers[0] = 1;
         dispatch!(incoming, {
-            GetSlotMap => |_, responder| responder.reply(SlotMap { version: 1, workers }),
+            GetSlotMap => |_, responder| responder.reply(SlotMap::of_workers(workers)),
             GetCongestion => |_, responder| responder.reply(heard.lock().unwrap().congestion.clone()),
         });
     }
@@ -254,35 +278,72 @@ async fn play_sct((_bus, mut server): (Bus, Server), text: String) {
     }
 }
 
-async fn play_sessmgr((_bus, mut server): (Bus, Server), verdict: Verdict, heard: Arc<Mutex<Heard>>) {
+async fn play_sessmgr(
+    instance: u32,
+    (_bus, mut server): (Bus, Server),
+    verdict: Verdict,
+    heard: Arc<Mutex<Heard>>,
+) {
+    let (mut waiting, mut unanswered) = (Vec::new(), Vec::new());
     while let Some(incoming) = server.next().await {
         dispatch!(incoming, {
             Admit => |request, responder| {
                 let verdicts = request.admissions.iter().map(|admission| Verdict { ike_spi: admission.ike_spi, ..verdict.clone() }).collect();
-                heard.lock().unwrap().admissions.extend(request.admissions);
-                responder.reply(Admitted { verdicts });
+                let mut heard = heard.lock().unwrap();
+                heard.admitted_by.extend(request.admissions.iter().map(|_| instance));
+                heard.admissions.extend(request.admissions);
+                match heard.no_verdicts {
+                    true => waiting.push(responder),
+                    false => responder.reply(Admitted { verdicts }),
+                }
             },
             Connected => |request, responder| {
-                heard.lock().unwrap().connected.extend(request.sessions);
-                responder.reply(Noted {});
+                let mut heard = heard.lock().unwrap();
+                match heard.no_news {
+                    true => unanswered.push(responder),
+                    false => {
+                        heard.connected.extend(request.sessions);
+                        responder.reply(Noted {});
+                    }
+                }
             },
             Release => |request, responder| {
-                heard.lock().unwrap().released.extend(request.sessions);
+                let mut heard = heard.lock().unwrap();
+                heard.released_by.extend(request.sessions.iter().map(|_| instance));
+                heard.released.extend(request.sessions);
                 responder.reply(Noted {});
+            },
+            WorkerRecovered => |request, responder| {
+                heard.lock().unwrap().recovered.push((instance, request));
+                responder.reply(Recovered::default());
             },
         });
     }
+}
+
+/// One route, whoever asked for it.
+fn is_same(one: &Route, other: &Route) -> bool {
+    (&one.network, one.length, one.spi) == (&other.network, other.length, other.spi)
 }
 
 async fn play_vpnmgr((_bus, mut server): (Bus, Server), heard: Arc<Mutex<Heard>>) {
     while let Some(incoming) = server.next().await {
         dispatch!(incoming, {
             AddRoutes => |request, responder| {
-                heard.lock().unwrap().routes.extend(request.routes);
+                let routes = &mut heard.lock().unwrap().routes;
+                let is_new = |route: &Route| !request.routes.iter().any(|new| is_same(route, new));
+                routes.retain(is_new);
+                routes.extend(request.routes.clone());
                 responder.reply(RoutesChanged::default());
             },
             RemoveRoutes => |request, responder| {
-                heard.lock().unwrap().routes.retain(|route| !request.routes.contains(route));
+                let is_older = |route: &Route| {
+                    request.slots.contains(&(route.spi >> 24)) && route.tenure < request.tenure
+                };
+                heard.lock().unwrap().routes.retain(|route| match request.routes.is_empty() {
+                    true => !is_older(route),
+                    false => !request.routes.iter().any(|gone| is_same(route, gone)),
+                });
                 responder.reply(RoutesChanged::default());
             },
             GetAddresses => |_, responder| {
@@ -291,151 +352,5 @@ async fn play_vpnmgr((_bus, mut server): (Bus, Server), heard: Arc<Mutex<Heard>>
                 responder.reply(Addresses { addresses });
             },
         });
-    }
-}
-
-/// A peer: an initiator on ports 500 and 4500 of its own address.
-pub struct Peer {
-    pub engine: Engine,
-    pub events: VecDeque<Event>,
-    pub children: HashMap<u32, ikev2::ChildSa>,
-    secret: Vec<u8>,
-    sockets: [DatagramSocket; 2],
-    pub sad: PeerSad,
-}
-
-#[derive(Default)]
-pub struct PeerSad {
-    next: u32,
-}
-
-impl Sad for PeerSad {
-    fn allocate_spi(&mut self, slot: u8) -> Option<u32> {
-        self.next += 1;
-        Some(u32::from(slot) << 24 | self.next)
-    }
-
-    fn free_spi(&mut self, _spi: u32) {}
-
-    fn usage(&self, _spi: u32) -> Usage {
-        Usage::default()
-    }
-}
-
-impl Peer {
-    /// A peer at `address` with this pre-shared key.
-    pub fn new(address: &str, secret: &str) -> Self {
-        let address: IpAddr = address.parse().unwrap();
-        let socket = |port| {
-            DatagramSocket::bind_udp(SocketAddr::new(address, port), SocketOptions::default()).unwrap()
-        };
-        Self {
-            engine: Engine::new(EngineConfig::default(), Box::new(SystemRandom)),
-            events: VecDeque::new(),
-            children: HashMap::new(),
-            secret: secret.as_bytes().to_vec(),
-            sockets: [socket(500), socket(4500)],
-            sad: PeerSad::default(),
-        }
-    }
-
-    /// Begins an IKE SA with the gateway.
-    pub fn initiate(&mut self, profile: &Arc<Profile>, gateway: &str) -> IkeSaId {
-        let path = Path {
-            local: self.sockets[0].local(),
-            remote: SocketAddr::new(gateway.parse().unwrap(), 500),
-        };
-        let ike = self
-            .engine
-            .initiate(Instant::now(), profile.clone(), path, &mut self.sad)
-            .unwrap();
-        self.pump();
-        ike
-    }
-
-    /// Does something with an IKE SA.
-    pub fn act(&mut self, ike: IkeSaId, action: ikev2::Action) {
-        self.engine
-            .action(Instant::now(), ike, action, &mut self.sad)
-            .unwrap();
-        self.pump();
-    }
-
-    /// Goes on until something happens that is looked for.
-    pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&Event) -> Option<T>) -> T {
-        let start = Instant::now();
-        loop {
-            while let Some(event) = self.events.pop_front() {
-                if let Some(found) = find(&event) {
-                    return found;
-                }
-            }
-            assert!(start.elapsed() < PATIENCE, "the peer waited in vain: {what}");
-            self.step();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Takes in what waits and does what is due.
-    pub fn step(&mut self) {
-        let now = Instant::now();
-        let mut batch = ReceiveBatch::new(16, 4096);
-        for socket in &self.sockets {
-            if batch.receive(socket).is_err() {
-                continue;
-            }
-            for received in batch.iter_mut() {
-                let path = Path {
-                    local: socket.local(),
-                    remote: received.source,
-                };
-                let marker = usize::from(socket.local().port() == 4500) * 4;
-                if let Some(message) = received.data.get(marker..) {
-                    self.engine.receive(now, path, message, &mut self.sad);
-                }
-            }
-        }
-        if self.engine.next_timeout().is_some_and(|timeout| timeout <= now) {
-            self.engine.expire(now, &mut self.sad);
-        }
-        self.pump();
-    }
-
-    fn pump(&mut self) {
-        while let Some(output) = self.engine.poll() {
-            match output {
-                Output::Transmit { path, bytes } => {
-                    let socket = self
-                        .sockets
-                        .iter()
-                        .find(|socket| socket.local() == path.local)
-                        .unwrap();
-                    SendBatch::new(1)
-                        .send(socket, &[Datagram::to(path.remote, &bytes)])
-                        .unwrap();
-                }
-                Output::Ask {
-                    ticket,
-                    question: Question::Psk { .. },
-                    ..
-                } => {
-                    let key = || Some(Secret::new(self.secret.clone()));
-                    let keys = Answer::Psk {
-                        remote: key(),
-                        local: key(),
-                    };
-                    self.engine.answer(Instant::now(), ticket, keys, &mut self.sad);
-                }
-                Output::Ask { question, .. } => panic!("nobody answers {question:?}"),
-                Output::Install(child) => {
-                    self.children.insert(child.inbound_spi, *child);
-                }
-                Output::Remove { inbound_spi, .. } => {
-                    self.children.remove(&inbound_spi);
-                }
-                Output::Event(event) => self.events.push_back(event),
-                Output::Activate { .. } | Output::Move { .. } => {}
-            }
-        }
     }
 }

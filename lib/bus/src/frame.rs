@@ -27,7 +27,7 @@ pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Size of the header in octets.
 pub const HEADER: usize = 24;
 /// Version of the frame and of the meaning of every message.
-const MAJOR: u8 = 1;
+pub const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
 const MAGIC: [u8; 4] = *b"SWbu";
 

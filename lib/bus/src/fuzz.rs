@@ -26,12 +26,13 @@ macro_rules! known {
 
 known! {
     common: Ping Execute Replay Notice;
-    sit: OpenIke OpenEsp OpenTun OpenSlots OpenRings OpenUdp Close Ready Welcome LinkOpened Shutdown TaskStarted;
+    sit: OpenIke OpenEsp OpenTun OpenSlots OpenRings OpenUdp Close SetSlotMap GetKeptSlotMap EndLife Ready Welcome LinkOpened Shutdown TaskStarted;
     sct: GetConfig Configure SaveConfig OpenSession CloseSession RevealSecret ConfigChanged;
     rmctrl: GetSlotMap SlotMapChanged;
+    slots: PrepareSlots HandOverSlots TakeSlots GetSlotLoads;
     vpnmgr: LeaseBlock ReturnBlock LeaseAddress AddRoutes RemoveRoutes GetAddresses;
     ipsecmgr: DeleteTunnels Drain;
     sessmgr: Admit Connected Release WorkerRecovered HeldBlocks SessionAdmitted;
     aaamgr: Account EapRound;
-    certmgr: GetCertificate GetTrust Sign VerifyPeer;
+    certmgr: GetCertificate GetTrust Prove;
 }

@@ -19,7 +19,7 @@ use crate::hub::{Hub, HubTransport};
 use crate::ipc::{IpcTransport, Sockets};
 use crate::message::{Event, Request};
 use crate::peer::{Failure, Peer, lock};
-use crate::publisher::Publisher;
+use crate::publisher::{History, Publisher};
 use crate::server::{self, Applied, Itself, Server};
 use crate::statistics::{Counts, Statistics};
 use crate::transport::{Arrived, Transport};
@@ -65,6 +65,17 @@ impl Bus {
             tasks,
             counts,
         ))
+    }
+
+    /// What it has published so far, for [`resume`](Self::resume) in another program.
+    pub fn history(&self) -> History {
+        self.0.publisher.history()
+    }
+
+    /// Goes on as the bus that published this, under the same address: subscribers see the same life, and miss nothing of what is retained. To be called
+    /// right after it was opened.
+    pub fn resume(&self, history: History) {
+        self.0.publisher.resume(history);
     }
 
     /// Opens the bus of the node in `run_dir` only to ask and to listen, in the name of `me`. What it publishes is dropped.

@@ -86,6 +86,14 @@ impl Sockets {
         })
     }
 
+    /// The same sockets once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            requests: self.requests.try_clone()?,
+            events: self.events.try_clone()?,
+        })
+    }
+
     /// Takes away the names of those of `address`, which is gone for good.
     pub fn remove(run_dir: &Path, address: Address) {
         let directory = run_dir.join("bus");

@@ -44,5 +44,6 @@ pub use handle::Bus;
 pub use hub::Hub;
 pub use ipc::Sockets;
 pub use message::{Event, LinkMessage, Message, Request};
+pub use publisher::{History, HistoryOfType};
 pub use server::{Incoming, Responder, Server};
 pub use statistics::Statistics;

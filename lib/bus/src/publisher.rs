@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,8 +41,33 @@ pub(crate) struct Publisher {
     transport: Arc<dyn Transport>,
     counts: Arc<Counts>,
     /// Tells this life of the publisher from others.
-    incarnation: u64,
+    incarnation: AtomicU64,
     published: Mutex<BTreeMap<u16, Published>>,
+}
+
+/// All that a publisher has published, for the program that goes on in its place: to its subscribers it is the same life.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct History {
+    /// The life.
+    #[prost(fixed64, tag = "1")]
+    pub incarnation: u64,
+    /// Each type.
+    #[prost(message, repeated, tag = "2")]
+    pub types: Vec<HistoryOfType>,
+}
+
+/// The events of one type.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HistoryOfType {
+    /// Message type.
+    #[prost(uint32, tag = "1")]
+    pub message: u32,
+    /// Number of the next event.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+    /// The frames of the latest, as far as they are retained.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub frames: Vec<Bytes>,
 }
 
 /// The events of one type.
@@ -81,7 +107,7 @@ impl Publisher {
             transport,
             counts,
             // Every RandomState is another one.
-            incarnation: RandomState::new().build_hasher().finish(),
+            incarnation: AtomicU64::new(RandomState::new().build_hasher().finish()),
             published: Mutex::default(),
         }
     }
@@ -121,19 +147,53 @@ impl Publisher {
         }
     }
 
+    /// What was published so far.
+    pub fn history(&self) -> History {
+        let all = lock(&self.published);
+        History {
+            incarnation: self.incarnation(),
+            types: all
+                .iter()
+                .map(|(&message, published)| HistoryOfType {
+                    message: message.into(),
+                    next: published.next,
+                    frames: published.retained.iter().cloned().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Goes on as the publisher that published this.
+    pub fn resume(&self, history: History) {
+        self.incarnation.store(history.incarnation, Ordering::Relaxed);
+        let known = history.types.into_iter().filter_map(|one| {
+            let published = Published {
+                next: one.next,
+                octets: one.frames.iter().map(Bytes::len).sum(),
+                retained: one.frames.into(),
+            };
+            Some((u16::try_from(one.message).ok()?, published))
+        });
+        *lock(&self.published) = known.collect();
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Relaxed)
+    }
+
     /// What is retained of the events that are asked for.
     pub fn replay(&self, asked: &Replay) -> Replayed {
         let all = lock(&self.published);
         let published = u16::try_from(asked.message)
             .ok()
             .and_then(|message| all.get(&message));
-        let from = if asked.incarnation == self.incarnation {
+        let from = if asked.incarnation == self.incarnation() {
             asked.from
         } else {
             0
         };
         Replayed {
-            incarnation: self.incarnation,
+            incarnation: self.incarnation(),
             next: published.map_or(0, |published| published.next),
             frames: published.map_or_else(Vec::new, |published| published.since(from)),
         }
@@ -169,7 +229,7 @@ impl Publisher {
         };
         let beacon = Beacon {
             counts,
-            incarnation: self.incarnation,
+            incarnation: self.incarnation(),
         };
         if let Ok(frame) = frame::encode(header, &beacon) {
             self.transport.publish(BEACON_TOPIC, frame);

@@ -390,7 +390,8 @@ fn slot_maps_survive_the_journey() {
         let (_bus, mut server) = ground.open(RMCTRL).await;
         let map = SlotMap {
             version: 9,
-            workers: (0..255).map(|slot| slot % 4 + 1).collect(),
+            data: vec![2; 255],
+            ..SlotMap::of_workers((0..255).map(|slot| slot % 4 + 1).collect())
         };
         let answer = map.clone();
         tokio::spawn(async move {

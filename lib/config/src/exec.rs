@@ -82,6 +82,7 @@ exec! {
         One("rmctrl"), Operator, "Shows congestion control";
     ShowThreshold, "show threshold": One("rmctrl"), Operator, "Shows the thresholds of alarms";
     ShowCrashList, "show crash list": One("sit"), Inspector, "Shows the tasks that crashed";
+    ShowUpgrade, "show upgrade", "[status'The same']": One("sit"), Inspector, "Shows which software runs, and how far an upgrade is";
     ShowSessionRecovery, "show session recovery status", "[verbose'With the tasks and what is kept']":
         One("sit"), Inspector, "Shows whether sessions outlive the death of a process";
     ShowContext, "show context", "[all'Every context' | name'One context' <name:name(79)'Context name'>]":
@@ -109,6 +110,8 @@ exec! {
         Every("ipsecmgr"), Operator, "Shows child SAs";
     ShowCryptoManagers, "show crypto managers", "[summary'The sum of all' | [~instance] <instance:1-255'One manager'>]":
         One("rmctrl"), Operator, "Shows the IPsec managers and their slots";
+    ShowCryptoSlots, "show crypto slots", "[verbose'Slots without tunnels, too']":
+        One("rmctrl"), Operator, "Shows which worker has which slot, and what the slots carry";
     ShowCryptoStatistics, "show crypto statistics", "[ikev2'IKEv2 in detail']":
         Shell, Operator, "Shows counters of IKE and IPsec";
     ShowIpInterface, "show ip interface", "[summary'One line each'] [name'One interface' <name:name(79)'Interface name'>]":
@@ -169,6 +172,12 @@ exec! {
     TaskKill, "task kill",
         "facility'Its facility' <facility:name(20)'Name of a facility'> instance'Its number' <instance:1-65535> [-noconfirm'Does not ask']":
         One("sit"), Administrator, "Ends the process of a task, which is then started again";
+    UpgradeOnline, "upgrade online",
+        "[<file:text(1024)'Executable; without it the file that lies now where the running one did'>] [-noconfirm'Does not ask']":
+        One("sit"), Administrator, "Replaces the software while the node runs";
+    CryptoSlotMove, "crypto slot move",
+        "<slot:1-255'Number of the slot'> to <worker:1-255'Number of the worker'> [manager'IKE only' | data-plane'ESP only']":
+        One("rmctrl"), Administrator, "Moves a slot to another worker, its tunnels stay up";
     Configure, "configure", "[terminal'From this terminal']": Shell, ConfigAdministrator, "Enters configuration mode";
     Config, "~config": Shell, ConfigAdministrator, "Enters configuration mode";
     SaveConfiguration, "save configuration",
@@ -298,12 +307,16 @@ const GLOSSARY: &[(&str, &str)] = &[
     ("counters", "Counters"),
     ("security-association", "SAs"),
     ("service", "Services"),
+    ("slot", "A slot: one of 255 shares of the tunnels"),
+    ("move", "Moves it"),
+    ("to", "Where to"),
     ("session", "Sessions"),
     ("recovery", "What outlives the death of a process"),
     ("snmp", "Simple network management protocol"),
     ("system", "The node"),
     ("task", "Tasks"),
     ("trap", "Traps"),
+    ("upgrade", "Replaces the software"),
     ("wsg-service", "Security gateway services"),
 ];
 
@@ -430,9 +443,9 @@ mod tests {
             ("delete /flash/a.cfg", "delete"),
             ("copy /flash/a.cfg /flash/b.cfg", "copy"),
             // Nothing that begins so is supported.
-            ("crypto", "crypto"),
-            ("crypto x", "crypto x"),
             ("logging", "logging"),
+            ("logging x", "logging x"),
+            ("crypto whitelist", "crypto whitelist"),
         ] {
             let error = Exec::parse(line, Privilege::Administrator).unwrap_err();
             assert_eq!(error.to_string(), format!("not supported: {what}"), "{line}");

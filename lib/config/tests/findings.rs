@@ -39,6 +39,19 @@ ip-address-allocation dynamic
 }
 
 #[test]
+fn af_xdp_is_for_devices() {
+    let text = "port ethernet 1/10\ntun\naf-xdp\n#exit\nport ethernet 1/11\ndevice ran0\naf-xdp\n#exit\n";
+    let findings = load(text, &Visible).config.findings();
+    let found: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.message.contains("af-xdp"))
+        .map(|finding| (finding.is_error, finding.to_string()))
+        .collect();
+    let expected = "port ethernet 1/10: af-xdp needs a device: a TUN device has none of it";
+    assert_eq!(found, [(true, expected.to_owned())]);
+}
+
+#[test]
 fn services_share_no_address_even_in_different_contexts() {
     let service = "crypto template t\n#exit\nwsg-service s\nbind address 10.0.0.1 crypto-template t\n#exit\n";
     let text = format!("context one\n{service}#exit\ncontext two\n{service}#exit\n");

@@ -1,5 +1,7 @@
 //! Where random bytes come from.
 
+use std::thread;
+
 use aws_lc_rs::rand;
 
 use crate::hash;
@@ -32,6 +34,15 @@ impl dyn Random + '_ {
 /// The cryptographic random generator of the process, seeded by the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
+
+impl SystemRandom {
+    /// Seeds the generator, on a thread of its own: aws-lc gathers entropy from the processor's jitter first, which takes some 30 ms, once in
+    /// a process. Whoever needs a random number meanwhile waits for it, as without this; a process that is given no thread seeds it then.
+    pub fn seed_ahead() {
+        let seed = || Self.fill(&mut [0; 1]);
+        drop(thread::Builder::new().name("seed".to_owned()).spawn(seed));
+    }
+}
 
 impl Random for SystemRandom {
     #[expect(

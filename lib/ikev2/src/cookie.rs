@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::{Prf, Random, Secret, constant_time_eq};
+use crypto::{Prf, Random, constant_time_eq};
 
 use crate::engine::CookieSecret;
 use crate::output::Path;
@@ -49,20 +49,25 @@ impl Cookies {
         }
     }
 
-    /// Our own secrets as a record for a later life, if they changed since the last call. Times count from `epoch`.
-    pub fn changed_state(&mut self, epoch: Instant) -> Option<Secret> {
-        if self.external || std::mem::replace(&mut self.saved, true) {
-            return None;
+    /// Gives `save` our own secrets as a record for a later life, if they changed since it kept them last. Times count from `epoch`.
+    pub fn save(&mut self, epoch: Instant, save: &mut dyn FnMut(&[u8]) -> bool) {
+        if self.external || self.saved {
+            return;
         }
         let mut out = Sink::new(epoch);
         out.put(&[VERSION]);
         self.changed.store(&mut out);
         self.current.store(&mut out);
         self.previous.store(&mut out);
-        Some(Secret::from(out.bytes()))
+        self.saved = save(out.bytes());
     }
 
-    /// Takes over what [`Cookies::changed_state`] gave in an earlier life. False if it cannot be read.
+    /// What was kept of them is not there any more.
+    pub fn mark_changed(&mut self) {
+        self.saved = self.current.is_none();
+    }
+
+    /// Takes over what [`Cookies::save`] gave in an earlier life. False if it cannot be read.
     pub fn restore(&mut self, state: &[u8], epoch: Instant) -> bool {
         let nobody = Arc::default();
         let mut source = Source::new(state, epoch, &nobody);

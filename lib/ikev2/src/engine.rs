@@ -21,7 +21,7 @@ use crate::unprotected::{on_bad_header, on_unknown_ike_sa};
 /// What the engine is told once.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Slots whose IKE SAs are ours; at least one, none 0. New IKE SAs go round them.
+    /// Slots whose IKE SAs are ours at first, none 0. New IKE SAs go round them; where there is none, nobody is served.
     pub slots: Vec<u8>,
     /// IKE SAs in all, at most. While they are rekeyed there may be a sixteenth more: a flood must not keep peers that are there from
     /// going on.
@@ -303,6 +303,11 @@ impl Engine {
             .table
             .get(ike)?
             .forge(exchange, response, first, plaintext)
+    }
+
+    /// How many IKE SAs there are in each of our slots, also half-open ones.
+    pub fn counts(&self) -> impl Iterator<Item = (u8, usize)> {
+        self.core.table.counts()
     }
 
     /// How many there are.

@@ -53,6 +53,7 @@ pub use profile::{
     FamilyMatch, FragmentMtu, IkeLifetime, IkeProposal, Liveness, LocalAuth, NotifyPolicy, Profile,
     RemoteAuth, Retransmission, SelectorPolicy,
 };
+pub use record::VERSION as RECORD_VERSION;
 pub use recovery::{Changed, Claim, RestoreError, Restored, RestoredChild};
 pub use sad::{Sad, Usage};
 pub use selectors::TrafficSelector;

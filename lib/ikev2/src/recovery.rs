@@ -10,8 +10,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crypto::Secret;
-
 use crate::engine::{Engine, env};
 use crate::env::Core;
 use crate::output::IkeSaId;
@@ -19,6 +17,7 @@ use crate::profile::Profile;
 use crate::sa::{Head, IkeSa};
 use crate::sad::Sad;
 use crate::show::IkeSaView;
+use crate::table::{Found, Taken};
 
 /// An IKE SA whose record is to be kept, or to be erased.
 #[derive(Debug)]
@@ -148,15 +147,22 @@ impl Engine {
         env(&mut self.core, now, sad).with(ike, |sa, _| sa.saved = None);
     }
 
-    /// No new peers are accepted for now: there is no room for their records.
-    pub fn set_congested(&mut self, congested: bool) {
-        self.core.congested = congested;
+    /// No new IKE SAs are begun in these slots for now, as there is no room for their records; if that is all of them, no new peers are accepted.
+    pub fn set_crowded(&mut self, is_crowded: &dyn Fn(u8) -> bool) {
+        self.core.congested = !self.core.table.set_crowded(is_crowded);
     }
 
-    /// The secrets of cookies, if they changed since the last call. Secrets from outside are not among them.
-    pub fn cookie_state(&mut self) -> Option<Secret> {
-        let epoch = self.core.config.epoch?;
-        self.core.cookies.changed_state(epoch)
+    /// Gives `save` the secrets of cookies, if they changed since it could keep them last; it says whether it can. Secrets from outside are not among
+    /// them.
+    pub fn checkpoint_cookies(&mut self, save: &mut dyn FnMut(&[u8]) -> bool) {
+        if let Some(epoch) = self.core.config.epoch {
+            self.core.cookies.save(epoch, save);
+        }
+    }
+
+    /// The secrets of cookies are not kept any more: the next [`Engine::checkpoint_cookies`] gives them in any case.
+    pub fn mark_cookies_changed(&mut self) {
+        self.core.cookies.mark_changed();
     }
 
     /// Takes over the secrets of cookies from an earlier life, so that those it handed out are good. False if they cannot be read.
@@ -254,6 +260,51 @@ impl Engine {
         for ike in contested {
             env.with(ike, |sa, env| sa.resolve(env));
         }
+    }
+}
+
+impl Engine {
+    /// These slots are ours too from now on; restore what is in them.
+    pub fn add_slots(&mut self, slots: &[u8]) {
+        for slot in slots {
+            self.core.table.add_slot(*slot);
+        }
+    }
+
+    /// These slots are another's from now on: their IKE SAs are not here any more, and nobody is told. What was to be done for them has been done
+    /// ([`Engine::poll`]) and kept ([`Engine::checkpoint`]).
+    pub fn remove_slots(&mut self, slots: &[u8]) {
+        let core = &mut self.core;
+        for slot in slots {
+            for taken in core.table.remove_slot(*slot) {
+                match taken {
+                    Taken::Awake(sa) => sa.leave(core),
+                    Taken::Resting(rest) => rest.leave(core),
+                }
+            }
+        }
+        let stays = |id: IkeSaId| !slots.contains(&id.slot());
+        core.half_open.retain(|_, id| stays(*id));
+        core.peers.retain(|(_, id)| stays(*id));
+        core.changed.retain(|id| stays(*id));
+        core.contested.retain(|id| stays(*id));
+    }
+
+    /// The IKE SAs of a slot that are more than half-open: those that must not be lost.
+    pub fn proved_in(&self, slot: u8) -> Vec<IkeSaId> {
+        let (mut proved, mut index) = (Vec::new(), 0);
+        while let Some((id, found, of, next)) = self.core.table.next_from(slot, index) {
+            if of != slot {
+                break;
+            }
+            let counts = match found {
+                Found::Awake(sa) => !sa.is_half_open() && !sa.is_gone(),
+                Found::Resting(_) => true,
+            };
+            proved.extend(counts.then_some(id));
+            index = next;
+        }
+        proved
     }
 }
 

@@ -13,7 +13,7 @@ use crate::selectors::TrafficSelector;
 /// Where the next page begins. The default is the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
-    pub(crate) slot: usize,
+    pub(crate) slot: u8,
     pub(crate) index: usize,
 }
 

@@ -21,6 +21,7 @@ const REKEY_SHARE: u32 = 16;
 
 /// Every IKE SA of the engine. Finding one is an array access and a comparison of all 64 bits.
 pub(crate) struct Table {
+    /// In ascending order.
     slots: Vec<SlotTable>,
     /// Position in `slots` by slot number.
     positions: Box<[Option<u8>; 256]>,
@@ -34,6 +35,8 @@ struct SlotTable {
     slot: u8,
     entries: Vec<Entry>,
     free: VecDeque<usize>,
+    /// There is no room for the records of new peers.
+    crowded: bool,
 }
 
 /// An SPI, and what it stands for. One that is not given out is 0.
@@ -91,18 +94,65 @@ impl Table {
             resting: 0,
         };
         for &slot in slots {
-            let position = u8::try_from(table.slots.len()).ok();
-            match table.positions.get_mut(usize::from(slot)) {
-                Some(place) if slot != 0 && place.is_none() => *place = position,
-                _ => continue,
-            }
-            table.slots.push(SlotTable {
-                slot,
-                entries: Vec::new(),
-                free: VecDeque::new(),
-            });
+            table.add_slot(slot);
         }
         table
+    }
+
+    /// Another slot is ours, without IKE SAs.
+    pub fn add_slot(&mut self, slot: u8) {
+        if slot == 0 || self.position(slot).is_some() {
+            return;
+        }
+        let at = self.slots.partition_point(|table| table.slot < slot);
+        let table = SlotTable {
+            slot,
+            entries: Vec::new(),
+            free: VecDeque::new(),
+            crowded: false,
+        };
+        self.slots.insert(at, table);
+        self.note_positions();
+    }
+
+    /// A slot is ours no longer: forgets all that stands in it. Gives the IKE SAs that were there.
+    pub fn remove_slot(&mut self, slot: u8) -> Vec<Taken> {
+        let Some(position) = self.position(slot) else {
+            return Vec::new();
+        };
+        let table = self.slots.remove(position);
+        self.note_positions();
+        let mut there = Vec::new();
+        for entry in table.entries {
+            match entry.content {
+                Content::Free => continue,
+                Content::Here(sa) => there.push(Taken::Awake(sa)),
+                Content::Resting(rest) => {
+                    self.resting = self.resting.saturating_sub(1);
+                    there.push(Taken::Resting(rest));
+                }
+                Content::Reserved | Content::InHand | Content::Parked(_) => {}
+            }
+            self.count = self.count.saturating_sub(1);
+        }
+        there
+    }
+
+    fn note_positions(&mut self) {
+        self.positions.fill(None);
+        for (position, table) in self.slots.iter().enumerate() {
+            if let Some(place) = self.positions.get_mut(usize::from(table.slot)) {
+                *place = u8::try_from(position).ok();
+            }
+        }
+    }
+
+    /// In which slots no new IKE SA is begun. False when that is all of them.
+    pub fn set_crowded(&mut self, is_crowded: &dyn Fn(u8) -> bool) -> bool {
+        for table in &mut self.slots {
+            table.crowded = is_crowded(table.slot);
+        }
+        self.slots.iter().any(|table| !table.crowded)
     }
 
     /// True if the slot of this SPI is ours.
@@ -120,8 +170,13 @@ impl Table {
         if self.is_full() {
             return None;
         }
-        self.next = (self.next + 1) % self.slots.len();
-        self.reserve_at(self.next, random)
+        for _ in 0..self.slots.len() {
+            self.next = (self.next + 1) % self.slots.len();
+            if self.slots.get(self.next).is_some_and(|table| !table.crowded) {
+                return self.reserve_at(self.next, random);
+            }
+        }
+        None
     }
 
     /// Gives out an SPI in this slot, for an IKE SA that replaces another; there is room that new peers cannot take.
@@ -137,6 +192,13 @@ impl Table {
         let id = table.reserve(random)?;
         self.count += 1;
         Some(id)
+    }
+
+    /// How many SPIs are given out, by slot.
+    pub fn counts(&self) -> impl Iterator<Item = (u8, usize)> {
+        self.slots
+            .iter()
+            .map(|table| (table.slot, table.entries.len().saturating_sub(table.free.len())))
     }
 
     /// How many IKE SAs rest.
@@ -275,16 +337,18 @@ impl Table {
     }
 
     /// The first IKE SA from this place on, and the place after it.
-    pub fn next_from(&self, mut slot: usize, mut index: usize) -> Option<(IkeSaId, Found<'_>, usize, usize)> {
-        while let Some(table) = self.slots.get(slot) {
+    pub fn next_from(&self, slot: u8, mut index: usize) -> Option<(IkeSaId, Found<'_>, u8, usize)> {
+        let at = self.slots.partition_point(|table| table.slot < slot);
+        for table in self.slots.iter().skip(at) {
+            if table.slot != slot {
+                index = 0;
+            }
             while let Some(entry) = table.entries.get(index) {
                 index += 1;
                 if let Some(found) = entry.content.found() {
-                    return Some((entry.id, found, slot, index));
+                    return Some((entry.id, found, table.slot, index));
                 }
             }
-            slot += 1;
-            index = 0;
         }
         None
     }
@@ -340,62 +404,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use crypto::TestRandom;
-
-    use super::*;
-
-    #[test]
-    fn an_spi_carries_its_slot_and_index_and_is_checked_whole() {
-        let mut random = TestRandom::new(1);
-        let mut table = Table::new(&[7, 9, 7, 0], 10);
-        let first = table.reserve_for_rekey(9, &mut random).unwrap();
-        let second = table.reserve_for_rekey(9, &mut random).unwrap();
-        assert_eq!((first.slot(), first.index()), (9, 0));
-        assert_eq!((second.slot(), second.index()), (9, 1));
-        assert!(table.is_ours(first));
-        assert!(!table.is_ours(IkeSaId(0)));
-        assert!(table.entry_mut(IkeSaId(first.0 ^ 1)).is_none());
-        assert!(table.reserve_for_rekey(8, &mut random).is_none());
-    }
-
-    #[test]
-    fn an_spi_of_an_earlier_life_is_taken_once_and_within_reason() {
-        let mut random = TestRandom::new(1);
-        let mut table = Table::new(&[1], 10);
-        let id = |index: u64| IkeSaId(1 << 56 | index << 32 | 7);
-        assert!(table.park(id(3), Some(id(1))));
-        assert!(!table.park(id(3), None), "taken");
-        assert!(!table.park(id(4), Some(id(1))), "taken too");
-        assert!(!table.exists(id(4)), "nothing is left of that");
-        assert!(!table.park(id(1 << 23), None), "nobody had so many");
-        assert!(!table.park(IkeSaId(2 << 56 | 7), None), "another slot");
-        assert_eq!((table.count, table.offered_of(id(3))), (2, Some(id(1))));
-        // The places between are given out, those that are taken are not.
-        let mut given: Vec<usize> = (0..8)
-            .map(|_| table.reserve_for_rekey(1, &mut random).unwrap().index())
-            .collect();
-        given.sort_unstable();
-        given.dedup();
-        assert_eq!(given.len(), 8);
-        assert!(!given.contains(&3) && !given.contains(&1));
-    }
-
-    #[test]
-    fn a_released_spi_is_dead_and_the_limit_holds() {
-        let mut random = TestRandom::new(1);
-        let mut table = Table::new(&[1, 2], 2);
-        let first = table.reserve(&mut random).unwrap();
-        let second = table.reserve(&mut random).unwrap();
-        assert_ne!(first.slot(), second.slot(), "new IKE SAs go round the slots");
-        assert!(table.reserve(&mut random).is_none());
-        let rekeyed = table.reserve_for_rekey(1, &mut random).unwrap();
-        assert!(table.reserve_for_rekey(1, &mut random).is_none(), "bounded too");
-        table.release(rekeyed);
-        table.release(first);
-        table.release(first);
-        assert_eq!(table.count, 1);
-        assert!(table.entry_mut(first).is_none());
-        assert!(table.reserve(&mut random).is_some());
-    }
-}
+mod tests;

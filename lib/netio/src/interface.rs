@@ -1,7 +1,7 @@
 //! The few things about an interface that need no netlink library: up, MTU, queue length, index, namespace.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
@@ -27,6 +27,16 @@ pub fn set_mtu(name: &str, mtu: u16) -> Result<(), Error> {
     request.ifr_ifru.ifru_mtu = mtu.into();
     control(libc::SIOCSIFMTU, &mut request)
         .map_err(|e| Error::system(format!("set the MTU of interface {name} to {mtu}"), e))
+}
+
+/// The MTU of an interface of the namespace that a UDP socket is in, in bytes.
+pub fn mtu_beside(socket: impl AsFd, name: &str) -> Result<u32, Error> {
+    let mut request = request(name)?;
+    control_by(socket, libc::SIOCGIFMTU, &mut request)
+        .map_err(|e| Error::system(format!("ask for the MTU of interface {name}"), e))?;
+    // SAFETY: SIOCGIFMTU filled in the MTU member.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    Ok(u32::try_from(mtu).unwrap_or(0))
 }
 
 /// Sets the length of an interface's transmit queue, in packets.
@@ -127,8 +137,12 @@ fn control(code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
+    control_by(any, code, request)
+}
+
+fn control_by(socket: impl AsFd, code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: all codes used here take an `ifreq`, which lives through the call, as does what it points to.
-    let result = unsafe { libc::ioctl(any.as_raw_fd(), code, std::ptr::from_mut(request)) };
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), code, std::ptr::from_mut(request)) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -207,6 +221,11 @@ mod tests {
         let gone = here.run(|| move_to("swn-moves", &there)).unwrap().unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENODEV));
         assert_eq!(there.run(names).unwrap().unwrap(), ["lo", "swn-moves"]);
+        let socket = there
+            .run(|| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+            .unwrap();
+        assert_eq!(mtu_beside(&socket, "swn-moves").unwrap(), 1400);
+        assert!(mtu_beside(&socket, "swn-none").is_err());
         // Kernels have different ideas of the speed of a TUN, but all have one.
         assert!(there.run(|| speed("swn-moves")).unwrap().unwrap().is_some());
         there.run(|| move_to("swn-moves", &here)).unwrap().unwrap();

@@ -2,9 +2,9 @@
 //!
 //! | module of | what |
 //! |---|---|
-//! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`task`] |
+//! | processes | [`Spawn`], [`Child`], [`spawn_inside`], [`ControlSocket`], [`LockFile`], [`Luggage`], [`Baggage`], [`task`] |
 //! | networks | [`Namespace`], [`interface`] |
-//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`steering`] |
+//! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`XdpPort`], [`XdpReceiver`], [`XdpSender`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
 //! | protection | [`Identity`], [`seccomp`], [`landlock`] |
 //! | arithmetic | [`sum_words`] |
@@ -13,12 +13,15 @@
 //! Nothing here knows what the packets mean.
 
 mod batch;
+mod bpf;
 mod control;
 mod error;
+mod handover;
 mod identity;
 pub mod interface;
 pub mod landlock;
 mod lock;
+mod memory;
 mod namespace;
 mod poller;
 mod process;
@@ -31,6 +34,7 @@ pub mod task;
 mod test;
 mod tun;
 mod udp;
+mod xdp;
 
 pub use batch::{
     Datagram, GRO_BUFFER_BYTES, MAX_GSO_BYTES, MAX_GSO_SEGMENTS, ReceiveBatch, Received, SendBatch,
@@ -38,6 +42,7 @@ pub use batch::{
 };
 pub use control::{ControlMessageIn, ControlSocket};
 pub use error::Error;
+pub use handover::{Baggage, Luggage, hold_signals, release_signals, replace_with, return_to};
 pub use identity::Identity;
 pub use lock::LockFile;
 pub use namespace::{Namespace, enter_user_namespace};
@@ -48,3 +53,4 @@ pub use process::{Child, Spawn, open_pidfd, spawn_inside};
 pub use sum::sum_words;
 pub use tun::{Offloads, Tun, TunBatch, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};
+pub use xdp::{XDP_MAX_PACKET, XdpLosses, XdpPort, XdpQueue, XdpReceiver, XdpSender};

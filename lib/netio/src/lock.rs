@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::Error;
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl LockFile {
@@ -29,6 +30,16 @@ impl LockFile {
             .mode(0o644)
             .open(path)
             .map_err(|e| Error::system(action(), e))?;
+        Self::take(path, file)
+    }
+
+    /// Takes over a lock that a program before this one took, in this process, with its open file.
+    pub fn adopt(path: &Path, file: OwnedFd) -> Result<Self, Error> {
+        Self::take(path, file.into())
+    }
+
+    fn take(path: &Path, file: File) -> Result<Self, Error> {
+        let action = || format!("lock {}", path.display());
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((mut file, Errno::EWOULDBLOCK)) => {
@@ -48,13 +59,19 @@ impl LockFile {
             .map_err(|e| Error::system(action(), e))?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl AsFd for LockFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -114,19 +114,29 @@ impl Spawn {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         // Not waited for yet, so the number cannot be another process's.
         let pidfd = open_pidfd(pid).map_err(|e| Error::system(action(), e))?;
-        Ok(Child { child, pid, pidfd })
+        Ok(Child::adopt(pid, pidfd))
     }
 }
 
 /// A started child. Readable (poll, epoll) once it is dead. Dropping it neither kills nor reaps it.
 #[derive(Debug)]
 pub struct Child {
-    child: std::process::Child,
     pid: Pid,
     pidfd: OwnedFd,
+    /// How it ended, once it is reaped.
+    status: Option<ExitStatus>,
 }
 
 impl Child {
+    /// Takes over a child of this process that it started as another program, not reaped yet, with its pidfd.
+    pub fn adopt(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self {
+            pid,
+            pidfd,
+            status: None,
+        }
+    }
+
     /// Its process number.
     pub fn pid(&self) -> Pid {
         self.pid
@@ -134,16 +144,33 @@ impl Child {
 
     /// How it ended, `None` while it lives. Reaps it, so that its number is free afterwards.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
-        self.child
-            .try_wait()
-            .map_err(|e| Error::system(format!("wait for process {}", self.pid), e))
+        self.reap(libc::WNOHANG)
     }
 
     /// Waits until it ends.
     pub fn wait(&mut self) -> Result<ExitStatus, Error> {
-        self.child
-            .wait()
-            .map_err(|e| Error::system(format!("wait for process {}", self.pid), e))
+        loop {
+            if let Some(status) = self.reap(0)? {
+                return Ok(status);
+            }
+        }
+    }
+
+    fn reap(&mut self, options: libc::c_int) -> Result<Option<ExitStatus>, Error> {
+        if self.status.is_some() {
+            return Ok(self.status);
+        }
+        let mut status = 0;
+        // SAFETY: the pointer is to a number that lives through the call.
+        match unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, options) } {
+            0 => {}
+            pid if pid == self.pid.as_raw() => self.status = Some(ExitStatus::from_raw(status)),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(Error::system(format!("wait for process {}", self.pid), error)),
+            },
+        }
+        Ok(self.status)
     }
 
     /// Sends it a signal. No error when it is dead already.
@@ -255,7 +282,6 @@ fn enter(namespace: RawFd) -> io::Result<()> {
 mod tests {
     use super::*;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::unix::process::ExitStatusExt;
 
     fn shell(script: &str) -> Spawn {
         Spawn::new("/bin/sh").argument("-c").argument(script)

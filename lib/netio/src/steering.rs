@@ -7,11 +7,12 @@
 //! | port 4500, shorter than an ESP header's SPI (a keepalive, RFC 3948 2.3) | any data plane |
 //! | port 4500, first word not zero: ESP | the data plane of the SPI's slot |
 //! | IKE, too short for a header | the first IKE manager, which counts it |
-//! | IKE, flag I set, responder SPI of no slot: a new IKE SA | an IKE manager by a keyed hash of the initiator's SPI |
+//! | IKE, flag I set, responder SPI of no slot: a new IKE SA | the IKE manager of a slot by a keyed hash of the initiator's SPI |
 //! | IKE, flag I set | the IKE manager of the responder SPI's slot: ours |
 //! | IKE, flag I clear | the IKE manager of the initiator SPI's slot: ours |
 //!
-//! Port 4500's IKE has four zero bytes before it (RFC 3948 2.2). The hash is keyed at boot, so nobody outside can aim at one worker.
+//! Port 4500's IKE has four zero bytes before it (RFC 3948 2.2). The hash is keyed at boot, so nobody outside can aim at one worker. A worker gets new IKE SAs as it
+//! has slots; one that has none gets none.
 //!
 //! Socket indices, for `W` workers: group 500 has the IKE managers of workers 1 to W at 0 to W-1; group 4500 has those too, and the data planes at
 //! W to 2W-1.
@@ -69,12 +70,25 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const RETURN_A: u16 = (libc::BPF_RET | libc::BPF_A) as u16;
 
 /// The slot map as the kernel is to know it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Steering {
     workers: u32,
-    /// By slot, the worker's index (from 0). Index 0 of the table is for SPIs of no slot.
-    owners: [u32; 256],
+    /// By slot, the index (from 0) of the worker whose IKE manager has it. Index 0 of the table is for SPIs of no slot.
+    managers: Owners,
+    /// Likewise, of the worker whose data plane has it.
+    data: Owners,
     key: [u32; 4],
+}
+
+type Owners = [u32; 256];
+
+/// Who has a slot: workers, counted from 0; `None` when it is not of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotOwners {
+    /// Whose IKE manager has it.
+    pub manager: Option<usize>,
+    /// Whose data plane has it.
+    pub data: Option<usize>,
 }
 
 /// A classic BPF program.
@@ -84,28 +98,18 @@ pub struct Program {
 }
 
 impl Steering {
-    /// `owner` gives each slot's worker, counted from 0 and below `workers`, or `None` for a slot that is not of this node: its packets are spread over
-    /// all workers, who will not know them. `key` is drawn at boot and never told.
-    pub fn new(workers: usize, owner: impl Fn(u8) -> Option<usize>, key: [u8; 16]) -> Result<Self, Error> {
+    /// `owners` gives each slot's workers, below `workers`. Packets for a slot that is not of this node go where those of the next slot do, to somebody who will not
+    /// know them. `key` is drawn at boot and never told.
+    pub fn new(workers: usize, owners: impl Fn(u8) -> SlotOwners, key: [u8; 16]) -> Result<Self, Error> {
         let invalid = Error::Invalid {
             what: "workers",
-            expected: "1 to 255, and each slot's owner one of them",
+            expected: "1 to 255, and each slot's owners among them",
         };
-        if !(1..=255).contains(&workers) {
+        let of_manager = table(workers, |slot| owners(slot).manager);
+        let of_data = table(workers, |slot| owners(slot).data);
+        let (true, Some(managers), Some(data)) = ((1..=255).contains(&workers), of_manager, of_data) else {
             return Err(invalid);
-        }
-        let mut owners = [0; 256];
-        for (slot, place) in (0u8..=255).zip(&mut owners) {
-            let worker = match slot {
-                0 => None,
-                slot => owner(slot),
-            };
-            let worker = worker.unwrap_or(usize::from(slot) % workers);
-            if worker >= workers {
-                return Err(invalid);
-            }
-            *place = worker as u32;
-        }
+        };
         let word = |n: usize| {
             key.as_chunks()
                 .0
@@ -114,7 +118,8 @@ impl Steering {
         };
         Ok(Self {
             workers: workers as u32,
-            owners,
+            managers,
+            data,
             key: std::array::from_fn(word),
         })
     }
@@ -146,7 +151,9 @@ impl Steering {
             statement(LD_BYTE, 0),
         ];
         let jump = program.len() - 2;
-        self.by_slot(&mut program, |worker| workers + worker);
+        by_slot(&mut program, |slot| {
+            self.data_of(slot).map(|worker| workers + worker)
+        });
         let distance = program.len() - jump - 1;
         if let Some(instruction) = program.get_mut(jump) {
             instruction.k = distance as u32;
@@ -160,18 +167,43 @@ impl Steering {
     /// The filter of one worker's raw ESP socket: accepts its own slots, drops the others'. `worker` counts from 0. IPv4 packets begin with their IP
     /// header there, IPv6 ones with ESP.
     pub fn esp_filter(&self, worker: usize, ipv4: bool) -> Program {
+        self.esp_filter_between(self, worker, ipv4)
+    }
+
+    /// The filter of such a socket while one steering is replaced by another: accepts what is the worker's by either. With every socket on this one before any is on
+    /// the next one's, a packet reaches one socket or two, and never none.
+    pub fn esp_filter_between(&self, next: &Self, worker: usize, ipv4: bool) -> Program {
         let mut program = if ipv4 {
             vec![statement(LDX_IP_HEADER_LENGTH, 0), statement(LD_BYTE_AT_X, 0)]
         } else {
             vec![statement(LD_BYTE, 0)]
         };
-        self.by_slot(
-            &mut program,
-            |owner| if owner as usize == worker { ACCEPT } else { DROP },
-        );
+        by_slot(&mut program, |slot| {
+            let is_its = |steering: &Self| {
+                steering
+                    .data_of(slot)
+                    .is_some_and(|owner| owner as usize == worker)
+            };
+            Some(if is_its(self) || is_its(next) {
+                ACCEPT
+            } else {
+                DROP
+            })
+        });
         Program {
             instructions: program,
         }
+    }
+
+    /// Whether a worker's raw ESP socket gets the same by both.
+    pub fn is_same_for_esp(&self, other: &Self, worker: usize) -> bool {
+        let differs =
+            |(ours, theirs): (&u32, &u32)| (*ours as usize == worker) != (*theirs as usize == worker);
+        !self.data.iter().zip(&other.data).any(differs)
+    }
+
+    fn data_of(&self, slot: u8) -> Option<u32> {
+        self.data.get(usize::from(slot)).copied()
     }
 
     /// Appends the choice among the IKE managers; the IKE header begins at `start`.
@@ -195,8 +227,9 @@ impl Steering {
             statement(SHIFT_RIGHT, 16),
             statement(LDX_STORED, 0),
             statement(XOR_X, 0),
-            statement(MODULO, self.workers),
-            statement(RETURN_A, 0),
+            // A slot, 1 to 255: whoever has it gets the new IKE SA.
+            statement(MODULO, u32::from(u8::MAX)),
+            statement(ADD, 1),
         ];
         let hash_length = new_sa.len() as u8;
         program.extend([
@@ -211,20 +244,40 @@ impl Steering {
             branch(IF_EQUAL, 0, 0, hash_length),
         ]);
         program.append(&mut new_sa);
-        self.by_slot(program, |worker| worker);
+        by_slot(program, |slot| self.managers.get(usize::from(slot)).copied());
     }
+}
 
-    /// Appends a search tree: the slot is in A; returns `result` of its owner.
-    fn by_slot(&self, program: &mut Vec<sock_filter>, result: impl Fn(u32) -> u32) {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (slot, owner) in (0u32..).zip(self.owners) {
-            let value = result(owner);
-            if runs.last().is_none_or(|(_, last)| *last != value) {
-                runs.push((slot, value));
-            }
+/// The owner of each slot as a table. `None` when one is not among the workers.
+fn table(workers: usize, owner: impl Fn(u8) -> Option<usize>) -> Option<Owners> {
+    // From above, so that each slot of nobody finds the owner of the next one; those above the last one find the first.
+    let first = (1..=u8::MAX).find_map(&owner).unwrap_or(0);
+    let mut table = [0; 256];
+    let mut next = first;
+    for (slot, place) in (1..=u8::MAX).zip(table.iter_mut().skip(1)).rev() {
+        next = owner(slot).unwrap_or(next);
+        if next >= workers {
+            return None;
         }
-        search_tree(program, &runs);
+        *place = next as u32;
     }
+    // SPIs of no slot.
+    if let Some(place) = table.first_mut() {
+        *place = first as u32;
+    }
+    Some(table)
+}
+
+/// Appends a search tree: the slot is in A; returns what `result` says of it.
+fn by_slot(program: &mut Vec<sock_filter>, result: impl Fn(u8) -> Option<u32>) {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for slot in 0..=u8::MAX {
+        let value = result(slot).unwrap_or(DROP);
+        if runs.last().is_none_or(|(_, last)| *last != value) {
+            runs.push((slot.into(), value));
+        }
+    }
+    search_tree(program, &runs);
 }
 
 impl Program {

@@ -8,3 +8,12 @@ pub(crate) fn is_root() -> bool {
     }
     root
 }
+
+/// Gives an interface of the calling thread's namespace an address, so that the kernel routes through it.
+pub(crate) fn address(name: &str, prefix: &str) {
+    let status = std::process::Command::new("ip")
+        .args(["address", "add", prefix, "dev", name])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}

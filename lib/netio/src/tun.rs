@@ -2,12 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Error, interface};
+
+mod steering;
+
+use steering::TunSteering;
 
 /// Which offloads the kernel agreed to: what it may put into one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct Tun {
     pub queues: Vec<OwnedFd>,
     /// What its packets may be.
     pub offloads: Offloads,
+    /// The table that chooses among its queues, once it [is steered](Self::steer); without it the kernel remembers from which queue a flow was answered.
+    pub steering: Option<OwnedFd>,
 }
 
 impl Tun {
@@ -59,6 +66,7 @@ impl Tun {
         interface::set_up(name)?;
         Ok(Self {
             name: name.to_owned(),
+            steering: None,
             queues: open,
             offloads,
         })
@@ -66,6 +74,14 @@ impl Tun {
 }
 
 impl Tun {
+    /// Has the queues chosen by what they [attract](TunQueue::attract). Needs CAP_BPF or CAP_SYS_ADMIN outside user namespaces.
+    pub fn steer(&mut self) -> Result<(), Error> {
+        if let Some(queue) = self.queues.first() {
+            self.steering = Some(steering::attach(queue)?);
+        }
+        Ok(())
+    }
+
     /// Whether somebody deleted the interface, and its queues with it.
     pub fn is_gone(&self) -> bool {
         self.queues.first().is_some_and(is_dead)
@@ -86,6 +102,8 @@ fn is_dead(queue: &OwnedFd) -> bool {
 #[derive(Debug)]
 pub struct TunQueue {
     fd: OwnedFd,
+    /// The table that chooses among the queues, and which one this is.
+    steering: Option<(TunSteering, usize)>,
 }
 
 impl TunQueue {
@@ -96,7 +114,20 @@ impl TunQueue {
 
     /// Takes over a queue that another process opened.
     pub fn adopt(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, steering: None }
+    }
+
+    /// The same with the table of [`Tun::steering`], and the number of this queue.
+    pub fn adopt_steered(fd: OwnedFd, table: OwnedFd, number: usize) -> Result<Self, Error> {
+        let steering = Some((TunSteering::adopt(table)?, number));
+        Ok(Self { fd, steering })
+    }
+
+    /// Has packets to this destination come to this queue from now on, as far as it can be told (see [`Tun::steering`]) and until another queue is told.
+    pub fn attract(&self, destination: IpAddr) {
+        if let Some((steering, number)) = &self.steering {
+            steering.set(destination, *number);
+        }
     }
 
     /// Reads a header and a packet; `WouldBlock` when none waits.
@@ -288,7 +319,7 @@ fn set_offloads(queue: &OwnedFd) -> io::Result<Offloads> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::is_root;
+    use crate::test::{address, is_root};
     use crate::{Namespace, Poller};
     use std::net::{Ipv4Addr, UdpSocket};
     use std::time::Duration;
@@ -300,15 +331,6 @@ mod tests {
         if let Ok(device) = open_device() {
             assert!(has_features(&device));
         }
-    }
-
-    /// Gives the interface an address, so that the kernel routes through it.
-    fn address(name: &str, prefix: &str) {
-        let status = std::process::Command::new("ip")
-            .args(["address", "add", prefix, "dev", name])
-            .status()
-            .unwrap();
-        assert!(status.success());
     }
 
     #[test]

@@ -225,9 +225,23 @@ impl UdpGroup {
         Ok(group)
     }
 
+    /// Takes over the sockets of a group that another program opened: its members by index, and its control socket.
+    pub fn adopt(address: SocketAddr, members: Vec<OwnedFd>, control: OwnedFd) -> Self {
+        Self {
+            address,
+            members,
+            control,
+        }
+    }
+
     /// Their address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The socket that alone may swap programs.
+    pub fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
     }
 
     /// The members, by index.

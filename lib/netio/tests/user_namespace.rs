@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Err(error) => return Err(error.into()),
     }
     assert!(geteuid().is_root());
-    let steering = Steering::new(1, |_| Some(0), [0; 16])?;
+    let steering = Steering::new(1, |_| netio::steering::SlotOwners::default(), [0; 16])?;
     let group = UdpGroup::open(
         "127.0.0.1:500".parse()?,
         1,

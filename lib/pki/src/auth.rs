@@ -230,23 +230,34 @@ impl Certificate {
     /// [`Error::BadAuthSignature`].
     pub fn verify_auth(&self, method: u8, data: &[u8], octets: &[u8]) -> Result<AuthScheme, Error> {
         let key = self.public_key()?;
-        let (scheme, salt_len, signature) = parse(method, data)?;
-        let kind = Kind::of(&key).ok_or_else(|| Error::UnsupportedKey(key_type(&key)))?;
-        if !scheme.fits(kind) {
-            return Err(Error::KeyUnfit {
-                scheme: scheme.to_string(),
-                key: key_type(&key),
-            });
-        }
-        // OpenSSL reports some wrong signatures as errors, e.g. those of a wrong length.
-        if verify(&key, scheme, salt_len, signature, octets).unwrap_or(false) {
-            Ok(scheme)
-        } else {
-            Err(Error::BadAuthSignature {
-                scheme: scheme.to_string(),
-                subject: self.subject(),
-            })
-        }
+        verify_auth(&key, || self.subject(), method, data, octets)
+    }
+}
+
+/// Checks an AUTH payload with a public key; `subject` names its owner.
+pub(crate) fn verify_auth(
+    key: &PKeyRef<Public>,
+    subject: impl FnOnce() -> String,
+    method: u8,
+    data: &[u8],
+    octets: &[u8],
+) -> Result<AuthScheme, Error> {
+    let (scheme, salt_len, signature) = parse(method, data)?;
+    let kind = Kind::of(key).ok_or_else(|| Error::UnsupportedKey(key_type(key)))?;
+    if !scheme.fits(kind) {
+        return Err(Error::KeyUnfit {
+            scheme: scheme.to_string(),
+            key: key_type(key),
+        });
+    }
+    // OpenSSL reports some wrong signatures as errors, e.g. those of a wrong length.
+    if verify(key, scheme, salt_len, signature, octets).unwrap_or(false) {
+        Ok(scheme)
+    } else {
+        Err(Error::BadAuthSignature {
+            scheme: scheme.to_string(),
+            subject: subject(),
+        })
     }
 }
 

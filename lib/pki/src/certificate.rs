@@ -10,7 +10,7 @@ use openssl::sha;
 use openssl::x509::{X509, X509KeyUsage, X509VerifyResult};
 
 use crate::der::{self, Reader};
-use crate::identity::name_to_text;
+use crate::identity::{check_claim, name_to_text};
 use crate::private_key::key_type;
 use crate::{Error, Identity};
 
@@ -172,25 +172,7 @@ impl Certificate {
     /// # Errors
     /// [`Error::IdentityMismatch`].
     pub fn check_identity(&self, claimed: &Identity) -> Result<(), Error> {
-        let identities = self.identities();
-        if identities.iter().any(|identity| identity.matches(claimed)) {
-            return Ok(());
-        }
-        let shown: Vec<String> = identities
-            .iter()
-            .take(MAX_SHOWN_IDENTITIES)
-            .map(ToString::to_string)
-            .collect();
-        let more = identities.len() - shown.len();
-        let suffix = if more == 0 {
-            String::new()
-        } else {
-            format!(" and {more} more")
-        };
-        Err(Error::IdentityMismatch {
-            claimed: claimed.to_string(),
-            certificate: format!("{}{suffix}", shown.join("; ")),
-        })
+        check_claim(&self.identities(), claimed)
     }
 
     /// Checks that the certificate may be used to sign for IKE (RFC 4945, 5.1.3.2 and 5.1.3.12).
@@ -326,7 +308,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 }
 
 /// Times outside of what the system can express become its epoch.
-fn system_time(time: &Asn1TimeRef) -> SystemTime {
+pub(crate) fn system_time(time: &Asn1TimeRef) -> SystemTime {
     let since_epoch = Asn1Time::from_unix(0).and_then(|epoch| epoch.diff(time)).ok();
     let Some(difference) = since_epoch else {
         return SystemTime::UNIX_EPOCH;
@@ -343,8 +325,6 @@ fn system_time(time: &Asn1TimeRef) -> SystemTime {
 
 /// Most alternative names that are looked at.
 const MAX_ALT_NAMES: usize = 64;
-/// Most identities of a certificate that are named in an error.
-const MAX_SHOWN_IDENTITIES: usize = 8;
 
 /// 2.5.29.19
 const OID_BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];

@@ -106,6 +106,28 @@ impl fmt::Display for Identity {
     }
 }
 
+/// Checks that one of the identities that a certificate confirms is the one that its owner claims (RFC 4945, 3.1).
+pub(crate) fn check_claim(confirmed: &[Identity], claimed: &Identity) -> Result<(), Error> {
+    if confirmed.iter().any(|identity| identity.matches(claimed)) {
+        return Ok(());
+    }
+    let shown: Vec<String> = confirmed
+        .iter()
+        .take(MAX_SHOWN_IDENTITIES)
+        .map(ToString::to_string)
+        .collect();
+    let more = confirmed.len() - shown.len();
+    let suffix = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    Err(Error::IdentityMismatch {
+        claimed: claimed.to_string(),
+        certificate: format!("{}{suffix}", shown.join("; ")),
+    })
+}
+
 /// A distinguished name for people: `CN=enb1, O=Operator`, in the order of the certificate.
 pub(crate) fn name_to_text(name: &X509NameRef) -> String {
     let entries: Vec<String> = name
@@ -157,6 +179,8 @@ const ID_RFC822_ADDR: u8 = 3;
 const ID_IPV6_ADDR: u8 = 5;
 const ID_DER_ASN1_DN: u8 = 9;
 
+/// Most identities of a certificate that are named in an error.
+const MAX_SHOWN_IDENTITIES: usize = 8;
 /// Most entries of a name that are printed.
 const MAX_NAME_ENTRIES: usize = 16;
 /// Most characters of one name that are printed.

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `certificate` | [`Certificate`]: parsing, names, validity, the hash for CERTREQ, [`issuing_path`] |
 //! | `identity` | [`Identity`]: the identity of an ID payload or a certificate, and whether they match |
-//! | `trust` | [`TrustAnchors`]: chain validation, [`verify_peer`] |
+//! | `trust` | [`TrustAnchors`]: chain validation |
+//! | `peer` | [`verify_peer`]: the whole of a peer's proof; [`KnownPeers`] |
 //! | `private_key` | [`PrivateKey`]: loading and signing |
 //! | `auth` | [`AuthScheme`]: the AUTH methods (RFC 7296, RFC 4754, RFC 7427) |
 
@@ -19,6 +20,7 @@ mod der;
 mod error;
 pub mod fuzz;
 mod identity;
+mod peer;
 mod private_key;
 #[cfg(test)]
 mod test_pki;
@@ -28,7 +30,6 @@ pub use auth::{AuthScheme, AuthSignature, Curve, Hash, SignatureAlgorithm};
 pub use certificate::{Certificate, MAX_CERTIFICATE_LEN, MAX_FILE_LEN, issuing_path};
 pub use error::Error;
 pub use identity::{Identity, MAX_IDENTITY_LEN};
+pub use peer::{KnownPeers, PeerProof, VerifiedPeer, verify_peer};
 pub use private_key::PrivateKey;
-pub use trust::{
-    MAX_PEER_CERTIFICATES, PeerProof, TrustAnchors, ValidChain, ValidationPolicy, VerifiedPeer, verify_peer,
-};
+pub use trust::{MAX_PEER_CERTIFICATES, TrustAnchors, ValidChain, ValidationPolicy};

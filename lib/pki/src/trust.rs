@@ -1,15 +1,18 @@
-//! Validation of a peer's certificate chain (RFC 5280, 6) and of the whole of its proof.
+//! Validation of a peer's certificate chain (RFC 5280, 6).
 
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use openssl::error::ErrorStack;
+use openssl::sha::Sha256;
 use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509StoreContext, X509StoreContextRef};
 
+use crate::certificate::system_time;
 use crate::identity::name_to_text;
-use crate::{AuthScheme, Certificate, Error, Identity};
+use crate::{Certificate, Error};
 
 /// Most certificates that are accepted from a peer.
 pub const MAX_PEER_CERTIFICATES: usize = 12;
@@ -30,22 +33,33 @@ impl Default for ValidationPolicy {
 /// The certificates that are trusted without further proof. An anchor need not be self-signed: with an intermediate
 /// CA as the anchor the chain ends there.
 #[derive(Debug, Clone, Default)]
-pub struct TrustAnchors(Vec<Certificate>);
+pub struct TrustAnchors {
+    certificates: Vec<Certificate>,
+    digest: [u8; 32],
+}
 
 impl TrustAnchors {
     /// Trust in these certificates.
     pub fn new(anchors: Vec<Certificate>) -> Self {
-        Self(anchors)
+        Self {
+            digest: digest(anchors.iter().map(Certificate::der)),
+            certificates: anchors,
+        }
     }
 
     /// The anchors.
     pub fn certificates(&self) -> &[Certificate] {
-        &self.0
+        &self.certificates
+    }
+
+    /// Tells these anchors from others: the SHA2-256 of them all.
+    pub(crate) fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// What a CERTREQ payload says of these anchors: the SHA-1 of each one's SubjectPublicKeyInfo (RFC 7296, 3.7).
     pub fn certreq_hashes(&self) -> Vec<[u8; 20]> {
-        self.0.iter().map(Certificate::spki_sha1).collect()
+        self.certificates.iter().map(Certificate::spki_sha1).collect()
     }
 
     /// Validates `leaf` up to one of the anchors, with help of `others` in any order, as of `now`.
@@ -59,7 +73,18 @@ impl TrustAnchors {
         now: SystemTime,
         policy: ValidationPolicy,
     ) -> Result<ValidChain, Error> {
-        if self.0.is_empty() {
+        self.judge(leaf, others, now, policy).map(|(chain, _)| chain)
+    }
+
+    /// [`validate`](Self::validate) that also tells during what time the verdict is this one: while all certificates of the chain are valid.
+    pub(crate) fn judge(
+        &self,
+        leaf: &Certificate,
+        others: &[Certificate],
+        now: SystemTime,
+        policy: ValidationPolicy,
+    ) -> Result<(ValidChain, Range<SystemTime>), Error> {
+        if self.certificates.is_empty() {
             return Err(Error::NoTrustAnchor);
         }
         check_count(others.len() + 1)?;
@@ -70,14 +95,14 @@ impl TrustAnchors {
             .store(now, policy)
             .map_err(|_| Error::Library("certificate store set-up"))?;
         let verdict = verify(&store, leaf, others).map_err(|_| Error::Library("chain validation"))?;
-        let chain = verdict.map_err(|failure| failure.into_error(policy))?;
+        let (chain, valid) = verdict.map_err(|failure| failure.into_error(policy))?;
         if chain.len > policy.max_chain_len {
             return Err(Error::ChainTooLong {
                 limit: policy.max_chain_len,
             });
         }
         leaf.check_usage()?;
-        Ok(chain)
+        Ok((chain, valid))
     }
 
     fn store(&self, now: SystemTime, policy: ValidationPolicy) -> Result<X509Store, ErrorStack> {
@@ -89,7 +114,7 @@ impl TrustAnchors {
         param.set_auth_level(SECURITY_LEVEL);
         let mut builder = X509StoreBuilder::new()?;
         builder.set_param(&param)?;
-        for anchor in &self.0 {
+        for anchor in &self.certificates {
             builder.add_cert(anchor.x509().clone())?;
         }
         Ok(builder.build())
@@ -103,62 +128,6 @@ pub struct ValidChain {
     pub len: usize,
     /// Subject of the anchor.
     pub anchor: String,
-}
-
-/// All that a peer presents to prove its identity with a certificate.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerProof<'a> {
-    /// CERT payloads (encoding 4) in DER, the peer's own first (RFC 7296, 3.6).
-    pub certificates: &'a [Vec<u8>],
-    /// Type of the ID payload.
-    pub identity_type: u8,
-    /// Data of the ID payload.
-    pub identity: &'a [u8],
-    /// Method of the AUTH payload.
-    pub method: u8,
-    /// Data of the AUTH payload.
-    pub data: &'a [u8],
-    /// The octets that the peer has to sign (RFC 7296, 2.15).
-    pub octets: &'a [u8],
-}
-
-/// A peer whose proof holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedPeer {
-    /// Subject of its certificate.
-    pub subject: String,
-    /// Its chain.
-    pub chain: ValidChain,
-    /// How it signed.
-    pub scheme: AuthScheme,
-}
-
-/// Checks the chain, the identity and the signature of a peer.
-///
-/// # Errors
-/// Why the peer is not who it says it is.
-pub fn verify_peer(
-    proof: PeerProof<'_>,
-    anchors: &TrustAnchors,
-    now: SystemTime,
-    policy: ValidationPolicy,
-) -> Result<VerifiedPeer, Error> {
-    check_count(proof.certificates.len())?;
-    let certificates: Vec<Certificate> = proof
-        .certificates
-        .iter()
-        .map(|der| Certificate::from_der(der))
-        .collect::<Result<_, _>>()?;
-    let (leaf, others) = certificates.split_first().ok_or(Error::NoPeerCertificate)?;
-    let identity = Identity::from_ike(proof.identity_type, proof.identity)?;
-    let chain = anchors.validate(leaf, others, now, policy)?;
-    leaf.check_identity(&identity)?;
-    let scheme = leaf.verify_auth(proof.method, proof.data, proof.octets)?;
-    Ok(VerifiedPeer {
-        subject: leaf.subject(),
-        chain,
-        scheme,
-    })
 }
 
 /// OpenSSL's verdict on a chain that is not valid.
@@ -229,7 +198,7 @@ fn verify(
     store: &X509Store,
     leaf: &Certificate,
     others: &[Certificate],
-) -> Result<Result<ValidChain, Failure>, ErrorStack> {
+) -> Result<Result<(ValidChain, Range<SystemTime>), Failure>, ErrorStack> {
     let mut untrusted = Stack::new()?;
     for certificate in others {
         untrusted.push(certificate.x509().clone())?;
@@ -244,14 +213,25 @@ fn verify(
             .last()
             .map(|anchor| name_to_text(anchor.subject_name()))
             .unwrap_or_default();
-        Ok(Ok(ValidChain {
-            len: chain.len(),
-            anchor,
-        }))
+        let begins = chain.iter().map(|one| system_time(one.not_before())).max();
+        let ends = chain.iter().map(|one| system_time(one.not_after())).min();
+        let valid = begins.unwrap_or(UNIX_EPOCH)..ends.unwrap_or(UNIX_EPOCH);
+        let len = chain.len();
+        Ok(Ok((ValidChain { len, anchor }, valid)))
     })
 }
 
-fn check_count(count: usize) -> Result<(), Error> {
+/// The SHA2-256 of octet strings, each with its length.
+pub(crate) fn digest<'a>(strings: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for string in strings {
+        hash.update(&(string.len() as u64).to_be_bytes());
+        hash.update(string);
+    }
+    hash.finish()
+}
+
+pub(crate) fn check_count(count: usize) -> Result<(), Error> {
     if count > MAX_PEER_CERTIFICATES {
         return Err(Error::TooLarge {
             what: "number of peer certificates",

@@ -365,6 +365,22 @@ pub(crate) mod tests {
         assert!(unused >= 8, "the layout has grown to its limit");
     }
 
+    /// Octets of a file of `formats`.
+    fn recorded(text: &str) -> Vec<u8> {
+        let octets = text.split_whitespace();
+        octets
+            .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+            .collect()
+    }
+
+    /// A record of layout 3 as it was recorded when that was the newest. It never changes: another encoding is another layout, beside which this one stays readable.
+    #[test]
+    fn a_child_sa_of_layout_3_is_read() {
+        let octets = recorded(include_str!("../formats/child-sa-3.hex"));
+        let body = <[u8; BODY_BYTES]>::try_from(octets).unwrap();
+        assert_eq!(decode(&Zeroizing::new(body)).unwrap(), sample(spi()));
+    }
+
     #[test]
     fn an_empty_record_is_corrupt_and_not_a_child_sa() {
         assert!(matches!(

@@ -29,7 +29,7 @@ pub(crate) struct HotRecord {
     last_out: AtomicU64,
     /// Odd while the learned endpoint is written; 0 = never was.
     peer_sequence: AtomicU64,
-    /// Family (0 = no endpoint learned) in the low byte, port above it.
+    /// Family (0 = no endpoint learned) in the low byte, port above it; then what is known of the path (see [`PathMtu`]): 16 bits and 24, 0 = nothing.
     peer_port: AtomicU64,
     peer_address: [AtomicU64; 2],
     /// Bit `n % 512` is set when number `n` was received.
@@ -116,6 +116,37 @@ pub struct Activity {
     pub inbound_sequence: u64,
     /// Where the peer's newest authenticated packet came from, if not from where IKE knows it.
     pub learned_peer: Option<SocketAddr>,
+}
+
+/// What routers said about packets to the peer that were too long. A new endpoint has another path, so learning one forgets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathMtu {
+    /// Longest outer packet.
+    pub mtu: u16,
+    /// Believed until then (nanoseconds of CLOCK_MONOTONIC), kept to some 17 s.
+    pub until_ns: u64,
+}
+
+impl PathMtu {
+    /// Where it lies in `peer_port`: above family and port.
+    const SHIFT: u32 = 24;
+    /// A tick of the time that is kept: 2^34 ns, of which 24 bits last nine years.
+    const TICK_BITS: u32 = 34;
+
+    fn from_word(word: u64) -> Option<Self> {
+        let [.., low, high, a, b, c] = word.to_le_bytes();
+        let mtu = u16::from_le_bytes([low, high]);
+        let ticks = u64::from(u32::from_le_bytes([a, b, c, 0]));
+        (mtu != 0).then_some(Self {
+            mtu,
+            until_ns: ticks << Self::TICK_BITS,
+        })
+    }
+
+    fn to_word(self) -> u64 {
+        let ticks = self.until_ns.div_ceil(1 << Self::TICK_BITS);
+        (u64::from(self.mtu) | ticks << u16::BITS) << Self::SHIFT
+    }
 }
 
 /// Why no sequence number could be reserved.
@@ -231,6 +262,26 @@ impl Hot<'_> {
     /// Notes the time of a packet to the peer.
     pub fn sent_at(&self, now_ns: u64) {
         self.record.last_out.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// When the last packet left, 0 = never.
+    pub fn last_sent_ns(&self) -> u64 {
+        self.record.last_out.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the path to the peer.
+    pub fn path(&self) -> Option<PathMtu> {
+        PathMtu::from_word(self.record.peer_port.load(Ordering::Relaxed))
+    }
+
+    /// Takes over what a router said of the path.
+    pub fn learn_path(&self, path: PathMtu) {
+        // Family and port stay as they are, so whoever reads the endpoint meanwhile reads the same.
+        let word = self.record.peer_port.load(Ordering::Relaxed);
+        let endpoint = word & ((1 << PathMtu::SHIFT) - 1);
+        self.record
+            .peer_port
+            .store(endpoint | path.to_word(), Ordering::Relaxed);
     }
 
     /// Where packets to the peer go, if that was learned from an authenticated packet.
@@ -399,6 +450,38 @@ mod tests {
         }
         hot.forget_peer();
         assert_eq!(hot.learned_peer(), None);
+    }
+
+    #[test]
+    fn what_is_known_of_a_path_stands_beside_the_endpoint() {
+        const TICK: u64 = 1 << PathMtu::TICK_BITS;
+        let record = record();
+        record.reset(0);
+        let hot = Hot {
+            record: &record,
+            generation: 0,
+        };
+        assert_eq!(hot.path(), None);
+        let path = PathMtu {
+            mtu: 1280,
+            until_ns: 5 * TICK - 3,
+        };
+        hot.learn_path(path);
+        let kept = PathMtu {
+            until_ns: 5 * TICK,
+            ..path
+        };
+        assert_eq!((hot.path(), hot.learned_peer()), (Some(kept), None));
+        let peer = "[2001:db8::7]:61000".parse().unwrap();
+        hot.learn_peer(peer);
+        assert_eq!(
+            (hot.path(), hot.learned_peer()),
+            (None, Some(peer)),
+            "another path"
+        );
+        hot.learn_path(PathMtu { mtu: 65_535, ..kept });
+        assert_eq!(hot.path().map(|path| path.mtu), Some(65_535));
+        assert_eq!(hot.learned_peer(), Some(peer));
     }
 
     #[test]

@@ -475,14 +475,14 @@ impl Iterator for Words<'_> {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        if self.0.is_empty() {
-            return None;
+        if let Some((word, rest)) = self.0.split_first_chunk() {
+            self.0 = rest;
+            return Some(u64::from_le_bytes(*word));
         }
-        let (now, rest) = self.0.split_at(self.0.len().min(8));
-        self.0 = rest;
+        let last = std::mem::take(&mut self.0);
         let mut bytes = Zeroizing::new([0; 8]);
-        bytes.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-        Some(u64::from_le_bytes(*bytes))
+        bytes.get_mut(..last.len())?.copy_from_slice(last);
+        (!last.is_empty()).then(|| u64::from_le_bytes(*bytes))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::map::{Mapping, Shared};
 use crate::record::{REDO_BYTES, Record};
 
 /// Changes with every change of a layout below or of the encoding of a record.
-pub(crate) const LAYOUT_VERSION: u64 = 3;
+pub const LAYOUT_VERSION: u64 = 3;
 /// "STARWARD" in ASCII.
 const MAGIC: u64 = 0x5354_4152_5741_5244;
 

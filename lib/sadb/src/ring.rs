@@ -88,6 +88,17 @@ impl StrayRing {
         })
     }
 
+    /// Takes over a ring that another program made; refuses what is none.
+    pub fn adopt(memory: OwnedFd, event: OwnedFd) -> Result<Self, Error> {
+        Ring::map(
+            &memory,
+            event
+                .try_clone()
+                .map_err(|e| Error::system("duplicate an event descriptor", e))?,
+        )?;
+        Ok(Self { memory, event })
+    }
+
     /// The memory and the event descriptor, to be sent to a worker, for [`StrayProducer::map`] or [`StrayConsumer::map`].
     pub fn fds(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.memory.as_fd(), self.event.as_fd())

@@ -67,6 +67,40 @@ impl SlotSegments {
         })
     }
 
+    /// Takes over segments that another program made: keys, hot, counters, IKE. Refuses what is not laid out as this program has it, or is another slot's.
+    pub fn adopt(slot: Slot, fds: [OwnedFd; 4]) -> Result<Self, Error> {
+        let kinds = [Kind::Keys, Kind::Hot, Kind::Counters, Kind::Ike];
+        for (fd, kind) in fds.iter().zip(kinds) {
+            let header = Mapping::new(fd, kind.records_at(), Access::Read)?;
+            let found = layout::check_header(&header, kind)?.slot;
+            if found != slot {
+                return Err(Error::Layout {
+                    field: "slot",
+                    found: found.number().into(),
+                    expected: slot.number().into(),
+                });
+            }
+        }
+        let [keys, hot, counters, ike] = fds;
+        Ok(Self {
+            slot,
+            keys,
+            hot,
+            counters,
+            ike,
+        })
+    }
+
+    /// The segments themselves, for [`adopt`](Self::adopt).
+    pub fn fds(&self) -> [BorrowedFd<'_>; 4] {
+        [
+            self.keys.as_fd(),
+            self.hot.as_fd(),
+            self.counters.as_fd(),
+            self.ike.as_fd(),
+        ]
+    }
+
     /// The slot these belong to.
     pub fn slot(&self) -> Slot {
         self.slot

@@ -32,6 +32,24 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// A frame that was received elsewhere ([`frame`](Self::frame)), without descriptors.
+    pub fn of_frame(octets: &[u8]) -> Result<Self, frame::FrameError> {
+        let (header, message) = frame::decode(octets)?;
+        Ok(Self {
+            header,
+            fds: Vec::new(),
+            message: message.to_vec(),
+        })
+    }
+
+    /// The frame as it was received.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(frame::HEADER + self.message.len());
+        frame::put_header(self.header, &mut octets);
+        octets.extend_from_slice(&self.message);
+        octets
+    }
+
     /// The message as a `M`.
     pub fn decode<M: prost::Message + Default>(&self) -> Result<M, String> {
         M::decode(&*self.message).map_err(|error| error.to_string())
@@ -107,6 +125,12 @@ impl Channel {
             fds,
             message: message.to_vec(),
         }))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

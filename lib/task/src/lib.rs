@@ -26,6 +26,7 @@ mod sit;
 mod start;
 mod system_calls;
 pub mod testing;
+mod tunnels;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ pub use protection::{Directories, Place, Protection};
 pub use shutdown::Shutdown;
 pub use sit::{EspSockets, IkeSockets, RingEnds, Sit, Tun};
 pub use start::{Outcome, main, publish_events};
+pub use tunnels::delete_tunnels;
 
 /// Firewall mark of the node's own packets: IKE, ESP, RADIUS, SNMP. `sit` sets it on the sockets, and the rules of `vpnmgr` keep packets that
 /// have it out of tunnels, whatever a peer says is behind it. One number with the table of the tunnels, as others do it.

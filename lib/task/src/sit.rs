@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use bus::frame::{Kind, Refusal};
 use bus::link::Links;
+use bus::messages::rmctrl::SlotMap;
 use bus::messages::sit::{
-    Close, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots, OpenTun, OpenUdp, Opened, Ready,
+    Close, EndLife, GetKeptSlotMap, HandOver, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots,
+    OpenTun, OpenUdp, OpenXdp, Opened, Ready, SetSlotMap,
 };
 use bus::{Address, Facility, Message, Request};
+use netio::XdpQueue;
 use sadb::{SegmentFds, Slot};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -68,6 +71,17 @@ pub struct Tun {
     pub interface: String,
     /// The queue; absent for tasks without one (`vpnmgr`).
     pub queue: Option<OwnedFd>,
+    /// The table that chooses among its queues, if it has one.
+    pub steering: Option<OwnedFd>,
+}
+
+/// What a worker has of a device with AF_XDP.
+#[derive(Debug)]
+pub struct XdpQueues {
+    /// The device's driver does it, not the kernel in its place.
+    pub native: bool,
+    /// Maybe none: a device may have fewer queues than the node has workers.
+    pub queues: Vec<XdpQueue>,
 }
 
 /// Both rings between this task and another.
@@ -118,6 +132,7 @@ impl Sit {
             .await?;
         Ok(Tun {
             queue: opened.take("tun").ok(),
+            steering: opened.take("tun-steering").ok(),
             interface: opened.interface,
         })
     }
@@ -177,6 +192,32 @@ impl Sit {
             .collect()
     }
 
+    /// This worker's queues of a device that is configured for AF_XDP. Asking again gives the same sockets and memory, unless the device is another.
+    pub async fn open_xdp(&self, context: &str, device: &str) -> Result<XdpQueues, Error> {
+        let request = OpenXdp {
+            context: context.to_owned(),
+            device: device.to_owned(),
+        };
+        let mut opened = self.open(&request).await?;
+        let numbers: Vec<u32> = opened
+            .names
+            .iter()
+            .filter_map(|name| name.strip_prefix("xdp-socket-")?.parse().ok())
+            .collect();
+        let queue = |number| -> Result<XdpQueue, Error> {
+            Ok(XdpQueue {
+                number,
+                socket: opened.take(&format!("xdp-socket-{number}"))?,
+                memory: opened.take(&format!("xdp-memory-{number}"))?,
+            })
+        };
+        let queues = numbers.into_iter().map(queue).collect::<Result<_, _>>()?;
+        Ok(XdpQueues {
+            native: opened.native,
+            queues,
+        })
+    }
+
     /// A UDP socket in `context`, bound to `address` (`None`: any IPv4 address; `::` is any IPv6 address) and `port` (0: any; then `number` tells
     /// several apart). Asking again gives the same socket.
     pub async fn open_udp(
@@ -199,6 +240,39 @@ impl Sit {
     pub async fn open_file(&self, url: &str) -> Result<File, Error> {
         let request = OpenFile { url: url.to_owned() };
         Ok(self.open(&request).await?.take("file")?.into())
+    }
+
+    /// Has `sit` keep this version of the slot map, steer by it and give out segments by it (for `rmctrl`). The same one may be set again.
+    ///
+    /// # Errors
+    /// It is older than what is kept, or some sockets could not be steered by it.
+    pub async fn set_slot_map(&self, map: &SlotMap) -> Result<(), Error> {
+        let request = SetSlotMap {
+            map: Some(map.clone()),
+        };
+        let (kept, _) = self.ask(&request).await?;
+        if kept.failure.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Failed {
+            request: SetSlotMap::NAME,
+            cause: kept.failure,
+        })
+    }
+
+    /// The slot map that was committed last, `None` before the first (for `rmctrl`).
+    pub async fn kept_slot_map(&self) -> Result<Option<SlotMap>, Error> {
+        Ok(self.ask(&GetKeptSlotMap {}).await?.0.map)
+    }
+
+    /// Has `sit` kill a life of a task that has slots: `lives` says how many were before it (for `rmctrl`).
+    pub async fn end_life(&self, task: Address, lives: u32) -> Result<(), Error> {
+        let request = EndLife {
+            facility: task.facility as u32,
+            instance: task.instance,
+            lives,
+        };
+        self.ask(&request).await.map(drop)
     }
 
     /// Says that this task no longer needs the sockets of `address` in `context`, or its TUN when there is no address.
@@ -281,6 +355,10 @@ impl Sit {
                     .map_or(0, |shutdown| shutdown.grace);
                 shutdown.request(Duration::from_millis(grace.into()));
             }
+            Kind::Event if packet.header.message == HandOver::TYPE => {
+                let grace = packet.decode::<HandOver>().map_or(0, |end| end.grace);
+                shutdown.request_hand_over(Duration::from_millis(grace.into()));
+            }
             _ => tracing::warn!("dropped a control message: {}", found(&packet)),
         }
     }
@@ -306,6 +384,7 @@ impl Sit {
             names: opened.names,
             fds,
             interface: opened.interface,
+            native: opened.native,
         })
     }
 
@@ -356,6 +435,7 @@ struct Descriptors {
     names: Vec<String>,
     fds: Vec<Option<OwnedFd>>,
     interface: String,
+    native: bool,
 }
 
 impl Descriptors {

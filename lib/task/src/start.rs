@@ -10,13 +10,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use bus::frame::Kind;
 use bus::link::Links;
 use bus::messages::common::{Notice, Parameter};
-use bus::messages::sit::{CONTROL_VERSION, TaskStarted, Welcome};
+use bus::messages::sit::{CONTROL_VERSION, OLDEST_CONTROL_VERSION, TaskStarted, Welcome};
 use bus::{Address, Bus, Facility, Heard, Message, Sockets};
 use netio::ControlSocket;
 use telemetry::Counters;
 use telemetry::events::Record;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::channel::{Channel, found};
 use crate::error::Error;
@@ -29,6 +29,8 @@ use crate::{Task, logging};
 const WELCOME_DEADLINE: Duration = Duration::from_secs(5);
 /// Grace of a SIGTERM, which does not say any.
 const TERM_GRACE: Duration = Duration::from_secs(5);
+/// For what a task has said on the bus to leave, before its successor takes its place.
+const LAST_WORDS: Duration = Duration::from_millis(10);
 /// Exit status of a task that could not start, or whose `run` failed.
 const FAILED: u8 = 1;
 /// Exit status of a task that panicked, as Rust has it.
@@ -75,7 +77,13 @@ where
         let task = start(address, unprotected)
             .await
             .map_err(|error| format!("cannot start: {error}"))?;
-        run(task).await.failure().map_or(Ok(()), Err)
+        let shutdown = task.shutdown.clone();
+        let failure = run(task).await.failure();
+        if shutdown.hands_over() {
+            // Answers and events are on their way out.
+            sleep(LAST_WORDS).await;
+        }
+        failure.map_or(Ok(()), Err)
     });
     // What runs on other threads does not hold up the end.
     runtime.shutdown_background();
@@ -191,9 +199,9 @@ async fn welcome(channel: &Channel) -> Result<(Welcome, Sockets), Error> {
         return Err(protocol(found(&packet)));
     }
     let welcome = packet.decode::<Welcome>().map_err(protocol)?;
-    if welcome.control_version != CONTROL_VERSION {
+    if !(OLDEST_CONTROL_VERSION..=CONTROL_VERSION).contains(&welcome.control_version) {
         let found = format!(
-            "version {} of the control protocol, ours is {CONTROL_VERSION}",
+            "version {} of the control protocol, ours are {OLDEST_CONTROL_VERSION} to {CONTROL_VERSION}",
             welcome.control_version
         );
         return Err(protocol(found));

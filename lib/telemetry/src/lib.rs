@@ -12,6 +12,7 @@
 pub mod counters;
 mod error;
 pub mod events;
+mod names;
 mod reader;
 pub mod reference;
 mod scope;

@@ -1,12 +1,14 @@
 //! Reading the pages of all processes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use sadb::CounterPageReader;
 
-use crate::counters::{Counter, FINGERPRINT, Schema};
+use crate::counters::{Counter, Schema};
 use crate::error::Error;
+use crate::names::{self, Places};
 use crate::scope::{PageName, Scope};
 
 /// The counter pages of a node, for those who report: `bulkstat`, `snmp`, the shell.
@@ -18,6 +20,7 @@ pub struct Reader {
 struct Page {
     name: PageName,
     mapping: CounterPageReader,
+    places: Places,
     /// One for each counter, as of the last refresh.
     values: Vec<u64>,
 }
@@ -35,12 +38,13 @@ impl Reader {
 
     /// Takes a new snapshot: every page that exists now, with its values of now.
     ///
-    /// A page of another version of the table, or one that disappears meanwhile, is left out.
+    /// In a page of another version of the table, counters are found by their names. One that disappears meanwhile is left out.
     pub fn refresh(&mut self) -> Result<(), Error> {
         let failed = |source| Error::Page {
             path: self.directory.clone(),
             source,
         };
+        let mut tables: HashMap<(OsString, u64), Option<Places>> = HashMap::new();
         let mut pages = Vec::new();
         let mut entries = Vec::new();
         for folder in std::fs::read_dir(&self.directory).map_err(failed)? {
@@ -63,19 +67,28 @@ impl Reader {
                 .pages
                 .iter()
                 .position(|page| page.name == name && page.mapping.is_current(&path));
-            let mapping = match known {
-                Some(index) => self.pages.swap_remove(index).mapping,
-                None => match CounterPageReader::open(&path) {
-                    Ok(mapping) if mapping.layout() == FINGERPRINT => mapping,
-                    _ => continue,
-                },
+            let known = known.map(|index| self.pages.swap_remove(index));
+            let (mapping, places) = match known {
+                Some(page) => (page.mapping, page.places),
+                None => {
+                    let Ok(mapping) = CounterPageReader::open(&path) else {
+                        continue;
+                    };
+                    let places = tables
+                        .entry((facility.clone(), mapping.layout()))
+                        .or_insert_with(|| names::places(&self.directory.join(&facility), mapping.layout()));
+                    // Nobody says what it counts.
+                    let Some(places) = places.clone() else { continue };
+                    (mapping, places)
+                }
             };
-            let values = Counter::all()
-                .map(|counter| mapping.get(counter.index()).unwrap_or_default())
-                .collect();
+            let value =
+                |place: &Option<usize>| place.and_then(|place| mapping.get(place)).unwrap_or_default();
+            let values = places.iter().map(value).collect();
             pages.push(Page {
                 name,
                 mapping,
+                places,
                 values,
             });
         }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sadb::CounterPage;
+use sadb::{CounterPage, CounterPageReader};
 
 use crate::counters::{Counter, FINGERPRINT, Kind};
 use crate::error::Error;
+use crate::names;
 use crate::scope::{PageName, Scope};
 
 /// The counters of one process (or of one scope of it): a cheap handle that may be cloned freely within the process.
@@ -23,7 +24,7 @@ pub struct Counters {
 
 impl Counters {
     /// Opens (or makes) the page `DIRECTORY/FACILITY/FACILITY-INSTANCE`. (The folder of a facility is its user's.) Counters go on where the last life of this process left them,
-    /// gauges start at zero; a page of another version of the table starts afresh.
+    /// gauges start at zero. What another version of the table has counted under the same names counts, too.
     pub fn open(directory: &Path, facility: &str, instance: u32) -> Result<Self, Error> {
         let owner = Owner {
             directory: Some(directory.to_owned()),
@@ -38,6 +39,7 @@ impl Counters {
             }
             _ => {}
         }
+        names::leave(&folder).map_err(|source| Error::Page { path: folder, source })?;
         let cells = owner.page(None)?;
         Ok(Self {
             cells,
@@ -178,8 +180,24 @@ impl Owner {
         let Some(path) = self.path(scope) else {
             return Ok(Arc::new(Cells::in_memory()));
         };
+        // It keeps its values when a new page takes its place.
+        let other = CounterPageReader::open(&path)
+            .ok()
+            .filter(|page| page.layout() != FINGERPRINT);
+        let places = other.and_then(|page| {
+            let places = names::places(path.parent()?, page.layout())?;
+            Some((page, places))
+        });
         let page = CounterPage::resume(&path, FINGERPRINT, Counter::COUNT)
             .map_err(|source| Error::Map { path, source })?;
+        if let Some((other, places)) = places {
+            for (counter, place) in Counter::all().zip(&*places) {
+                page.set(
+                    counter.index(),
+                    place.and_then(|place| other.get(place)).unwrap_or(0),
+                );
+            }
+        }
         for gauge in Counter::all().filter(|counter| counter.descriptor().kind == Kind::Gauge) {
             page.set(gauge.index(), 0);
         }
@@ -245,6 +263,53 @@ mod tests {
         assert_eq!(Reader::open(&pages.0).unwrap().sum(ikev2::RX_PACKETS), 0);
         let counters = Counters::open(&pages.0, "ipsecmgr", 1).unwrap();
         assert_eq!(counters.get(ikev2::RX_PACKETS), 0);
+    }
+
+    #[test]
+    fn what_another_table_has_under_our_names_is_read_and_goes_on() {
+        let pages = Pages::new("names-of-others");
+        let folder = pages.0.join("ipsecmgr");
+        std::fs::create_dir(&folder).unwrap();
+        // An older table, in another order: a counter we no longer have, one as ours, one that was a gauge, a gauge as ours.
+        let layout = FINGERPRINT ^ 1;
+        let rows = [
+            "gone::LONG_AGO Counter".to_owned(),
+            format!("{} Counter", ikev2::RX_PACKETS.descriptor().id),
+            format!("{} Gauge", ikev2::TX_PACKETS.descriptor().id),
+            format!("{} Gauge", ikev2::CURRENT_SAS.descriptor().id),
+        ];
+        std::fs::write(folder.join(format!(".names-{layout:016x}")), rows.join("\n")).unwrap();
+        let older = CounterPage::create(&folder.join("ipsecmgr-1"), layout, rows.len()).unwrap();
+        for place in 0..rows.len() {
+            older.set(place, 10 + place as u64);
+        }
+        let mut reader = Reader::open(&pages.0).unwrap();
+        assert_eq!(reader.sum(ikev2::RX_PACKETS), 11);
+        assert_eq!(reader.sum(ikev2::CURRENT_SAS), 13);
+        assert_eq!(reader.sum(ikev2::TX_PACKETS), 0, "it meant something else");
+        older.add(1, 5);
+        reader.refresh().unwrap();
+        assert_eq!(reader.sum(ikev2::RX_PACKETS), 16);
+
+        let newer = Counters::open(&pages.0, "ipsecmgr", 1).unwrap();
+        assert_eq!(newer.get(ikev2::RX_PACKETS), 16);
+        assert_eq!(newer.get(ikev2::CURRENT_SAS), 0);
+        assert_eq!(newer.get(ikev2::TX_PACKETS), 0);
+        newer.inc(ikev2::RX_PACKETS);
+        reader.refresh().unwrap();
+        assert_eq!(reader.sum(ikev2::RX_PACKETS), 17);
+    }
+
+    #[test]
+    fn the_names_of_our_own_table_lead_to_our_places() {
+        let pages = Pages::new("own-names");
+        drop(Counters::open(&pages.0, "snmp", 1).unwrap());
+        let folder = pages.0.join("snmp");
+        let own = names::places(&folder, FINGERPRINT).unwrap();
+        let ours = folder.join(format!(".names-{FINGERPRINT:016x}"));
+        std::fs::rename(ours, folder.join(format!(".names-{:016x}", 7))).unwrap();
+        assert_eq!(names::places(&folder, 7).unwrap(), own);
+        assert!(names::places(&folder, 8).is_none());
     }
 
     #[test]

@@ -58,8 +58,8 @@ struct World {
     traffic: Traffic,
     now: Instant,
     verdicts: Arc<Mutex<Vec<Verdict>>>,
-    /// The life of `ipsecmgr`.
-    life: u32,
+    /// By which tenure `ipsecmgr` has its slots.
+    tenure: u64,
 }
 
 fn config() -> Config {
@@ -180,16 +180,18 @@ impl World {
             traffic,
             now,
             verdicts: Arc::default(),
-            life: 0,
+            tenure: 0,
         }
     }
 
     fn arrive(&mut self, admissions: Vec<Admission>) -> Vec<Need> {
         let verdicts = self.verdicts.clone();
         let answer = Box::new(move |admitted: Admitted| verdicts.lock().unwrap().extend(admitted.verdicts));
+        let tenure = self.tenure;
+        let admissions = admissions.into_iter();
+        let admissions = admissions.map(|admission| Admission { tenure, ..admission });
         let admit = Admit {
-            admissions,
-            life: self.life,
+            admissions: admissions.collect(),
         };
         let needs = self.desk.arrive(&mut self.state, admit, answer, self.now);
         self.desk.replies.send();
@@ -232,16 +234,22 @@ impl World {
     /// `ipsecmgr` has died and begun its next life with these sessions: IKE SPI, the one it may be known under, child SAs. Returns those that
     /// are not known.
     fn recover(&mut self, sessions: &[(u64, u64, &[u32])]) -> Vec<u64> {
-        self.life += 1;
+        self.recover_in(&[0], sessions)
+    }
+
+    /// The same in these slots only, which may have come from another worker.
+    fn recover_in(&mut self, slots: &[u32], sessions: &[(u64, u64, &[u32])]) -> Vec<u64> {
+        self.tenure += 1;
         let listed = |(ike_spi, known_as, spis): &(u64, u64, &[u32])| RecoveredSession {
             ike_spi: *ike_spi,
             known_as: *known_as,
             spis: spis.to_vec(),
         };
         let recovered = WorkerRecovered {
-            life: self.life,
             sessions: sessions.iter().map(listed).collect(),
             more: false,
+            tenure: self.tenure,
+            slots: slots.to_vec(),
         };
         let unknown = self.state.recovered(&recovered, self.now);
         self.desk.discard_older(&mut self.state, self.now);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use netio::{Datagram, DatagramSocket, GRO_BUFFER_BYTES, Poller, ReceiveBatch, SendBatch, SocketOptions};
 
 use super::sender::{Burst, Carrier};
+use crate::pace::Pace;
 use crate::packets::HEADERS;
 
 const BATCH: usize = 32;
@@ -21,6 +22,8 @@ pub(crate) struct Ports {
     /// Payloads that wait for the flush: destination, end in `octets`, octets of each.
     waiting: Vec<(SocketAddr, usize, u16)>,
     octets: Vec<u8>,
+    /// Of payloads that come.
+    pace: Pace,
 }
 
 impl Ports {
@@ -50,35 +53,44 @@ impl Ports {
             destinations: Vec::new(),
             waiting: Vec::new(),
             octets: Vec::new(),
+            pace: Pace::new(),
         })
     }
 
-    /// Waits at most `timeout` and gives every payload to `take`, with its sender, the port it came to and the time, read once for what waited together.
+    /// Waits at most `timeout` and gives every payload to `take`, with its sender, the port it came to and the time, read once for what waited together. While much
+    /// comes, that is up to a tenth of a millisecond later than it could be.
     pub(crate) fn receive(
         &mut self,
         timeout: Duration,
         mut take: impl FnMut(&[u8], SocketAddr, usize, u64),
     ) -> Result<(), String> {
+        // With something else to do the caller does not wait.
+        if !timeout.is_zero() {
+            self.pace.rest();
+        }
         let ready: Vec<u64> = self
             .poller
             .wait(Some(timeout))
             .map_err(|error| format!("receive: {error}"))?
             .collect();
+        let (mut packets, mut more) = (0, false);
         for place in ready {
             let place = usize::try_from(place).unwrap_or(usize::MAX);
             let Some(socket) = self.sockets.get(place) else {
                 continue;
             };
             // An error is one of an earlier send that is reported here: what was lost is counted.
-            let _ = self.receive.receive(socket);
+            more |= self.receive.receive(socket).is_ok_and(|reads| reads == BATCH);
             let now = netio::task::monotonic_ns();
             for mut received in self.receive.iter_mut() {
                 let source = received.source;
                 for payload in received.segments_mut() {
+                    packets += 1;
                     take(payload, source, place, now);
                 }
             }
         }
+        self.pace.took(packets, more);
         Ok(())
     }
 

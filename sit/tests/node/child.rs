@@ -61,9 +61,11 @@ async fn sct(mut task: Task) -> Result<(), task::Error> {
 
 /// Odd slots belong to worker 1, even ones to worker 2.
 async fn rmctrl(mut task: Task) -> Result<(), task::Error> {
-    task.sit.ready().await?;
     let workers = (1..=255).map(|slot| 2 - slot % 2).collect();
-    let map = SlotMap { version: 1, workers };
+    let map = SlotMap::of_workers(workers);
+    task.sit.set_slot_map(&map).await?;
+    assert_eq!(task.sit.kept_slot_map().await?, Some(map.clone()));
+    task.sit.ready().await?;
     loop {
         tokio::select! {
             Some(incoming) = task.server.next() => dispatch!(incoming, {
@@ -88,6 +90,13 @@ async fn other(mut task: Task) -> Result<(), task::Error> {
                 cause: failure,
             })?;
     }
+    if crate::is_called("hesitant") && task.address.facility == Facility::Ipsecmgr {
+        task.shutdown.requested().await;
+        return Ok(());
+    }
+    if crate::is_called("hasty") && task.address.facility == Facility::Ipsecmgr {
+        std::process::exit(3);
+    }
     task.sit.ready().await?;
     // In the one folder that it may write to.
     let counters = task.run_dir.join("counters").join(task.address.facility.name());
@@ -98,7 +107,7 @@ async fn other(mut task: Task) -> Result<(), task::Error> {
                 let message = incoming.message();
                 if message == <Drain as bus::Message>::TYPE {
                     if let Some((_, responder)) = incoming.take::<Drain>() {
-                        responder.reply(Deleted { count: 7 });
+                        responder.reply(Deleted { count: 7, ..Deleted::default() });
                     }
                 } else if let Some((command, responder)) = incoming.take::<Execute>() {
                     let argument = command.parameters.first().map_or("", |parameter| parameter.value.as_str());
@@ -109,6 +118,9 @@ async fn other(mut task: Task) -> Result<(), task::Error> {
                 }
             }
             _ = task.shutdown.requested() => {
+                if task.shutdown.hands_over() {
+                    return Ok(());
+                }
                 // In the order of their names' times the test sees the order of the end.
                 std::fs::write(marker, "").unwrap();
                 return Ok(());
@@ -201,6 +213,11 @@ impl Puppet {
             "netns" => {
                 let link = std::fs::read_link("/proc/thread-self/ns/net").map_err(text)?;
                 Ok(link.to_string_lossy().into_owned())
+            }
+            // For sockets that everybody may have: what it gets now.
+            "udp" => {
+                let socket: UdpSocket = sit.open_udp("local", None, 0, 1).await.map_err(text)?.into();
+                Ok(socket.local_addr().unwrap().port().to_string())
             }
             "exit" => std::process::exit(argument.parse().unwrap()),
             _ => Err(format!("what is '{command}'?")),

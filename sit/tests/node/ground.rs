@@ -1,5 +1,7 @@
 //! A node and the means to look into it.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -9,34 +11,52 @@ use std::time::{Duration, Instant};
 use bus::messages::common::Execute;
 use bus::{Address, Bus, Facility};
 use netio::{Namespace, Pid, Signal, Spawn};
-use sit::Options;
+use sit::{Options, TakeOver};
 use tokio::runtime::Runtime;
 
-use crate::{FOLDER, KIND, ROLE};
+use crate::{FOLDER, KIND, ROLE, is_called};
 
 pub const SIT: Address = Address::only(Facility::Sit);
 pub const SCT: Address = Address::only(Facility::Sct);
 pub const AAAMGR: Address = Address::only(Facility::Aaamgr);
 
-pub fn ipsecmgr(worker: u32) -> Address {
+pub const fn ipsecmgr(worker: u32) -> Address {
     Address::new(Facility::Ipsecmgr, worker)
 }
 
-pub fn iftask(worker: u32) -> Address {
+pub const fn iftask(worker: u32) -> Address {
     Address::new(Facility::Iftask, worker)
 }
 
 /// Is the process `sit`.
 pub fn node() -> ExitCode {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    let given = |option: &str| {
+        let mut arguments = std::env::args();
+        arguments.find(|argument| argument == option)?;
+        arguments.next()
+    };
+    let number = |option: &str| given(option).map(|number| number.parse().unwrap());
+    let take_over = number("--take-over").map(|state| TakeOver {
+        state,
+        predecessor: number("--predecessor"),
+        refused: given("--refused"),
+    });
     // With a network of its own; without privilege `sit` makes one itself.
-    if let Ok(namespace) = Namespace::create() {
+    if take_over.is_none()
+        && let Ok(namespace) = Namespace::create()
+    {
         namespace.enter().unwrap();
     }
     let mut options = Options::new(folder.join("config"), folder.join("state"), folder.join("run"));
     options.workers = Some(2);
-    options.spawn = Arc::new(move |address| {
-        Spawn::new(std::env::current_exe().unwrap())
+    options.take_over = take_over;
+    if is_called("lost") {
+        // It takes everything over and then does not find the bus.
+        options.run_dir = folder.join("no/such/folder");
+    }
+    options.spawn = Arc::new(move |program, address| {
+        Spawn::new(program)
             .environment(ROLE, address.to_string())
             .environment(FOLDER, &folder)
     });
@@ -60,6 +80,29 @@ pub fn node() -> ExitCode {
     }
 }
 
+/// Is asked by `sit` whether it can take over.
+pub fn check() -> ExitCode {
+    if is_called("deaf") {
+        std::thread::sleep(Duration::from_secs(1_000));
+    }
+    let mut state = File::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    match sit::upgrade_report(&[], Some(&mut state)) {
+        Ok(report) => {
+            for line in report.lines() {
+                match line.split_once(' ') {
+                    Some((name @ "segments", _)) if is_called("future") => println!("{name} 1000 1001"),
+                    _ => println!("{line}"),
+                }
+            }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 /// A running node; stopped when dropped.
 pub struct Node {
     process: Child,
@@ -71,6 +114,11 @@ pub struct Node {
 impl Node {
     /// Starts a node and waits until it says to the service manager that it is ready.
     pub fn start(name: &str, kind: &str, config: &str) -> Self {
+        Self::start_from(name, kind, config, None)
+    }
+
+    /// Likewise, of a copy of this executable with this name in the folder `bin` of the node.
+    pub fn start_from(name: &str, kind: &str, config: &str, executable: Option<&str>) -> Self {
         let folder = std::env::temp_dir().join(format!("sit-test-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("config"), config).unwrap();
@@ -78,7 +126,17 @@ impl Node {
         service_manager
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
-        let process = command(&folder, kind)
+        let own = std::env::current_exe().unwrap();
+        let program = match executable {
+            Some(name) => {
+                let program = folder.join("bin").join(name);
+                std::fs::create_dir(folder.join("bin")).unwrap();
+                std::fs::copy(&own, &program).unwrap();
+                program
+            }
+            None => own,
+        };
+        let process = command_of(&program, &folder, kind)
             .env("NOTIFY_SOCKET", folder.join("notify"))
             .spawn()
             .unwrap();
@@ -191,7 +249,11 @@ impl Drop for Node {
 
 /// The command that starts a node in `folder`.
 pub fn command(folder: &Path, kind: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    command_of(&std::env::current_exe().unwrap(), folder, kind)
+}
+
+fn command_of(program: &Path, folder: &Path, kind: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .env(ROLE, "node")
         .env(FOLDER, folder)

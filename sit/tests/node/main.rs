@@ -5,6 +5,7 @@
 mod child;
 mod ground;
 mod scenarios;
+mod upgrades;
 
 use std::process::ExitCode;
 
@@ -15,7 +16,15 @@ pub const FOLDER: &str = "SIT_TEST_FOLDER";
 /// What kind of node: `full` or `worker`.
 pub const KIND: &str = "SIT_TEST_KIND";
 
+/// Whether the file of this executable is called so: an upgrade to a copy of it tells how that one behaves.
+pub fn is_called(name: &str) -> bool {
+    std::env::current_exe().is_ok_and(|path| path.file_name().is_some_and(|file| file == name))
+}
+
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("upgrade-check") {
+        return ground::check();
+    }
     match std::env::var(ROLE) {
         Ok(role) if role == "node" => ground::node(),
         Ok(role) => child::run(&role),
@@ -33,7 +42,11 @@ fn tests() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    for (name, scenario) in scenarios::ALL.iter().filter(|(name, _)| name.contains(&filter)) {
+    for (name, scenario) in scenarios::ALL
+        .iter()
+        .chain(upgrades::ALL)
+        .filter(|(name, _)| name.contains(&filter))
+    {
         let result = std::panic::catch_unwind(scenario);
         println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
         failed += u8::from(result.is_err());

@@ -57,8 +57,8 @@ fn configuration() -> Config {
     config
 }
 
-const HOLDER: crate::routes::Holder = crate::routes::Holder { worker: 1, life: 0 };
-const NEXT_LIFE: crate::routes::Holder = crate::routes::Holder { life: 1, ..HOLDER };
+/// Of the `ipsecmgr` that asks.
+const TENURE: u64 = 1;
 
 fn network() -> Network {
     let mut network = Network::open(false).unwrap();
@@ -172,7 +172,12 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
             network: "2001:db8:1::/48".parse().unwrap(),
             spi: 0x0700_ffff,
         };
-        let new = tunnels.add(HOLDER, many.iter().copied().chain([twice, ipv6]));
+        let new = tunnels.add(
+            many.iter()
+                .copied()
+                .chain([twice, ipv6])
+                .map(|route| (route, TENURE)),
+        );
         let begin = std::time::Instant::now();
         assert!(network.add_tunnel_routes(&new).unwrap().is_empty());
         eprintln!("{} routes in {:?}", new.len(), begin.elapsed());
@@ -206,7 +211,7 @@ fn routes_of_tunnels_survive_restart_and_loss_of_the_device() {
         make_tunnels();
         assert_eq!(apply(&mut network, &config, &tunnels), [""; 0]);
         assert_eq!(network.found_tunnel_routes().unwrap().len(), 2_501);
-        let gone = tunnels.remove_older(NEXT_LIFE, |_| None);
+        let gone = tunnels.remove_older(&Vec::from_iter(1..=u8::MAX), TENURE + 1);
         assert!(network.remove_tunnel_routes(&gone).unwrap().is_empty());
         assert_eq!(network.found_tunnel_routes().unwrap(), []);
     });
@@ -276,7 +281,7 @@ fn tunnels_take_what_is_theirs_and_never_what_carries_them() {
             network: network.parse().unwrap(),
             spi,
         });
-        let new = tunnels.add(HOLDER, routes);
+        let new = tunnels.add(routes.map(|route| (route, TENURE)));
         assert_eq!(network.add_tunnel_routes(&new).unwrap().len(), 0);
         // A route whose gateway a peer says is behind it.
         config

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
 use std::time::Duration;
 
-use netio::{DatagramSocket, Namespace, SocketOptions, Tun};
+use netio::{DatagramSocket, Namespace, SocketOptions, Tun, XdpPort, XdpQueue};
 use sadb::{ChildSa, Encapsulation, SlotOwner, SlotSegments};
 use telemetry::Counters;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::world::{CONTEXT, gateway_sa, mirrored};
 use crate::counters::Count;
-use crate::plane::{Command, Plane};
+use crate::plane::{Command, Lost, Plane};
 
 /// Inner MTU that exactly fills 1500 outside.
 const INNER_MTU: u16 = 1438;
@@ -24,7 +24,7 @@ const INNER_MTU: u16 = 1438;
 pub(super) struct End {
     path: PathBuf,
     plane: Option<Plane>,
-    lost: UnboundedReceiver<u32>,
+    lost: UnboundedReceiver<Lost>,
     owner: SlotOwner,
     namespace: Namespace,
 }
@@ -117,7 +117,38 @@ impl End {
         plane.handle().tell(Command::OpenTun {
             context: CONTEXT,
             queue,
+            steering: None,
         });
+    }
+
+    /// Has the data plane take ESP to its addresses from the veth by AF_XDP, and send it so, as long as what is returned lives.
+    pub(super) fn use_xdp(&self) -> XdpPort {
+        let open = || XdpPort::open("swe-veth", 1).unwrap();
+        let mut port = self.run_inside(open);
+        let addresses = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"];
+        let addresses = addresses.map(|address| address.parse().unwrap());
+        port.set_addresses(&addresses.into()).unwrap();
+        let queues = port.queues.iter().map(|queue| XdpQueue {
+            number: queue.number,
+            socket: queue.socket.try_clone().unwrap(),
+            memory: queue.memory.try_clone().unwrap(),
+        });
+        self.tell(Command::OpenXdp {
+            context: CONTEXT,
+            device: "swe-veth".to_owned(),
+            queues: queues.collect(),
+        });
+        port
+    }
+
+    /// Tells the data plane something.
+    pub(super) fn tell(&self, command: Command) {
+        self.plane.as_ref().unwrap().handle().tell(command);
+    }
+
+    /// What the data plane lost next.
+    pub(super) fn loses(&mut self) -> Option<Lost> {
+        self.lost.blocking_recv()
     }
 
     /// For failures.
@@ -132,7 +163,7 @@ impl End {
     }
 
     /// Looks until `is_so`: counts become visible at the end of a round. Gives up after a thousand looks.
-    fn settled(&self, is_so: impl Fn() -> bool) {
+    pub(super) fn settled(&self, is_so: impl Fn() -> bool) {
         let found = (0..1000).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
             is_so()
@@ -245,23 +276,24 @@ pub(super) fn has(program: &str) -> bool {
     found.is_ok()
 }
 
+/// Changes of an SA: UDP and protocol 50, over IPv4 and IPv6.
+pub(super) const ENCAPSULATIONS: [fn(&mut ChildSa); 4] = [
+    |_| {},
+    |sa| sa.encapsulation = Encapsulation::Esp,
+    |sa| {
+        sa.local = "[2001:db8::1]:4500".parse().unwrap();
+        sa.peer = "[2001:db8::2]:4500".parse().unwrap();
+    },
+    |sa| {
+        sa.local = "[2001:db8::1]:4500".parse().unwrap();
+        sa.peer = "[2001:db8::2]:4500".parse().unwrap();
+        sa.encapsulation = Encapsulation::Esp;
+    },
+];
+
 #[test]
 fn pings_of_every_size_cross_in_every_encapsulation() {
-    type Change = fn(&mut ChildSa);
-    let changes: [Change; 4] = [
-        |_| {},
-        |sa| sa.encapsulation = Encapsulation::Esp,
-        |sa| {
-            sa.local = "[2001:db8::1]:4500".parse().unwrap();
-            sa.peer = "[2001:db8::2]:4500".parse().unwrap();
-        },
-        |sa| {
-            sa.local = "[2001:db8::1]:4500".parse().unwrap();
-            sa.peer = "[2001:db8::2]:4500".parse().unwrap();
-            sa.encapsulation = Encapsulation::Esp;
-        },
-    ];
-    for (number, change) in (0..).zip(changes) {
+    for (number, change) in (0..).zip(ENCAPSULATIONS) {
         let Some((a, b)) = ends(number, change) else {
             return;
         };
@@ -288,7 +320,7 @@ fn a_deleted_tun_is_given_up_and_another_takes_its_place() {
         return;
     };
     a.ip("link del swe-tun");
-    assert_eq!(a.lost.blocking_recv(), Some(CONTEXT));
+    assert_eq!(a.loses(), Some(Lost::Tun(CONTEXT)));
     let tun = a
         .namespace
         .run(|| Tun::create("swe-tun", 1, INNER_MTU).unwrap())
@@ -299,6 +331,7 @@ fn a_deleted_tun_is_given_up_and_another_takes_its_place() {
     a.plane.as_ref().unwrap().handle().tell(Command::OpenTun {
         context: CONTEXT,
         queue,
+        steering: None,
     });
     a.run("ping", "-c 3 -i 0.02 -W 5 10.2.0.7");
     assert!(a.lost.try_recv().is_err(), "once{}", b.show());

@@ -190,7 +190,7 @@ fn connect(worlds: &mut [World]) {
         )
     };
     for (world, &number) in worlds.iter_mut().zip(&numbers) {
-        world.engine.strays.set_owners(&owners);
+        world.engine.strays.set_owners(&owners, &owners);
         for &other in numbers.iter().filter(|other| **other != number) {
             let (memory, event) = end(number, other);
             let to = StrayProducer::map(memory, event).unwrap();
@@ -333,7 +333,7 @@ fn ike_among_esp_reaches_the_ipsecmgr_of_its_slot() {
     let expected = (StrayHeader::IKE, origin, messages[0].clone());
     assert_eq!(popped(&mut managers[0].1), Some(expected));
     assert_eq!(popped(&mut managers[1].1), None);
-    assert_eq!(workers[1].count(Count::NotEsp), 1);
+    assert_eq!(workers[1].count(Count::IkeAstray), 1);
 }
 
 #[test]
@@ -347,6 +347,14 @@ fn strays_from_the_clear_side_find_their_owner_and_later_ones_go_straight() {
     settle(&mut workers);
     assert_eq!(workers[3].flushed().len() + workers[3].engine.io.sent.len(), 1);
     assert_eq!(workers[1].count(Count::StraySent), 1, "by way of worker 2");
+    let attracted = |worker: &World| worker.engine.io.attracted.last().copied();
+    let tun = workers[3].engine.ports.tun(CONTEXT).unwrap();
+    assert_eq!(
+        attracted(&workers[3]),
+        Some((tun, "10.2.0.7".parse().unwrap())),
+        "the kernel knows"
+    );
+    assert_eq!(workers[0].engine.io.attracted, []);
     workers[0].send(header, &packet);
     settle(&mut workers);
     assert_eq!(workers[1].count(Count::StraySent), 1, "no longer");
@@ -390,6 +398,8 @@ fn strays_from_the_clear_side_find_their_owner_and_later_ones_go_straight() {
         settle(&mut workers);
     }
     assert!(workers[1].count(Count::EspSent) >= 2);
+    let tun = workers[1].engine.ports.tun(CONTEXT).unwrap();
+    assert_eq!(attracted(&workers[1]), Some((tun, "10.2.0.7".parse().unwrap())));
 }
 
 #[test]

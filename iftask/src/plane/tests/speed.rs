@@ -3,6 +3,7 @@
 //! Rates depend on who else uses the machine; processor time per packet does not. They are here and not in `benches`, which measures whole nodes,
 //! because they look inside the process, at the processor time of each data plane's thread. The logic without the kernel is measured by `benches/pipeline`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,28 +34,50 @@ fn plane_times() -> Vec<u64> {
     threads.into_iter().map(|(_, time)| time).collect()
 }
 
-/// Runs `work` and says what it cost: processor time of either data plane per packet that crossed from a to b.
-fn costs<T>(a: &End, b: &End, work: impl FnOnce() -> T) -> (T, String) {
+/// What a packet cost that crossed from one end to the other.
+struct Cost {
+    crossed: u64,
+    lost: u64,
+    /// Processor time of the data plane at either end, in nanoseconds a packet.
+    send: u64,
+    receive: u64,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            crossed,
+            lost,
+            send,
+            receive,
+        } = self;
+        write!(
+            f,
+            "{crossed} crossed, {lost} lost between, send {send} ns and receive {receive} ns each"
+        )
+    }
+}
+
+/// Runs `work` and says what it cost the ends, which were started as pair number `pair`.
+fn costs<T>(pair: usize, (a, b): (&End, &End), work: impl FnOnce() -> T) -> (T, Cost) {
     let (before, packets) = (plane_times(), b.count(Count::EspReceived));
     let sent = a.count(Count::EspSent);
     let result = work();
     std::thread::sleep(Duration::from_millis(200));
-    let packets = (b.count(Count::EspReceived) - packets).max(1);
-    let times: Vec<String> = plane_times()
-        .iter()
-        .zip(&before)
-        .map(|(after, before)| format!("{} ns", (after - before) / packets))
-        .collect();
-    let lost = a.count(Count::EspSent) - sent - packets;
-    let text = format!(
-        "{packets} crossed, {lost} lost between, send {} and receive {} each",
-        times[0], times[1]
-    );
-    (result, text)
+    let crossed = (b.count(Count::EspReceived) - packets).max(1);
+    let after = plane_times();
+    let each = |end: usize| (after[2 * pair + end] - before[2 * pair + end]) / crossed;
+    let cost = Cost {
+        crossed,
+        lost: (a.count(Count::EspSent) - sent).saturating_sub(crossed),
+        send: each(0),
+        receive: each(1),
+    };
+    (result, cost)
 }
 
-/// Sends 64-byte datagrams from a to b over `flows` flows at `rate` a second, or as super-packets of 32. Returns how many were sent and received.
-fn datagrams(a: &End, b: &End, flows: usize, rate: u64, segment: bool) -> (u64, u64) {
+/// Sends datagrams of `octets` from a to b over `flows` flows at `rate` a second, or as super-packets of 32. Returns how many were sent and received.
+fn datagrams((a, b): (&End, &End), octets: usize, flows: usize, rate: u64, segment: bool) -> (u64, u64) {
     let options = SocketOptions::default();
     let bind = |address: &str| {
         let address: SocketAddr = address.parse().unwrap();
@@ -89,12 +112,12 @@ fn datagrams(a: &End, b: &End, flows: usize, rate: u64, segment: bool) -> (u64, 
                 }
             }
         });
-        let payload = [7; 64 * 32];
+        let payload = vec![7; octets * 32];
         let datagram = Datagram {
-            segment: segment.then_some(64),
+            segment: segment.then_some(octets as u16),
             ..Datagram::to(
                 INNER[1].parse().unwrap(),
-                if segment { &payload } else { &payload[..64] },
+                if segment { &payload } else { &payload[..octets] },
             )
         };
         let per_call = if segment { 32 } else { 16 };
@@ -137,7 +160,7 @@ fn speed() {
             let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
         };
-        let (bits, costs) = costs(&a, &b, run);
+        let (bits, costs) = costs(0, (&a, &b), run);
         println!("TCP, {streams} streams: {:.2} Gbit/s; {costs}", bits / 1e9);
     }
     drop(server);
@@ -147,7 +170,9 @@ fn speed() {
         (1, true, [500, 800, 1000]),
     ] {
         for rate in rates {
-            let ((sent, received), costs) = costs(&a, &b, || datagrams(&a, &b, flows, rate * 1000, segment));
+            let ((sent, received), costs) = costs(0, (&a, &b), || {
+                datagrams((&a, &b), 64, flows, rate * 1000, segment)
+            });
             let lost = 100.0 - received as f64 * 100.0 / sent.max(1) as f64;
             let kind = if segment { "super-packets" } else { "plain" };
             println!(
@@ -157,4 +182,43 @@ fn speed() {
         }
     }
     println!("a: {}b: {}", a.show(), b.show());
+}
+
+/// AF_XDP at both ends against sockets at both ends, by turns; medians and their ratio (above 1: AF_XDP needs less).
+#[test]
+#[ignore = "loads the machine for two minutes and prints figures; see the head of this file"]
+fn speed_of_af_xdp() {
+    const RUNS: usize = 5;
+    let (Some((a, b)), Some((xa, xb))) = (ends(31, |_| {}), ends(32, |_| {})) else {
+        return;
+    };
+    let _ports = [xa.use_xdp(), xb.use_xdp()];
+    // Both know the way from now on.
+    xb.run("ping", "-c 3 -i 0.1 -W 5 10.1.0.1");
+    // The longer ones are ESP packets of 1400 octets, none of them cut.
+    for (octets, rate) in [(64, 100_000), (1330, 50_000)] {
+        let mut all = [const { [const { Vec::new() }; 2] }; 2];
+        for _ in 0..RUNS {
+            for (pair, (ends, all)) in [(&a, &b), (&xa, &xb)].into_iter().zip(&mut all).enumerate() {
+                // The way is forgotten while nothing comes back.
+                ends.1.run("ping", "-c 1 -W 5 10.1.0.1");
+                ends.0.run("ping", "-c 1 -W 5 10.2.0.7");
+                let ((sent, received), cost) = costs(pair, ends, || datagrams(ends, octets, 1, rate, false));
+                println!("{octets} octets, pair {pair}: {sent} sent, {received} received; {cost}");
+                let [send, receive] = all;
+                send.push(cost.send);
+                receive.push(cost.receive);
+            }
+        }
+        let [sockets, xdp] = all.map(|figures| {
+            figures.map(|mut figures| {
+                figures.sort_unstable();
+                figures[RUNS / 2]
+            })
+        });
+        for (what, (sockets, xdp)) in ["send", "receive"].iter().zip(sockets.iter().zip(&xdp)) {
+            let ratio = *sockets as f64 / *xdp as f64;
+            println!("{octets} octets, {what}: sockets {sockets} ns, AF_XDP {xdp} ns, ratio {ratio:.2}");
+        }
+    }
 }

@@ -40,6 +40,8 @@ pub(super) struct FakeIo {
     /// Queue, header, packet.
     pub(super) written: Vec<(usize, VnetHeader, Vec<u8>)>,
     pub(super) calls: usize,
+    /// TUN and destination.
+    pub(super) attracted: Vec<(usize, IpAddr)>,
     /// The clear side knows no UDP super-packets.
     pub(super) old_kernel: bool,
     /// The clear side is down.
@@ -103,6 +105,10 @@ impl Io for FakeIo {
         }
         self.written.push((tun, header, packet.to_vec()));
         Ok(())
+    }
+
+    fn attract(&mut self, tun: usize, destination: IpAddr) {
+        self.attracted.push((tun, destination));
     }
 }
 

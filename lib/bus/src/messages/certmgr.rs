@@ -5,8 +5,7 @@ use crate::message::requests;
 requests! {
     0x0901 idempotent GetCertificate => CertificateChain;
     0x0902 idempotent GetTrust => Trust;
-    0x0903 idempotent Sign => Signed;
-    0x0904 idempotent VerifyPeer => Verified;
+    0x0905 idempotent Prove => Proved;
 }
 
 /// The certificate a template presents.
@@ -48,6 +47,28 @@ pub struct Trust {
     /// Names that are not loaded, in words.
     #[prost(string, tag = "2")]
     pub failure: String,
+}
+
+/// Signatures to be made and peers to be judged: many at a time, for set-ups come in bursts.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Prove {
+    /// Signatures of ours.
+    #[prost(message, repeated, tag = "1")]
+    pub sign: Vec<Sign>,
+    /// Proofs of peers.
+    #[prost(message, repeated, tag = "2")]
+    pub verify: Vec<VerifyPeer>,
+}
+
+/// What came of it, in the same order.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Proved {
+    /// One for each signature.
+    #[prost(message, repeated, tag = "1")]
+    pub signed: Vec<Signed>,
+    /// One for each peer.
+    #[prost(message, repeated, tag = "2")]
+    pub verified: Vec<Verified>,
 }
 
 /// Sign the octets of an AUTH payload.

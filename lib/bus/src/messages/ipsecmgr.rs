@@ -28,4 +28,7 @@ pub struct Deleted {
     /// IKE SAs deleted.
     #[prost(uint64, tag = "1")]
     pub count: u64,
+    /// Those in slots of another manager, our IKE SPIs: that one is to be asked.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub moved: Vec<u64>,
 }

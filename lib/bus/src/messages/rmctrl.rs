@@ -23,9 +23,69 @@ pub struct SlotMap {
     /// Grows with every change.
     #[prost(uint64, tag = "1")]
     pub version: u64,
-    /// Worker of slot 1, 2, ... 255 (0: not owned by this node).
+    /// Worker whose `ipsecmgr` has slot 1, 2, ... 255 (0: not owned by this node).
     #[prost(uint32, repeated, tag = "2")]
-    pub workers: Vec<u32>,
+    pub managers: Vec<u32>,
+    /// Worker whose `iftask` has it.
+    #[prost(uint32, repeated, tag = "3")]
+    pub data: Vec<u32>,
+    /// Moves under way: `managers` and `data` name the new owners already.
+    #[prost(message, repeated, tag = "4")]
+    pub leaving: Vec<Leaving>,
+}
+
+impl SlotMap {
+    /// The first version of a map: of each slot 1, 2, ... 255, one worker has both parts.
+    pub fn of_workers(workers: Vec<u32>) -> Self {
+        Self {
+            version: 1,
+            managers: workers.clone(),
+            data: workers,
+            leaving: Vec::new(),
+        }
+    }
+}
+
+/// One part of a slot on its way to its new owner.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Leaving {
+    /// The slot.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// Which of its parts.
+    #[prost(enumeration = "SlotPart", tag = "2")]
+    pub part: i32,
+    /// The worker that had it.
+    #[prost(uint32, tag = "3")]
+    pub from: u32,
+    /// How far the move is.
+    #[prost(enumeration = "MovePhase", tag = "4")]
+    pub phase: i32,
+    /// The version of the map with which it began.
+    #[prost(uint64, tag = "5")]
+    pub version: u64,
+}
+
+/// How far a move is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum MovePhase {
+    /// The kernel steers to the former owner, who serves the slot; the new one gets ready.
+    Preparing = 0,
+    /// The kernel steers to the new owner, who holds what comes; the former one serves what still waits at it, and lets go.
+    Steered = 1,
+    /// The former owner has let go: it writes nothing of the slot any more.
+    Released = 2,
+}
+
+/// What can be owned of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum SlotPart {
+    /// IKE: `ipsecmgr`.
+    Manager = 0,
+    /// ESP: `iftask`.
+    Data = 1,
 }
 
 /// The slot map has a new version.

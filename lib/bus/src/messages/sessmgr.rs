@@ -15,15 +15,12 @@ events! {
 }
 
 /// Peers that have authenticated and want a session. Asked again of the same IKE SPI, it gets the same verdict, also when it is the next life
-/// of the `ipsecmgr` that asks.
+/// of the `ipsecmgr` that asks, or another one that has the slot now.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Admit {
     /// One entry a peer.
     #[prost(message, repeated, tag = "1")]
     pub admissions: Vec<Admission>,
-    /// Which life of the `ipsecmgr` asks, counted from 0.
-    #[prost(uint32, tag = "2")]
-    pub life: u32,
 }
 
 /// One peer.
@@ -65,6 +62,9 @@ pub struct Admission {
     /// It was admitted once, and `sessmgr` has forgotten it ([`Recovered::unknown`]): the peer has these addresses and can have no others.
     #[prost(message, optional, tag = "12")]
     pub claim: Option<Claim>,
+    /// By which [`tenure`](super::slots::tenure) the one who asks has the slot of the IKE SPI.
+    #[prost(uint64, tag = "13")]
+    pub tenure: u64,
 }
 
 /// What a peer has already. Both empty: no address.
@@ -136,7 +136,7 @@ pub struct Verdict {
     /// DNS servers, 4 or 16 octets each.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub dns: Vec<Vec<u8>>,
-    /// Older sessions of the same identity that must go (duplicate session detection): our IKE SPIs on this worker.
+    /// Older sessions of the same identity that must go (duplicate session detection): our IKE SPIs, in whichever slot.
     #[prost(fixed64, repeated, tag = "7")]
     pub displaced: Vec<u64>,
     /// The refusal is for want of an address or a resource rather than of permission: INTERNAL_ADDRESS_FAILURE.
@@ -197,22 +197,26 @@ pub struct Released {
     pub packets_out: u64,
 }
 
-/// The `ipsecmgr` of this worker has begun a new life with these sessions. Sessions of its earlier lives that it does not list are over. Many
-/// sessions come in several requests, one after the other.
+/// An `ipsecmgr` has slots from now on, after a former life of its own or after another worker's, with these sessions. Sessions in these slots that
+/// it does not list are over. Many sessions come in several requests, one after the other. Every `sessmgr` is told, for a session stays where it was
+/// admitted.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct WorkerRecovered {
-    /// Which life has begun, counted from 0.
-    #[prost(uint32, tag = "1")]
-    pub life: u32,
-    /// The sessions that outlived the earlier one. Empty when it lost them all.
+    /// The sessions of the `sessmgr` that go on. Empty when there are none.
     #[prost(message, repeated, tag = "2")]
     pub sessions: Vec<RecoveredSession>,
     /// Others follow: nothing is over yet.
     #[prost(bool, tag = "3")]
     pub more: bool,
+    /// By which [`tenure`](super::slots::tenure) it has the slots.
+    #[prost(uint64, tag = "4")]
+    pub tenure: u64,
+    /// The slots.
+    #[prost(uint32, repeated, tag = "5")]
+    pub slots: Vec<u32>,
 }
 
-/// An established session that outlived its `ipsecmgr`.
+/// An established session that outlived its `ipsecmgr`, or moved to another.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RecoveredSession {
     /// Our IKE SPI.

@@ -2,9 +2,12 @@
 
 use crate::facility::{Address, Facility};
 use crate::message::{events, requests};
+use crate::messages::rmctrl::SlotMap;
 
 /// Version of the control-socket protocol.
 pub const CONTROL_VERSION: u32 = 1;
+/// The oldest version that is still spoken: a node that is being upgraded has children of the version before.
+pub const OLDEST_CONTROL_VERSION: u32 = 1;
 
 requests! {
     0x0101 idempotent OpenIke => Opened;
@@ -16,6 +19,10 @@ requests! {
     0x0107 once Close => Closed;
     0x0108 once Ready => Closed;
     0x0109 idempotent OpenFile => Opened;
+    0x010a idempotent SetSlotMap => KeptSlotMap;
+    0x010b idempotent GetKeptSlotMap => KeptSlotMap;
+    0x010c idempotent EndLife => Closed;
+    0x010d idempotent OpenXdp => Opened;
 }
 
 events! {
@@ -23,12 +30,13 @@ events! {
     0x0181 LinkOpened;
     0x0182 Shutdown;
     0x0183 TaskStarted;
+    0x0184 HandOver;
 }
 
 /// First message to a child. Its listening sockets of the bus ride on it: requests, then events.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Welcome {
-    /// [`CONTROL_VERSION`].
+    /// Version of the control protocol that is spoken here: at most that of the child.
     #[prost(uint32, tag = "1")]
     pub control_version: u32,
     /// Run directory.
@@ -126,6 +134,17 @@ pub struct OpenFile {
     pub url: String,
 }
 
+/// The queues of this worker of a device that is configured for AF_XDP (`iftask`): for each, its socket and the memory of its frames.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenXdp {
+    /// Context name.
+    #[prost(string, tag = "1")]
+    pub context: String,
+    /// Name of the device.
+    #[prost(string, tag = "2")]
+    pub device: String,
+}
+
 /// The descriptors that ride on this message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Opened {
@@ -138,6 +157,46 @@ pub struct Opened {
     /// Interface name of a TUN.
     #[prost(string, tag = "3")]
     pub interface: String,
+    /// Of AF_XDP: the device's driver does it, not the kernel in its place.
+    #[prost(bool, tag = "4")]
+    pub native: bool,
+}
+
+/// Keep this version of the slot map, steer by it and give out segments by it (`rmctrl`). Refused when it is older than what is kept, or another one of the same version.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetSlotMap {
+    /// The map.
+    #[prost(message, optional, tag = "1")]
+    pub map: Option<SlotMap>,
+}
+
+/// Which version of the slot map is kept?
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetKeptSlotMap {}
+
+/// The version of the slot map that is kept.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeptSlotMap {
+    /// None before the first one.
+    #[prost(message, optional, tag = "1")]
+    pub map: Option<SlotMap>,
+    /// Why the map was refused, or what could not be steered.
+    #[prost(string, tag = "2")]
+    pub failure: String,
+}
+
+/// This life of a task does not do what it must: kill it (`rmctrl`, of the tasks that have slots). A later life is left alone.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndLife {
+    /// Facility number.
+    #[prost(uint32, tag = "1")]
+    pub facility: u32,
+    /// Instance.
+    #[prost(uint32, tag = "2")]
+    pub instance: u32,
+    /// Lives before the one that is to end.
+    #[prost(uint32, tag = "3")]
+    pub lives: u32,
 }
 
 /// This task no longer needs what it opened for a local address (or a TUN, with an empty address).
@@ -185,6 +244,14 @@ pub struct Shutdown {
     pub grace: u32,
 }
 
+/// End at once and leave everything as it is, for a successor that goes on with it: tunnels, sessions, routes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HandOver {
+    /// Milliseconds until the task is killed.
+    #[prost(uint32, tag = "1")]
+    pub grace: u32,
+}
+
 /// A task has started (again): published on the bus by `sit`, so that subscribers and clients reconnect at once.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TaskStarted {
@@ -210,5 +277,54 @@ impl TaskStarted {
     pub fn address(&self) -> Option<Address> {
         let facility = Facility::from_number(u8::try_from(self.facility).ok()?)?;
         Some(Address::new(facility, self.instance))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{self, Header, Kind};
+    use crate::message::Message;
+
+    /// Octets of a file of `formats`.
+    fn recorded(text: &str) -> Vec<u8> {
+        let octets = text.split_whitespace();
+        octets
+            .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+            .collect()
+    }
+
+    /// The first message to a child, as it was recorded when version 1 of the control protocol was the newest: children of any later version are told so.
+    #[test]
+    fn a_welcome_of_version_1_is_read() {
+        let welcome = Welcome {
+            control_version: 1,
+            run_dir: "/run/starward".into(),
+            state_dir: "/var/lib/starward".into(),
+            workers: 2,
+            lives: 3,
+            context: "isp".into(),
+            processor: Some(1),
+            unprotected: vec!["nothing".into()],
+            boot_config: "/etc/starward/starward.cfg".into(),
+        };
+        let header = Header {
+            kind: Kind::Event,
+            message: Welcome::TYPE,
+            sender: Address::only(Facility::Sit),
+            correlation: 0,
+        };
+        let octets = recorded(include_str!("../../formats/welcome-1.hex"));
+        let (read, message) = frame::decode(&octets).unwrap();
+        assert_eq!(read, header);
+        assert_eq!(<Welcome as prost::Message>::decode(message).unwrap(), welcome);
+    }
+
+    /// What ends a child of any version without a trace: number and fields never change.
+    #[test]
+    fn the_end_that_hands_over_is_fixed() {
+        use prost::Message as _;
+        assert_eq!((HandOver::TYPE, Shutdown::TYPE), (0x0184, 0x0182));
+        assert_eq!(HandOver { grace: 3_000 }.encode_to_vec(), [0x08, 0xb8, 0x17]);
     }
 }

@@ -84,32 +84,26 @@ pub struct Leased {
 }
 
 /// Prefixes behind tunnels, to be routed to the context's TUN. Counted: the same prefix may be added by several tunnels. Those that are
-/// there already stay.
+/// there already stay, and are asked for anew.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AddRoutes {
-    /// Who asks.
-    #[prost(uint32, tag = "1")]
-    pub worker: u32,
     /// The routes.
     #[prost(message, repeated, tag = "2")]
     pub routes: Vec<Route>,
-    /// Which life of the `ipsecmgr` asks, counted from 0.
-    #[prost(uint32, tag = "3")]
-    pub life: u32,
 }
 
-/// The tunnels of these routes are gone. An empty list: all routes of this worker that this life of its `ipsecmgr` has not asked for.
+/// The tunnels of these routes are gone. An empty list: all routes of tunnels in `slots` that were not asked for by this tenure.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RemoveRoutes {
-    /// Who asks.
-    #[prost(uint32, tag = "1")]
-    pub worker: u32,
     /// The routes.
     #[prost(message, repeated, tag = "2")]
     pub routes: Vec<Route>,
-    /// Which life of the `ipsecmgr` asks, counted from 0.
-    #[prost(uint32, tag = "3")]
-    pub life: u32,
+    /// Slots whose routes have all been asked for again.
+    #[prost(uint32, repeated, tag = "4")]
+    pub slots: Vec<u32>,
+    /// By which [`tenure`](super::slots::tenure) the one who asks has them.
+    #[prost(uint64, tag = "5")]
+    pub tenure: u64,
 }
 
 /// A prefix and the tunnel it belongs to.
@@ -124,6 +118,9 @@ pub struct Route {
     /// Inbound SPI of the child SA, which makes adding and removing idempotent.
     #[prost(uint32, tag = "3")]
     pub spi: u32,
+    /// By which [`tenure`](super::slots::tenure) the one who adds it has its slot.
+    #[prost(uint64, tag = "4")]
+    pub tenure: u64,
 }
 
 /// What became of the routes.

@@ -4,8 +4,8 @@ use command::{Command, Keyword, Tree, lens};
 
 use super::absent;
 use crate::{
-    Config, CongestionAction, CongestionThreshold, DEFAULT_THRESHOLD_POLL, PortId, PortLimits, TaskCount,
-    Threshold, Tolerance,
+    Config, CongestionAction, CongestionThreshold, DEFAULT_THRESHOLD_POLL, PortId, PortLimits, Rebalancing,
+    TaskCount, Threshold, Tolerance,
 };
 
 pub(super) fn declare(tree: &mut Tree<Config>) {
@@ -33,7 +33,8 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
             lens!(congestion.enabled),
             false,
         ))
-        .add(policy());
+        .add(policy())
+        .add(rebalancing());
     for threshold in CongestionThreshold::ALL {
         root.add(limit(*threshold));
     }
@@ -72,6 +73,59 @@ fn task_count() -> Command<Config> {
             TaskCount::Exactly(count) => count.to_string(),
         };
         out.line(format!("task facility ipsecmgr task-count {count}"));
+    })
+}
+
+fn rebalancing() -> Command<Config> {
+    let words = "crypto slot-rebalancing";
+    Command::new(
+        format!(
+            "{words} [busy'Of the busiest data plane' <busy:50-100'Percent'>] \
+             [difference'To the least busy one' <difference:5-50'Percentage points'>]"
+        ),
+        "Moves slots between data planes by their load",
+    )
+    .undo(words)
+    .set(|config: &mut Config, args| {
+        let initial = Rebalancing::default();
+        config.rebalancing = Rebalancing {
+            enabled: true,
+            busy: args.get("busy")?.unwrap_or(initial.busy),
+            difference: args.get("difference")?.unwrap_or(initial.difference),
+        };
+        Ok(())
+    })
+    .unset(|config, _| {
+        config.rebalancing = Rebalancing {
+            enabled: false,
+            ..Rebalancing::default()
+        };
+        Ok(())
+    })
+    .reset(|config, _| {
+        config.rebalancing = Rebalancing::default();
+        Ok(())
+    })
+    .show(move |config, out| {
+        let Rebalancing {
+            enabled,
+            busy,
+            difference,
+        } = config.rebalancing;
+        let initial = Rebalancing::default();
+        if !enabled {
+            return out.line(format!("no {words}"));
+        }
+        let mut line = words.to_owned();
+        if busy != initial.busy {
+            line.push_str(&format!(" busy {busy}"));
+        }
+        if difference != initial.difference {
+            line.push_str(&format!(" difference {difference}"));
+        }
+        if config.rebalancing != initial {
+            out.line(line);
+        }
     })
 }
 

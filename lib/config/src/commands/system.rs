@@ -77,6 +77,12 @@ pub(super) fn declare_ports(tree: &mut Tree<Config>) {
     .add(device())
     .add(tun())
     .add(Command::flag(
+        "af-xdp",
+        "Takes ESP straight from the device, and sends it so, past the kernel's network stack and its firewall",
+        lens!(af_xdp),
+        false,
+    ))
+    .add(Command::flag(
         "shutdown",
         "Takes the port out of use",
         lens!(shutdown),

@@ -93,6 +93,13 @@ impl Config {
             {
                 findings.add(true, &subject, &format!("device {device} is {other} already"));
             }
+            if port.af_xdp && port.device == PortDevice::Tun {
+                findings.add(
+                    true,
+                    &subject,
+                    "af-xdp needs a device: a TUN device has none of it",
+                );
+            }
             if !port.shutdown && port.device == PortDevice::None {
                 findings.add(true, &subject, "it has no device: say \"device NAME\" or \"tun\"");
             }

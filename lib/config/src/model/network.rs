@@ -22,6 +22,8 @@ pub struct Port {
     pub description: String,
     /// `device NAME` or `tun`: which device of the machine this port is.
     pub device: PortDevice,
+    /// `af-xdp`: ESP takes the short way between the device and the data plane, as far as the device can. Default off.
+    pub af_xdp: bool,
     /// `shutdown`, the default: the port is not used.
     pub shutdown: bool,
     /// `bind interface INTERFACE CONTEXT`.
@@ -87,8 +89,21 @@ impl Default for Port {
         Self {
             description: String::new(),
             device: PortDevice::None,
+            af_xdp: false,
             shutdown: true,
             bind: None,
+        }
+    }
+}
+
+impl Port {
+    /// The device whose ESP is wanted by AF_XDP, and the context it is in.
+    pub fn xdp_device(&self) -> Option<(&str, &str)> {
+        match (&self.device, &self.bind) {
+            (PortDevice::Device(device), Some(bind)) if self.af_xdp && !self.shutdown => {
+                Some((device, &bind.context))
+            }
+            _ => None,
         }
     }
 }

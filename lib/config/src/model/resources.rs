@@ -41,6 +41,27 @@ impl Congestion {
     }
 }
 
+/// `crypto slot-rebalancing`: when slots go from one data plane to another by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebalancing {
+    /// Off with `no crypto slot-rebalancing`.
+    pub enabled: bool,
+    /// `busy`: the busiest data plane works at least so many percent of the time.
+    pub busy: u32,
+    /// `difference`: the least busy one so many percentage points less.
+    pub difference: u32,
+}
+
+impl Default for Rebalancing {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            busy: 80,
+            difference: 20,
+        }
+    }
+}
+
 /// Thresholds of one port; `None` where the general one holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PortLimits {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Bulkstats, CaCertificate, Certificate, Congestion, Context, Logging, Port, PortId, PrivateKey,
-    RemoteSecretList, Snmp, Thresholds, WsgService,
+    Rebalancing, RemoteSecretList, Snmp, Thresholds, WsgService,
 };
 
 /// Name of the management context, which always exists.
@@ -41,6 +41,8 @@ pub struct Config {
     pub session_recovery: bool,
     /// `congestion-control ...`.
     pub congestion: Congestion,
+    /// `crypto slot-rebalancing ...`.
+    pub rebalancing: Rebalancing,
     /// `threshold ...`.
     pub thresholds: Thresholds,
 }
@@ -129,6 +131,7 @@ impl Default for Config {
             tasks: Tasks::default(),
             session_recovery: true,
             congestion: Congestion::default(),
+            rebalancing: Rebalancing::default(),
             thresholds: Thresholds::default(),
         }
     }

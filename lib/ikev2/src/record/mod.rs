@@ -17,7 +17,7 @@ use zeroize::Zeroize;
 use crate::profile::Profile;
 
 /// Version of the layout.
-pub(crate) const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 /// Octets of a time.
 const TIME_LEN: usize = 6;

@@ -38,7 +38,7 @@ struct Request<'a> {
 /// Takes in an IKE_SA_INIT request.
 pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datagram: &[u8]) {
     if let Some(&id) = env.core.half_open.get(&(header.initiator_spi, path)) {
-        return repeat(env, id, path, datagram);
+        return repeat(env, id, header, path, datagram);
     }
     let Some(profile) = env.core.profiles.get(&path.local.ip()).map(Arc::clone) else {
         return env.drop(path.remote, DropCause::NoProfile);
@@ -85,16 +85,58 @@ pub(crate) fn respond_init(env: &mut Env<'_>, header: &Header, path: Path, datag
     answer(env, header, path, datagram, profile, &request, &payloads);
 }
 
-/// The peer sent it again, as our response was lost.
-fn repeat(env: &mut Env<'_>, id: IkeSaId, path: Path, datagram: &[u8]) {
-    let same = match env.core.table.get(id).map(|sa| &sa.state) {
-        Some(State::InitReplied(replied)) => replied.context.peer_message == datagram,
-        _ => false,
+/// The peer sent it again, as our response was lost or late.
+fn repeat(env: &mut Env<'_>, id: IkeSaId, header: &Header, path: Path, datagram: &[u8]) {
+    let Some(State::InitReplied(replied)) = env.core.table.get(id).map(|sa| &sa.state) else {
+        return env.drop(path.remote, DropCause::Retransmission);
     };
-    if !same {
+    let before = &replied.context.peer_message;
+    // A copy of the first request was taken when no cookie was asked for any more. The peer proves itself by the request that it sent last (RFC 7296 2.15).
+    let with_cookie = after_cookie(datagram).is_some_and(|rest| Some(rest) == payloads(before));
+    if !with_cookie && before != datagram || with_cookie && !has_good_cookie(env, header, path, datagram) {
         return env.drop(path.remote, DropCause::Retransmission);
     }
-    env.with(id, |sa, env| sa.repeat_response(env, path));
+    env.with(id, |sa, env| {
+        if let State::InitReplied(replied) = &mut sa.state
+            && with_cookie
+        {
+            replied.context.peer_message = datagram.to_vec();
+        }
+        sa.repeat_response(env, path);
+    });
+}
+
+/// The payloads of a message: type of the first, and all octets.
+fn payloads(message: &[u8]) -> Option<(u8, &[u8])> {
+    Some((*message.get(16)?, message.get(HEADER_LEN..)?))
+}
+
+/// The payloads behind a COOKIE notification in front, where a peer puts it that is asked for one, changing nothing else (RFC 7296 2.6).
+fn after_cookie(message: &[u8]) -> Option<(u8, &[u8])> {
+    const NOTIFY: u8 = 41;
+    let (NOTIFY, body) = payloads(message)? else {
+        return None;
+    };
+    let [next, _, high, low, _, _, kind @ ..] = body.first_chunk::<8>()?;
+    let is_cookie = NotifyKind(u16::from_be_bytes(*kind)) == NotifyKind::COOKIE;
+    let rest = body.get(usize::from(u16::from_be_bytes([*high, *low]))..)?;
+    is_cookie.then_some((*next, rest))
+}
+
+/// Whether a request has a cookie of ours.
+fn has_good_cookie(env: &Env<'_>, header: &Header, path: Path, datagram: &[u8]) -> bool {
+    let body = datagram.get(HEADER_LEN..).unwrap_or_default();
+    let Ok(payloads) = Payloads::decode(header.next_payload, body) else {
+        return false;
+    };
+    let (Some(nonce), Some(cookie)) = (payloads.nonce, payloads.notify(NotifyKind::COOKIE)) else {
+        return false;
+    };
+    let verdict = env
+        .core
+        .cookies
+        .check(cookie.data, nonce, path, header.initiator_spi);
+    verdict == CookieVerdict::Match
 }
 
 /// Asks for a cookie if that is called for (RFC 7296 2.6). False ends the matter.

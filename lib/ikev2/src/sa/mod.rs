@@ -40,7 +40,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::env::{Env, peer_key};
+use crate::env::{Core, Env, peer_key};
 use crate::event::{DropCause, Event, RemoveReason, SetupFailure};
 use crate::identity::{Identity, UserName};
 use crate::keys::IkeKeys;
@@ -432,6 +432,18 @@ impl IkeSa {
         env.core.setup_octets = env.core.setup_octets.saturating_sub(self.charged);
         env.core.failed = env.core.failed.saturating_sub(u32::from(self.failed));
         bump(&mut env.core.totals, self.state.class(), self.initiator, -1);
+    }
+
+    /// It goes on in another engine: the totals forget it, and nothing else happens.
+    pub fn leave(&self, core: &mut Core) {
+        if let Some(source) = self.source {
+            core.sources.remove(source);
+        }
+        core.setup_octets = core.setup_octets.saturating_sub(self.charged);
+        core.failed = core.failed.saturating_sub(u32::from(self.failed));
+        let children = u32::try_from(self.children.len()).unwrap_or(u32::MAX);
+        core.totals.children = core.totals.children.saturating_sub(children);
+        bump(&mut core.totals, self.state.class(), self.initiator, -1);
     }
 
     fn remove_children(&mut self, env: &mut Env<'_>, reason: RemoveReason) {

@@ -153,12 +153,17 @@ impl Rest {
         Some(sa)
     }
 
+    /// It goes on in another engine, or not at all: the totals forget it.
+    pub fn leave(&self, core: &mut Core) {
+        core.totals.children = core.totals.children.saturating_sub(self.children);
+        bump(&mut core.totals, Class::Established, self.initiator, -1);
+    }
+
     fn mourn(&self, env: &mut Env<'_>, id: IkeSaId) {
         let core = &mut *env.core;
         core.table.release(id);
         core.peers.retain(|(_, of)| *of != id);
-        core.totals.children = core.totals.children.saturating_sub(self.children);
-        bump(&mut core.totals, Class::Established, self.initiator, -1);
+        self.leave(core);
         if core.sink.is_some() {
             core.changed.push(id);
         }

@@ -12,6 +12,7 @@ mod collisions;
 mod first_child;
 mod informational;
 mod loss;
+mod moves;
 mod nat;
 mod records;
 mod rekey;

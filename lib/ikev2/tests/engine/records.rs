@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crypto::TestRandom;
-use ikev2::{Action, DropCause, Engine, EngineConfig, IkeSaId, Profile, RestoreError};
+use ikev2::{Action, CookieThresholds, DropCause, Engine, EngineConfig, IkeSaId, Profile, RestoreError};
 
 use crate::world::Side::{A, B};
 use crate::world::{Host, SECOND, World, profile};
@@ -225,13 +225,40 @@ fn a_service_that_lost_a_child_profile_keeps_the_child_sas() {
 #[test]
 fn without_room_for_records_no_new_peer_comes_in() {
     let mut world = World::new();
-    world.b.engine.set_congested(true);
+    world.b.engine.set_crowded(&|_| true);
     world.initiate(profile(A));
     world.settle();
     assert_eq!(world.b.drops(DropCause::Congestion), 1);
-    world.b.engine.set_congested(false);
+    world.b.engine.set_crowded(&|_| false);
     world.run(2 * SECOND, SECOND / 4);
     world.check_pairs(1);
+}
+
+#[test]
+fn secrets_of_cookies_are_given_until_they_are_kept() {
+    let mut world = World::new();
+    let mut theirs = profile(B);
+    theirs.cookies = Some(CookieThresholds { start: 0, stop: 0 });
+    world.serve(theirs);
+    world.initiate(profile(A));
+    let request = world.intercept(B);
+    let engine = &mut world.b.engine;
+    engine.receive(world.now, request.path, &request.bytes, &mut world.b.sad);
+    let mut given = Vec::new();
+    for may in [false, true, true] {
+        engine.checkpoint_cookies(&mut |state| {
+            given.push(state.to_vec());
+            may
+        });
+    }
+    assert_eq!(given.len(), 2);
+    assert_eq!(given[0], given[1]);
+    engine.mark_cookies_changed();
+    engine.checkpoint_cookies(&mut |state| {
+        given.push(state.to_vec());
+        true
+    });
+    assert_eq!(given.len(), 3, "what kept them is gone");
 }
 
 #[test]
@@ -250,4 +277,31 @@ fn an_engine_without_epoch_saves_nothing() {
     world.check_pairs(1);
     assert!(world.b.sad.records.is_empty());
     assert_eq!(world.b.engine.totals().resting, 0);
+}
+
+/// A record of version 1 as it was recorded when that was the newest, after the SPI of its IKE SA. It never changes: another layout gets another version, beside
+/// which this one stays readable.
+#[test]
+fn a_record_of_version_1_is_read() {
+    let mut world = World::connected();
+    let recorded: Vec<u8> = include_str!("../../formats/ike-record-1.hex")
+        .split_whitespace()
+        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        .collect();
+    let (spi, record) = recorded.split_first_chunk().unwrap();
+    let ike = IkeSaId(u64::from_be_bytes(*spi));
+    assert_eq!(record[0], ikev2::RECORD_VERSION);
+    let profiles = world.b.memory.profiles.clone();
+    let find = |service: &str| {
+        profiles
+            .iter()
+            .find(|profile| profile.service == service)
+            .cloned()
+    };
+    world.b.engine = later_life(&world.b);
+    let claim = world.b.engine.reserve_restored(ike, record).unwrap();
+    assert_eq!((claim.service.as_str(), claim.spis.len()), ("local/1", 1));
+    let now = world.now;
+    let restored = world.b.engine.restore(now, ike, record, &find, &mut world.b.sad);
+    assert_eq!(restored.unwrap().children.len(), 1);
 }

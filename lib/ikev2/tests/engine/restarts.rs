@@ -1,5 +1,5 @@
 //! The process of a side is killed and replaced, at every step of every exchange: the same IKE SAs and child SAs go on, nothing is contradicted
-//! and no nonce comes twice (the log of the wire looks at every message), and nobody begins anew.
+//! and no nonce comes twice (the log of the wire looks at every message), and nobody begins anew. The same when the slot moves to another engine.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -44,16 +44,34 @@ const NOT_WITH_RESTARTS: [&str; 21] = [
     "setup::a_cookie_that_got_too_old_is_replaced",
 ];
 
-/// Every other test of this suite, with a new process after every, every second and every third call.
+/// The same for moves: the secrets of cookies stay, so a cookie that one engine made is void to the other.
+const NOT_WITH_MOVES: [&str; 3] = [
+    "setup::a_late_copy_of_the_first_request_does_not_spoil_the_one_with_the_cookie",
+    "bad_input::one_source_cannot_have_all_half_open_ike_sas",
+    "bad_input::the_limit_of_half_open_ike_sas_holds",
+];
+
+/// Every other test of this suite, with a new process, or another engine, after every, every second and every third call.
 #[test]
 fn nobody_notices_a_restart() {
     if std::env::var_os(RESTART_VARIABLE).is_some() {
         return;
     }
-    for plan in ["A 1", "B 1", "AB 1", "AB 2", "AB 3"] {
+    for plan in [
+        "A dies 1",
+        "B dies 1",
+        "AB dies 1",
+        "AB dies 2",
+        "AB dies 3",
+        "A moves 1",
+        "B moves 1",
+        "AB moves 1",
+        "AB moves 3",
+    ] {
         let mut suite = Command::new(std::env::current_exe().unwrap());
         suite.env(RESTART_VARIABLE, plan);
-        for name in NOT_WITH_RESTARTS {
+        let moves = NOT_WITH_MOVES.iter().filter(|_| plan.contains("moves"));
+        for name in NOT_WITH_RESTARTS.iter().chain(moves) {
             suite.args(["--skip", name]);
         }
         let output = suite.output().unwrap();
@@ -397,12 +415,25 @@ fn whoever_dies_at_whichever_step_it_ends_the_same() {
         let calls = play(&scenario).plan.calls;
         for (side, calls) in [A, B].into_iter().zip(calls) {
             for call in 1..=calls.min(MOST) + 1 {
-                for death in [Death::BeforeCommit, Death::AfterCommit, Death::AfterAll] {
+                for death in [
+                    Death::BeforeCommit,
+                    Death::AfterCommit,
+                    Death::AfterAll,
+                    Death::Move,
+                ] {
                     Plan::deaths(&[(side, call, death)]);
                     play(&scenario);
                     Plan::deaths(&[(side, call, death), (side, call + 1, Death::AfterCommit)]);
                     play(&scenario);
                 }
+                // The new owner dies at once, and the slot goes back to the former one, whose timers are old.
+                let back = [Death::Move, Death::BeforeCommit, Death::Move];
+                let plan: Vec<_> = (call..)
+                    .zip(back)
+                    .map(|(call, death)| (side, call, death))
+                    .collect();
+                Plan::deaths(&plan);
+                play(&scenario);
             }
         }
     }

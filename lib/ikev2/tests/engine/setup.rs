@@ -5,7 +5,7 @@ use std::time::Duration;
 use crypto::{Cipher, DhGroup, Integrity, Prf};
 use ikev2::{
     Action, AuthMethod, CookieSecret, CookieThresholds, Count, DropCause, EspProposal, Event, Identity,
-    IkeProposal, NotifyKind, SetupFailure, TransformKind,
+    IkeProposal, NotifyKind, Profile, SetupFailure, TransformKind,
 };
 
 use crate::world::Side::{A, B};
@@ -203,6 +203,37 @@ fn a_cookie_that_got_too_old_is_replaced() {
     world.check_pairs(1);
     assert_eq!(world.b.count(Count::CookieMismatched), 1);
     assert_eq!(world.b.count(Count::CookieMatched), 1);
+}
+
+/// The peer repeats its first request while the answer to it, which asks for a cookie, is on the way. When the copy comes, none is asked for any more.
+#[test]
+fn a_late_copy_of_the_first_request_does_not_spoil_the_one_with_the_cookie() {
+    let mut world = World::new();
+    let with_cookies = |start| Profile {
+        cookies: Some(CookieThresholds { start, stop: 0 }),
+        ..profile(B)
+    };
+    world.serve(with_cookies(0));
+    world.initiate(profile(A));
+    let first = world.intercept(B);
+    world.deliver(&first);
+    world.deliver_next(A);
+    let second = world.intercept(B);
+    assert_ne!(first.bytes, second.bytes);
+    world.serve(with_cookies(10));
+    world.deliver(&first);
+    let mut forged = second.clone();
+    forged.bytes[40] ^= 1;
+    world.deliver(&forged);
+    assert_eq!(
+        world.b.drops(DropCause::Retransmission),
+        1,
+        "that is no cookie of ours"
+    );
+    world.deliver(&second);
+    world.settle();
+    world.check_pairs(1);
+    assert_eq!(world.b.engine.totals().ike_sas, 1);
 }
 
 #[test]

@@ -180,6 +180,10 @@ impl World {
                 self.pump(side);
                 self.restart(side);
             }
+            Some(Death::Move) => {
+                self.pump(side);
+                self.move_slots(side);
+            }
             Some(death) => {
                 self.host(side).die(death);
                 self.restart(side);

@@ -61,10 +61,18 @@ fn with_marker(packet: &[u8]) -> Vec<u8> {
     [&[0; 4], packet].concat()
 }
 
+/// The same worker has both parts of a slot.
+fn both(worker: usize) -> SlotOwners {
+    SlotOwners {
+        manager: Some(worker),
+        data: Some(worker),
+    }
+}
+
 fn spread(workers: usize) -> Steering {
     Steering::new(
         workers,
-        |slot| Some(usize::from(slot) * workers / 256),
+        |slot| both(usize::from(slot) * workers / 256),
         *b"0123456789abcdef",
     )
     .unwrap()
@@ -74,7 +82,7 @@ fn spread(workers: usize) -> Steering {
 fn shuffled(workers: usize) -> Steering {
     Steering::new(
         workers,
-        |slot| Some(usize::from(slot) * 131 % 256 % workers),
+        |slot| both(usize::from(slot) * 131 % 256 % workers),
         [7; 16],
     )
     .unwrap()
@@ -99,16 +107,23 @@ fn programs_stay_within_the_kernels_limit() {
 
 #[test]
 fn wrong_owners_are_refused() {
-    assert!(Steering::new(0, |_| None, [0; 16]).is_err());
-    assert!(Steering::new(256, |_| None, [0; 16]).is_err());
-    assert!(Steering::new(2, |_| Some(2), [0; 16]).is_err());
+    let nobody = |_| SlotOwners::default();
+    assert!(Steering::new(0, nobody, [0; 16]).is_err());
+    assert!(Steering::new(256, nobody, [0; 16]).is_err());
+    assert!(Steering::new(2, nobody, [0; 16]).is_ok());
+    assert!(Steering::new(2, |_| both(2), [0; 16]).is_err());
+    let data_alone = |_| SlotOwners {
+        data: Some(2),
+        ..both(1)
+    };
+    assert!(Steering::new(2, data_alone, [0; 16]).is_err());
 }
 
 #[test]
 fn new_ike_sas_are_spread_evenly_and_by_key() {
     let (one, two) = (
         spread(8),
-        Steering::new(8, |_| None, *b"another key here").unwrap(),
+        Steering::new(8, |slot| both(usize::from(slot) * 8 / 256), *b"another key here").unwrap(),
     );
     let mut load = [0u32; 8];
     let mut differ = 0;
@@ -129,6 +144,42 @@ fn new_ike_sas_are_spread_evenly_and_by_key() {
 }
 
 #[test]
+fn new_ike_sas_follow_the_slots() {
+    // Worker 0 has all slots but 64 to 127, which are worker 2's; worker 1 has none.
+    let some = |slot: u8| both(if (64..128).contains(&slot) { 2 } else { 0 });
+    let steering = Steering::new(3, some, [5; 16]).unwrap();
+    let mut load = [0u32; 3];
+    for n in 0..8000u64 {
+        load[run(&steering.program_500(), &ike(n, 0, 8)).unwrap() as usize] += 1;
+    }
+    assert_eq!(load[1], 0);
+    assert!((1700..2300).contains(&load[2]), "a quarter: {load:?}");
+    // What is nobody's goes to somebody who has slots.
+    let few = |slot: u8| if slot == 9 { both(2) } else { SlotOwners::default() };
+    let steering = Steering::new(3, few, [5; 16]).unwrap();
+    assert!((0..100).all(|n| run(&steering.program_500(), &ike(n, 0, 8)) == Some(2)));
+}
+
+#[test]
+fn no_packet_is_without_a_socket_while_slots_change_hands() {
+    let (before, after) = (shuffled(3), spread(3));
+    for slot in 1..=255u32 {
+        let packet = [&(slot << 24 | 7).to_be_bytes()[..], &[0; 36]].concat();
+        let accepts = |program: Program| run(&program, &packet) == Some(ACCEPT);
+        for worker in 0..3 {
+            let (old, new) = (
+                accepts(before.esp_filter(worker, false)),
+                accepts(after.esp_filter(worker, false)),
+            );
+            let between = accepts(before.esp_filter_between(&after, worker, false));
+            assert_eq!(between, old || new, "slot {slot}, worker {worker}");
+        }
+    }
+    assert!((0..3).all(|worker| before.is_same_for_esp(&before.clone(), worker)));
+    assert!((0..3).all(|worker| !before.is_same_for_esp(&after, worker)));
+}
+
+#[test]
 fn keepalives_and_runts_go_somewhere_allowed() {
     let steering = shuffled(3);
     for packet in [&[][..], &[0xff], &[0, 0], &[1, 2, 3]] {
@@ -141,17 +192,18 @@ fn keepalives_and_runts_go_somewhere_allowed() {
 
 proptest! {
     #[test]
-    fn the_rule_holds_for_any_map(workers in 1usize..=255, seed: u8, initiator in 1u64.., responder in 1u64 << 56.., flags: u8, spi in 1u32..) {
-        let owner = |slot: u8| Some(usize::from(slot.wrapping_mul(seed | 1)) % workers);
-        let steering = Steering::new(workers, owner, [seed; 16]).unwrap();
-        let expected = |slot: u8| if slot == 0 { 0 } else { owner(slot).unwrap() as u32 };
+    fn the_rule_holds_for_any_map(workers in 1usize..=255, seed: u8, other: u8, initiator in 1u64.., responder in 1u64 << 56.., flags: u8, spi in 1u32..) {
+        let owner = |seed: u8, slot: u8| usize::from(slot.wrapping_mul(seed | 1)) % workers;
+        let owners = |slot: u8| SlotOwners { manager: Some(owner(seed, slot)), data: Some(owner(other, slot)) };
+        let steering = Steering::new(workers, owners, [seed; 16]).unwrap();
+        let expected = |seed: u8, slot: u8| owner(seed, slot.max(1)) as u32;
         let ours = if flags & 8 != 0 { responder } else { initiator };
         let packet = ike(initiator, responder, flags);
-        let want = Some(expected((ours >> 56) as u8));
+        let want = Some(expected(seed, (ours >> 56) as u8));
         prop_assert_eq!(run(&steering.program_500(), &packet), want);
         prop_assert_eq!(run(&steering.program_4500(), &with_marker(&packet)), want);
         let esp = [&spi.to_be_bytes()[..], &[0; 60]].concat();
-        let worker = expected((spi >> 24) as u8);
+        let worker = expected(other, (spi >> 24) as u8);
         prop_assert_eq!(run(&steering.program_4500(), &esp), Some(workers as u32 + worker));
         let ipv4 = [&[0x46; 24][..], &esp].concat();
         for candidate in [0, worker] {
@@ -214,7 +266,7 @@ fn the_kernel_steers_as_the_interpreter() {
         assert!((0..2 * WORKERS).all(|member| expected.contains(&member)));
 
         // Another program, by the control socket; the members themselves are locked.
-        let all_last = Steering::new(WORKERS, |_| Some(WORKERS - 1), [0; 16]).unwrap();
+        let all_last = Steering::new(WORKERS, |_| both(WORKERS - 1), [0; 16]).unwrap();
         assert!(
             all_last
                 .program_4500()

@@ -6,7 +6,6 @@ use openssl::hash::MessageDigest;
 use openssl::x509::extension::KeyUsage;
 
 use super::*;
-use crate::PrivateKey;
 use crate::test_pki::{DAY, Issued, NOW, Request, now, rsa};
 
 fn validate(leaf: &Issued, others: &[&Issued], anchors: &[&Issued]) -> Result<ValidChain, Error> {
@@ -306,60 +305,4 @@ fn certreq_hashes_are_of_the_anchors_keys() {
         [a.certificate.spki_sha1(), b.certificate.spki_sha1()]
     );
     assert_eq!(anchors.certificates().len(), 2);
-}
-
-#[test]
-fn a_whole_proof() {
-    let root = Request::ca("Root").self_signed();
-    let leaf = Request {
-        dns: vec!["enb1.example.com"],
-        ..Request::new("enb1")
-    }
-    .issued_by(&root);
-    let anchors = TrustAnchors::new(vec![root.certificate]);
-    let key = PrivateKey::from_file(&leaf.key.private_key_to_pem_pkcs8().unwrap(), None).unwrap();
-    let signature = key.sign_auth(key.scheme_for(&[2]).unwrap(), b"octets").unwrap();
-    let certificates = [leaf.certificate.der().to_vec()];
-    let proof = PeerProof {
-        certificates: &certificates,
-        identity_type: 2,
-        identity: b"enb1.example.com",
-        method: signature.method,
-        data: &signature.data,
-        octets: b"octets",
-    };
-    let check = |proof| verify_peer(proof, &anchors, now(), ValidationPolicy::default());
-    let verified = check(proof).unwrap();
-    assert_eq!(verified.subject, "CN=enb1");
-    assert_eq!(
-        verified.chain,
-        ValidChain {
-            len: 2,
-            anchor: subject("Root")
-        }
-    );
-    assert_eq!(verified.scheme.method(), 14);
-
-    assert_eq!(
-        check(PeerProof {
-            certificates: &[],
-            ..proof
-        }),
-        Err(Error::NoPeerCertificate)
-    );
-    let other = PeerProof {
-        identity: b"enb2.example.com",
-        ..proof
-    };
-    assert!(matches!(check(other), Err(Error::IdentityMismatch { .. })));
-    let other = PeerProof {
-        octets: b"other octets",
-        ..proof
-    };
-    assert!(matches!(check(other), Err(Error::BadAuthSignature { .. })));
-    let other = PeerProof {
-        certificates: &vec![vec![0]; MAX_PEER_CERTIFICATES + 1],
-        ..proof
-    };
-    assert!(matches!(check(other), Err(Error::TooLarge { .. })));
 }

@@ -38,4 +38,9 @@ counters! {
         FRAGMENTED           Counter Bits64 "iftask-prefragmented" "Clear Packets Fragmented";
         TOO_BIG              Counter Bits64 "iftask-too-big"       "Clear Packets Too Big";
     }
+
+    section "Data Path Slot Moves", moved by "strongswan::slots::a_slot_goes_to_and_fro_and_nothing_is_lost" {
+        HELD                 Counter Bits64 "iftask-held"          "Packets Held While Their Slot Moved";
+        HELD_LOST            Counter Bits64 "iftask-held-lost"     "Packets Lost While Their Slot Moved";
+    }
 }

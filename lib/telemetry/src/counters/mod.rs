@@ -21,6 +21,7 @@ pub mod ippool;
 pub mod ipsec;
 pub mod recovery;
 pub mod session;
+pub mod slots;
 pub mod wsg;
 pub mod wsg_state;
 
@@ -30,11 +31,11 @@ pub struct Counter(u16);
 
 impl Counter {
     /// How many counters the table has.
-    pub const COUNT: usize = congestion::END as usize;
+    pub const COUNT: usize = slots::END as usize;
 
     /// Every counter, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..congestion::END).map(Self)
+        (0..slots::END).map(Self)
     }
 
     /// The counter behind a bulkstats variable of a schema.
@@ -161,8 +162,8 @@ impl Descriptor {
     }
 }
 
-/// Identifies the table in a counter page: FNV-1a over the identifiers in order, so that a page written by another version of
-/// the software starts afresh instead of being misread.
+/// Identifies the table in a counter page: FNV-1a over the identifiers and kinds in order, so that in a page written by another version of
+/// the software counters are looked for by their names instead of being misread.
 pub const FINGERPRINT: u64 = fingerprint();
 
 /// Declares the rows of one area. `after` is where the indices of the area before end.
@@ -222,6 +223,7 @@ const AREAS: &[&[Descriptor]] = &[
     wsg_state::ROWS,
     recovery::ROWS,
     congestion::ROWS,
+    slots::ROWS,
 ];
 
 static TABLE: [Descriptor; Counter::COUNT] = table();
@@ -253,7 +255,7 @@ const fn fingerprint() -> u64 {
             hash = (hash ^ id[byte] as u64).wrapping_mul(0x0100_0000_01b3);
             byte += 1;
         }
-        hash = (hash ^ 0xFF).wrapping_mul(0x0100_0000_01b3);
+        hash = (hash ^ (0xF0 + rows[row].kind as u64)).wrapping_mul(0x0100_0000_01b3);
         row += 1;
     }
     hash

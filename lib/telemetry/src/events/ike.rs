@@ -119,6 +119,16 @@ events! {
           starPassedAudits = recovered, starCallsRecovered = tunnels, starAllCallLines = recovered, starElapsedMs = milliseconds
       ];
 
+    /// IKE SAs that outlived their manager are given up, as their service has not come back: it is not configured any more, or something it needs is missing.
+    TunnelsWithoutService<'a> = ipsecmgr 5011 Error {
+        /// The worker.
+        worker: u32,
+        /// Context and name of the service.
+        service: &'a str,
+        /// How many IKE SAs.
+        count: u64,
+    } says "ipsecmgr {worker}: {count} IKE SAs of service {service} given up: the service is not there";
+
     /// A peer does not answer any more.
     PeerDead<'a> = ipsecmgr 5007 Unusual {
         /// Context.

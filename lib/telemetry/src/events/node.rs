@@ -88,6 +88,38 @@ events! {
         protection: &'a str,
     } says "running without a protection: {protection}";
 
+    /// Another executable is taking over the running node.
+    SoftwareUpgradeStarted<'a> = sit 1007 Info {
+        /// Its version.
+        version: &'a str,
+        /// Its file.
+        executable: &'a str,
+    } says "upgrade to version {version} ({executable}) begins";
+
+    /// Every process runs the new executable.
+    SoftwareUpgradeCompleted<'a> = sit 1008 Info {
+        /// Its version.
+        version: &'a str,
+        /// Its file.
+        executable: &'a str,
+        /// How many processes there are.
+        tasks: u32,
+    } says "upgrade to version {version} ({executable}) is complete, {tasks} tasks";
+
+    /// An upgrade was refused, or stopped on its way.
+    SoftwareUpgradeFailed<'a> = sit 1009 Error {
+        /// Why, and what runs now.
+        reason: &'a str,
+    } says "upgrade failed: {reason}";
+
+    /// A port is configured for AF_XDP, which cannot be had: its packets go by sockets.
+    AfXdpUnavailable<'a> = sit 1010 Warning {
+        /// The network device.
+        device: &'a str,
+        /// What could not be done, and why.
+        reason: &'a str,
+    } says "device {device} is used without AF_XDP: {reason}";
+
     /// The configuration was changed.
     ConfigurationUpdate<'a> = sct 2001 Info {
         /// Administrator.

@@ -54,4 +54,42 @@ events! {
     } says "congestion is over, new peers are served"
       trap 82 CongestionClear [starServiceType = 41]
       clears Congestion for ();
+
+    /// Slots begin to go to another worker.
+    SlotMoveBegun<'a> = rmctrl 3005 Info {
+        /// Their numbers.
+        slots: &'a str,
+        /// What of them: `manager` or `data-plane`.
+        part: &'a str,
+        /// The worker that has them.
+        from: u32,
+        /// The worker that gets them.
+        to: u32,
+    } says "the {part} of slots {slots} goes from worker {from} to worker {to}";
+
+    /// Slots are another worker's now.
+    SlotMoved<'a> = rmctrl 3006 Info {
+        /// Their numbers.
+        slots: &'a str,
+        /// What of them: `manager` or `data-plane`.
+        part: &'a str,
+        /// The worker that had them.
+        from: u32,
+        /// The worker that has them.
+        to: u32,
+    } says "the {part} of slots {slots} has gone from worker {from} to worker {to}";
+
+    /// Slots stay where they were.
+    SlotMoveFailed<'a> = rmctrl 3007 Warning {
+        /// Their numbers.
+        slots: &'a str,
+        /// What of them: `manager` or `data-plane`.
+        part: &'a str,
+        /// The worker that has them.
+        from: u32,
+        /// The worker that was to get them.
+        to: u32,
+        /// Why.
+        reason: &'a str,
+    } says "the {part} of slots {slots} stays at worker {from} and does not go to worker {to}: {reason}";
 }

@@ -72,7 +72,7 @@ fn sessions_that_are_listed_go_on_and_all_others_are_over() {
     assert_eq!(world.counters.get(counted::CURRENT_ACTIVE), 3);
     assert_eq!(world.counters.get(counted::CURRENT_ARRIVED), 0);
     // The same once more, as the bus may bring it; and the next death.
-    world.life -= 1;
+    world.tenure -= 1;
     assert_eq!(world.recover(listed), [9]);
     assert_eq!(spis(&world), [4, 11, 22]);
     world.recover(&[(11, 11, &[101])]);
@@ -95,7 +95,8 @@ fn many_sessions_are_listed_in_parts_and_nothing_is_over_before_the_last() {
         world.connect(ike_spi, 0, &[ike_spi as u32]);
     }
     let part = |sessions: &[(u64, u64)], more| WorkerRecovered {
-        life: 1,
+        tenure: 1,
+        slots: vec![0],
         sessions: sessions
             .iter()
             .map(|&(ike_spi, known_as)| RecoveredSession {
@@ -109,10 +110,13 @@ fn many_sessions_are_listed_in_parts_and_nothing_is_over_before_the_last() {
     assert_eq!(world.state.recovered(&part(&[(1, 0)], true), world.now), [0; 0]);
     assert_eq!(spis(&world), [1, 2, 3, 4]);
     // Meanwhile a peer comes to the new life.
-    world.life = 1;
+    world.tenure = 1;
     world.admit(ask(5, "site", "enb5"));
     // An earlier life has nothing to say any more.
-    let late = WorkerRecovered::default();
+    let late = WorkerRecovered {
+        slots: vec![0],
+        ..WorkerRecovered::default()
+    };
     assert_eq!(world.state.recovered(&late, world.now), [0; 0]);
     assert_eq!(world.state.recovered(&part(&[(33, 3)], false), world.now), [0; 0]);
     assert_eq!(spis(&world), [1, 5, 33]);
@@ -129,14 +133,14 @@ fn a_verdict_that_was_lost_is_given_again_with_what_it_displaces() {
     assert_eq!(first.displaced, [1]);
     assert_eq!(world.state.errands.len(), 1);
     // Its ipsecmgr has died, the next one asks for the peer before it says what it has, and that list does not have it.
-    world.life += 1;
+    world.tenure += 1;
     assert_eq!(world.admit(ask(2, "host", "ue1")), first);
     assert_eq!(
         world.state.errands.len(),
         2,
         "other workers may not have been told"
     );
-    world.life -= 1;
+    world.tenure -= 1;
     assert_eq!(world.recover(&[(1, 1, &[100])]), [0; 0]);
     assert_eq!(spis(&world), [1, 2]);
     assert_eq!(
@@ -152,7 +156,7 @@ fn a_verdict_that_was_lost_is_given_again_with_what_it_displaces() {
 fn what_a_verdict_displaces_is_known_to_the_next_sessmgr() {
     let folder = std::env::temp_dir().join(format!("sessmgr-displaced-{}", std::process::id()));
     let mut world = World::new(with_detection);
-    world.life = 3;
+    world.tenure = 3;
     let (mut journal, _) = Journal::open(&folder, 1, 0).unwrap();
     world.stock("v4", "10.30.0.1", 8);
     world.admit(ask(1, "host", "ue1"));
@@ -161,8 +165,8 @@ fn what_a_verdict_displaces_is_known_to_the_next_sessmgr() {
     let mut again = World::new(with_detection);
     let (_, past) = Journal::open(&folder, 1, 1).unwrap();
     again.state.restore(&past, again.now);
-    assert_eq!(again.state.life(), 3);
-    again.life = 3;
+    assert_eq!(again.state.tenure(2), 3);
+    again.tenure = 3;
     assert_eq!(again.admit(ask(2, "host", "ue1")), verdict);
     std::fs::remove_dir_all(&folder).unwrap();
 }
@@ -176,10 +180,10 @@ fn who_asks_again_while_a_peer_waits_gets_the_same_verdict() {
         world.arrive(vec![ask(1, "host", "ue1"), ask(2, "site", "enb1")]),
         []
     );
-    world.life += 1;
+    world.tenure += 1;
     assert_eq!(world.arrive(vec![ask(1, "host", "ue1")]), []);
     // The list of the new life does not end what it has asked for itself.
-    world.life -= 1;
+    world.tenure -= 1;
     world.recover(&[]);
     world.stock("v4", "10.30.0.1", 8);
     assert_eq!(world.granted(&needs[0], Grant::Given), []);
@@ -215,11 +219,21 @@ fn peers_that_only_the_dead_one_asked_for_are_given_up() {
     let verdicts = std::mem::take(&mut *world.verdicts.lock().unwrap());
     assert!(verdicts[0].no_address && verdicts[0].refusal.contains("restarted"));
     // A request of the dead one that was still on its way.
-    world.life -= 1;
+    world.tenure -= 1;
     assert_eq!(world.arrive(vec![ask(3, "site", "enb3")]), []);
     assert_eq!(spis(&world), [0; 0]);
-    assert!(world.verdicts.lock().unwrap().is_empty());
-    world.life += 1;
+    let verdict = world.verdicts.lock().unwrap().pop().unwrap();
+    assert!(
+        verdict.refusal.contains("another ipsecmgr"),
+        "{}",
+        verdict.refusal
+    );
+    assert_eq!(
+        world.counters.get(counted::REJECTED),
+        1,
+        "that is no attempt of the peer"
+    );
+    world.tenure += 1;
     assert_eq!(world.arrive(vec![dual]), [], "vpnmgr has been asked already");
     world.stock("v6", "fd30::", 4);
     world.granted(&needs[0], Grant::Given);
@@ -285,4 +299,91 @@ fn what_was_to_end_is_ended_by_the_next_life() {
     assert_eq!(world.counters.get(counted::CURRENT_DISCONNECTING), 1);
     world.release(1, Reason::Admin.number());
     assert_eq!(spis(&world), [2]);
+}
+
+/// An IKE SPI in a slot.
+const fn spi(slot: u64, number: u64) -> u64 {
+    slot << 56 | number
+}
+
+#[test]
+fn a_slot_that_moves_ends_only_what_is_in_it() {
+    let mut world = World::new(|_| ());
+    let (stays, moves, lost) = (spi(1, 1), spi(2, 2), spi(2, 3));
+    for ike_spi in [stays, moves, lost] {
+        world.admit(ask(ike_spi, "site", &format!("enb{ike_spi}")));
+        world.connect(ike_spi, 0, &[ike_spi as u32]);
+    }
+    // Another ipsecmgr takes slot 2, in its first life; whose record of one of them is gone.
+    assert_eq!(
+        world.recover_in(&[2], &[(moves, 0, &[2]), (spi(1, 9), 0, &[])]),
+        [0; 0]
+    );
+    assert_eq!(spis(&world), [stays, moves]);
+    // The former one dies after that: its new life has what it has, and says nothing of slot 2.
+    assert_eq!(world.recover_in(&[1], &[(stays, 0, &[1])]), [0; 0]);
+    assert_eq!(spis(&world), [stays, moves]);
+    // A word of the former owner of slot 2 comes late.
+    let late = WorkerRecovered {
+        tenure: 0,
+        slots: vec![1, 2],
+        ..WorkerRecovered::default()
+    };
+    assert_eq!(world.state.recovered(&late, world.now), [0; 0]);
+    assert_eq!(spis(&world), [stays, moves]);
+    // The new owner dies and has lost everything.
+    world.recover_in(&[2], &[]);
+    assert_eq!(spis(&world), [stays]);
+}
+
+#[test]
+fn whoever_has_the_slot_is_answered_and_nobody_else() {
+    let mut world = World::new(|_| ());
+    world.stock("v4", "10.30.0.1", 8);
+    let peer = || ask(spi(2, 1), "host", "ue1");
+    let dual = Admission {
+        wants_ipv6: true,
+        ..peer()
+    };
+    // The former owner asks, and while vpnmgr is asked the slot moves.
+    let needs = world.arrive(vec![dual.clone()]);
+    world.recover_in(&[2], &[]);
+    assert!(world.verdicts.lock().unwrap().pop().unwrap().no_address);
+    assert_eq!(world.state.blocks.free(&key("v4")), 8);
+    // The peer repeats its message, and the new owner asks, in its own name.
+    assert_eq!(world.arrive(vec![dual.clone()]), []);
+    world.stock("v6", "fd30::", 4);
+    world.granted(&needs[0], Grant::Given);
+    let verdict = world.verdicts.lock().unwrap().pop().unwrap();
+    assert_eq!((verdict.refusal.as_str(), verdict.ipv4.len()), ("", 4));
+    // A request of the former owner was still on its way.
+    world.tenure -= 1;
+    assert!(!world.admit(dual.clone()).refusal.is_empty());
+    world.tenure += 1;
+    assert_eq!(world.admit(dual), verdict);
+    assert_eq!(world.state.blocks.free(&key("v4")), 7);
+}
+
+#[test]
+fn a_peer_that_has_no_other_session_ends_those_that_another_ipsecmgr_has() {
+    let mut world = World::new(|_| ());
+    let mut managers = vec![1; 255];
+    managers[6] = 2;
+    world.state.set_managers(managers);
+    let (here, there) = (spi(1, 1), spi(7, 2));
+    for ike_spi in [here, there] {
+        world.admit(ask(ike_spi, "site", "enb1"));
+        world.connect(ike_spi, 0, &[ike_spi as u32]);
+    }
+    world.state.errands.clear();
+    let back = Admission {
+        initial_contact: true,
+        ..ask(spi(1, 3), "site", "enb1")
+    };
+    world.admit(back.clone());
+    let errands = std::mem::take(&mut world.state.errands);
+    assert!(matches!(errands[0], Errand::Newer(..)), "{errands:?}");
+    assert_eq!(errands[1..], [Errand::End(vec![there], Reason::Duplicate)]);
+    world.admit(back);
+    assert_eq!(world.state.errands.len(), 1, "those that end are not told twice");
 }

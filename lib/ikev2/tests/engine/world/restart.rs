@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crypto::{Secret, TestRandom};
-use ikev2::{Changed, Engine, EngineConfig, IkeSaId, Output, Profile};
+use ikev2::{Changed, Engine, EngineConfig, IkeSaId, Output, Profile, Totals};
 
 use super::Host;
 use super::Side::{self, A, B};
 use super::World;
 
-/// The whole suite runs with restarts when this is set: which sides, and at every how manieth call.
+/// The whole suite runs with restarts or moves when this is set: which sides, whether it "dies" or "moves", and at every how manieth call.
 pub const RESTART_VARIABLE: &str = "IKEV2_TEST_RESTARTS";
 
 /// At which point of a call a side dies.
@@ -25,6 +25,8 @@ pub enum Death {
     AfterCommit,
     /// All is done.
     AfterAll,
+    /// It lives: all is done, and another engine that lives as well takes over.
+    Move,
 }
 
 /// When who dies.
@@ -34,7 +36,7 @@ pub struct Plan {
     pub calls: [usize; 2],
     /// Deaths so far.
     pub deaths: Vec<Death>,
-    every: Option<(Vec<Side>, usize)>,
+    every: Option<(Vec<Side>, usize, Death)>,
     wanted: Vec<(Side, usize, Death)>,
 }
 
@@ -55,11 +57,20 @@ impl Plan {
 
     pub(super) fn of_this_run() -> Self {
         let every = std::env::var(RESTART_VARIABLE).ok().map(|text| {
-            let (sides, every) = text.split_once(' ').unwrap();
+            let words: Vec<&str> = text.split(' ').collect();
             let chosen = [(A, 'A'), (B, 'B')]
                 .into_iter()
-                .filter(|(_, name)| sides.contains(*name));
-            (chosen.map(|(side, _)| side).collect(), every.parse().unwrap())
+                .filter(|(_, name)| words[0].contains(*name));
+            let death = match words[1] {
+                "dies" => Death::AfterAll,
+                "moves" => Death::Move,
+                other => panic!("{other}"),
+            };
+            (
+                chosen.map(|(side, _)| side).collect(),
+                words[2].parse().unwrap(),
+                death,
+            )
         });
         Self {
             every,
@@ -75,9 +86,10 @@ impl Plan {
             .wanted
             .iter()
             .find(|(who, at, _)| *who == side && at == calls);
-        let due = |(sides, every): &(Vec<Side>, usize)| sides.contains(&side) && calls.is_multiple_of(*every);
         let death = match &self.every {
-            Some(every) => due(every).then_some(Death::AfterAll),
+            Some((sides, every, death)) => {
+                (sides.contains(&side) && calls.is_multiple_of(*every)).then_some(*death)
+            }
             None => wanted.map(|(_, _, death)| *death),
         };
         self.deaths.extend(death);
@@ -88,6 +100,8 @@ impl Plan {
 /// What outlives the engine of a side.
 pub struct Memory {
     pub config: EngineConfig,
+    /// Has no slot now, and takes over in a move.
+    pub other: Engine,
     cookies: Option<Secret>,
     pub profiles: Vec<Arc<Profile>>,
     served: BTreeMap<IpAddr, Arc<Profile>>,
@@ -102,6 +116,7 @@ pub struct Memory {
 impl Memory {
     pub fn new(seed: u64, config: EngineConfig) -> Self {
         Self {
+            other: idle_engine(seed | 1 << 63, &config),
             config,
             cookies: None,
             profiles: Vec::new(),
@@ -112,6 +127,14 @@ impl Memory {
             lives: 1,
         }
     }
+}
+
+fn idle_engine(seed: u64, config: &EngineConfig) -> Engine {
+    let config = EngineConfig {
+        slots: Vec::new(),
+        ..config.clone()
+    };
+    Engine::new(config, Box::new(TestRandom::new(seed)))
 }
 
 impl Host {
@@ -129,7 +152,9 @@ impl Host {
     /// Serves this profile.
     pub fn serve(&mut self, profile: Profile) {
         let profile = self.know(profile);
-        self.engine.set_profile(self.address.ip(), profile.clone());
+        for engine in [&mut self.engine, &mut self.memory.other] {
+            engine.set_profile(self.address.ip(), profile.clone());
+        }
         self.memory.served.insert(self.address.ip(), profile);
     }
 
@@ -146,9 +171,11 @@ impl Host {
             };
             record.is_some() || changed.record.is_none()
         });
-        if let Some(state) = self.engine.cookie_state() {
-            self.memory.cookies = Some(state);
-        }
+        let cookies = &mut self.memory.cookies;
+        self.engine.checkpoint_cookies(&mut |state| {
+            *cookies = Some(Secret::from(state));
+            true
+        });
         for spi in std::mem::take(&mut self.sad.freed) {
             self.sad.allocated.remove(&spi);
         }
@@ -177,7 +204,6 @@ impl Host {
         let Memory {
             config,
             cookies,
-            profiles,
             served,
             seed,
             lives,
@@ -194,6 +220,31 @@ impl Host {
         if let Some(state) = cookies {
             assert!(self.engine.restore_cookies(state.as_bytes()));
         }
+        self.restore_all(now);
+    }
+
+    /// Another engine takes over, with what is saved; this one forgets everything and says nothing.
+    fn hand_over(&mut self, now: Instant) {
+        let slots = self.memory.config.slots.clone();
+        let saved = |ike: &IkeSaId| self.sad.records.contains_key(ike);
+        let proved = self.engine.proved_in(slots[0]);
+        assert!(proved.iter().all(saved) || self.memory.full);
+        self.engine.remove_slots(&slots);
+        assert!(self.engine.poll().is_none(), "nobody is told");
+        let left = Totals {
+            cookies_active: self.engine.totals().cookies_active,
+            ..Totals::default()
+        };
+        assert_eq!(self.engine.totals(), left);
+        std::mem::swap(&mut self.engine, &mut self.memory.other);
+        self.held.clear();
+        self.engine.mark_cookies_changed();
+        self.engine.add_slots(&slots);
+        self.restore_all(now);
+    }
+
+    fn restore_all(&mut self, now: Instant) {
+        let profiles = &self.memory.profiles;
         let records = self.sad.records.clone();
         for (ike, record) in &records {
             let claim = self.engine.reserve_restored(*ike, record).unwrap();
@@ -238,6 +289,13 @@ impl Host {
 }
 
 impl World {
+    /// Another engine takes this side over.
+    pub fn move_slots(&mut self, side: Side) {
+        let now = self.now;
+        self.host(side).hand_over(now);
+        self.pump(side);
+    }
+
     /// The process of this side is replaced.
     pub fn restart(&mut self, side: Side) {
         let now = self.now;

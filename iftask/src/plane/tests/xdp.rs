@@ -1,0 +1,140 @@
+//! The encrypted side by AF_XDP, over a veth. Needs root, and says so without.
+
+use netio::XdpSender;
+use sadb::Encapsulation;
+
+use super::kernel::{ENCAPSULATIONS, End, Server, ends, has};
+use super::world::CONTEXT;
+use crate::counters::Count;
+use crate::plane::xdp::frame::{Envelope, Way};
+use crate::plane::{Command, Lost, LostDevice};
+
+/// What AF_XDP must never have done.
+fn nothing_wrong(end: &End) {
+    let wrong = [
+        Count::BadOuter,
+        Count::BadIcv,
+        Count::XdpNoFrame,
+        Count::XdpRingFull,
+        Count::XdpOther,
+        Count::NotSent,
+    ];
+    assert!(wrong.iter().all(|count| end.count(*count) == 0), "{}", end.show());
+}
+
+/// Pings from end to end, until the path is known to both.
+fn ping(a: &End, arguments: &str) {
+    a.run("ping", &format!("-c 3 -i 0.02 -W 5 {arguments}"));
+}
+
+#[test]
+fn pings_cross_in_every_encapsulation() {
+    for (number, change) in (40..).zip(ENCAPSULATIONS) {
+        let Some((a, b)) = ends(number, change) else {
+            return;
+        };
+        // The other end has the kernel's own checks.
+        let port = a.use_xdp();
+        assert!(port.native);
+        // The first packet cannot know the way.
+        a.run("ping", "-c 1 -W 5 10.2.0.7");
+        for size in [0, 56, 1300] {
+            for target in ["10.2.0.7", "fd02::7"] {
+                ping(&a, &format!("-s {size} {target}"));
+            }
+        }
+        a.settled(|| a.count(Count::XdpSent) + 1 >= a.count(Count::EspSent));
+        assert_eq!(a.count(Count::XdpReceived), a.count(Count::EspReceived));
+        assert!(a.count(Count::XdpReceived) >= 18, "{}", a.show());
+        nothing_wrong(&a);
+        assert_eq!(b.count(Count::BadIcv), 0);
+        // Longer than the path: cut before encryption over IPv4.
+        let once = "-c 1 -W 1 -M dont -s 4000 10.2.0.7";
+        let _ = (0..10).find(|_| a.program("ping", once).output().unwrap().status.success());
+        ping(&a, "-M dont -s 4000 10.2.0.7");
+        // Back to sockets, and none of it is lost.
+        let received = a.count(Count::XdpReceived);
+        drop(port);
+        a.tell(Command::CloseXdp {
+            context: CONTEXT,
+            device: "swe-veth".to_owned(),
+        });
+        ping(&a, "10.2.0.7");
+        assert!(a.count(Count::XdpReceived) <= received + 9);
+        assert!(a.count(Count::EspReceived) > a.count(Count::XdpReceived));
+    }
+}
+
+#[test]
+fn streams_cross_both_ways_between_two_ends_with_af_xdp() {
+    let (Some((a, b)), true) = (ends(44, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let _ports = [a.use_xdp(), b.use_xdp()];
+    let server = Server::start(&b);
+    a.run("iperf3", "-c 10.2.0.7 -n 20M");
+    a.run("iperf3", "-c 10.2.0.7 -n 20M -R");
+    a.run("iperf3", "-c 10.2.0.7 -u -b 50M -t 1 -l 1300");
+    drop(server);
+    for end in [&a, &b] {
+        assert!(end.count(Count::XdpReceived) > 10_000, "{}", end.show());
+        end.settled(|| end.count(Count::XdpSent) + 10 >= end.count(Count::EspSent));
+        assert_eq!(
+            end.count(Count::BadIcv) + end.count(Count::BadOuter),
+            0,
+            "{}",
+            end.show()
+        );
+    }
+}
+
+#[test]
+fn answers_follow_authentic_packets_alone() {
+    let Some((a, b)) = ends(45, |_| {}) else { return };
+    let _port = a.use_xdp();
+    let theirs = b.use_xdp();
+    for (end, last) in [(&a, 0xa), (&b, 0xb)] {
+        end.ip(&format!("link set swe-veth address 02:00:00:00:00:0{last:x}"));
+    }
+    ping(&a, "10.2.0.7");
+    // A new card at the other end.
+    b.ip("link set swe-veth address 02:00:00:00:00:0c");
+    b.run("ping", "-c 20 -i 0.05 -W 5 10.1.0.1");
+    ping(&a, "10.2.0.7");
+
+    // Somebody says that he is the other end, and cannot prove it.
+    let forged = Envelope {
+        way: Way {
+            ours: [2, 0, 0, 0, 0, 0xd],
+            neighbour: [2, 0, 0, 0, 0, 0xa],
+        },
+        local: "192.0.2.2:4500".parse().unwrap(),
+        destination: "192.0.2.1:4500".parse().unwrap(),
+        encapsulation: Encapsulation::Udp,
+        traffic_class: 0,
+        dont_fragment: true,
+        identification: 0,
+    };
+    let known = a.count(Count::NoSa);
+    let mut sender = XdpSender::map(&theirs.queues[0]).unwrap();
+    assert!(sender.write(|room| forged.write(room, &[1; 100])));
+    sender.commit().unwrap();
+    a.settled(|| a.count(Count::NoSa) == known + 1);
+    ping(&a, "10.2.0.7");
+    assert_eq!(b.count(Count::BadOuter), 0);
+}
+
+#[test]
+fn a_device_that_goes_is_given_up() {
+    let Some((mut a, _b)) = ends(46, |_| {}) else {
+        return;
+    };
+    let _port = a.use_xdp();
+    ping(&a, "10.2.0.7");
+    a.ip("link del swe-veth");
+    let lost = LostDevice {
+        context: CONTEXT,
+        device: "swe-veth".to_owned(),
+    };
+    assert_eq!(a.loses(), Some(Lost::Xdp(lost)));
+}
