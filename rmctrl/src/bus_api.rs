@@ -11,8 +11,7 @@ use tokio::time::timeout;
 
 use crate::manager::Manager;
 use crate::moves::Order;
-use crate::show;
-use crate::show::{cpu, slots, thresholds};
+use crate::show::{self, cpu, slots, thresholds};
 
 /// A shell waits a little longer for an answer.
 const MOVE_PATIENCE: Duration = Duration::from_secs(4);
@@ -48,26 +47,22 @@ impl Manager {
         let has = |part: &SlotPart| map.owner(*part, u8::try_from(slot).unwrap_or(0)) == Some(to);
         // Of both parts those that are not there yet; of one, to hear that it is.
         let wanted = parts.iter().filter(|part| parts.len() == 1 || !has(part));
-        let outcomes: Vec<_> = wanted
-            .map(|part| {
-                let slots = vec![slot];
-                self.moves.order_and_hear(Order {
-                    slots,
-                    part: *part,
-                    to,
-                })
-            })
-            .collect();
-        if outcomes.is_empty() {
+        let wanted: Vec<SlotPart> = wanted.copied().collect();
+        if wanted.is_empty() {
             return reply(Err(format!("worker {to} has slot {slot} already")));
         }
+        let moves = self.moves.clone();
         tokio::spawn(async move {
-            let all = async {
-                for outcome in outcomes {
+            // The second part only where the first went; who waits no longer does not end it.
+            let all = tokio::spawn(async move {
+                for part in wanted {
+                    let slots = vec![slot];
+                    let outcome = moves.order_and_hear(Order { slots, part, to });
                     outcome.await.map_err(|_| "the move was given up".to_owned())??;
                 }
                 Ok(Output::default())
-            };
+            });
+            let all = async move { all.await.unwrap_or_else(|error| Err(error.to_string())) };
             let still = || {
                 Ok(Output::from(
                     "The move is still under way: see 'show crypto slots'.\n".to_owned(),

@@ -27,7 +27,8 @@ struct Told {
     loads: BTreeMap<u32, SlotLoad>,
     /// Over the interval before: packets a second of each slot, and the share of the time that was work, in percent.
     rates: BTreeMap<u32, u64>,
-    busy: u32,
+    /// `None` until this life has said it twice.
+    busy: Option<u32>,
 }
 
 /// What all processes said last.
@@ -79,7 +80,7 @@ impl Carried {
             busy_ns: loads.busy_ns,
             loads: loads.loads.iter().map(|load| (load.slot, *load)).collect(),
             rates: BTreeMap::new(),
-            busy: 0,
+            busy: None,
         };
         // A new life begins to count anew.
         if let Some(before) = self
@@ -89,7 +90,7 @@ impl Carried {
         {
             let elapsed = at.saturating_duration_since(before.at).as_nanos().max(1);
             let a_second = |count: u64| (u128::from(count) * 1_000_000_000 / elapsed) as u64;
-            told.busy = (a_second(loads.busy_ns - before.busy_ns) / 10_000_000).min(100) as u32;
+            told.busy = Some((a_second(loads.busy_ns - before.busy_ns) / 10_000_000).min(100) as u32);
             for load in &loads.loads {
                 let earlier = before.loads.get(&load.slot).map_or(0, |before| before.packets);
                 told.rates
@@ -116,7 +117,7 @@ impl Carried {
     pub fn busy(&self, worker: u32) -> Option<u32> {
         self.told
             .get(&Address::new(Facility::Iftask, worker))
-            .map(|told| told.busy)
+            .and_then(|told| told.busy)
     }
 }
 
@@ -143,13 +144,13 @@ mod tests {
         };
         assert_eq!((carried.of(7), carried.busy(1)), (Load::default(), None));
         says(&mut carried, 1, 0, 1_000, 50_000);
-        assert_eq!((carried.of(7).packets, carried.busy(1)), (0, Some(0)));
+        assert_eq!((carried.of(7).packets, carried.busy(1)), (0, None));
         says(&mut carried, 1, 5, 3_000, 60_000);
         assert_eq!((carried.of(7).packets, carried.busy(1)), (2_000, Some(40)));
         assert_eq!(carried.of(7).child_sas, 2);
         // Killed, and begun again.
         says(&mut carried, 1, 10, 2_000, 100);
-        assert_eq!((carried.of(7).packets, carried.busy(1)), (0, Some(0)));
+        assert_eq!((carried.of(7).packets, carried.busy(1)), (0, None));
         says(&mut carried, 1, 12, 4_000, 300);
         assert_eq!((carried.of(7).packets, carried.busy(1)), (100, Some(100)));
     }

@@ -43,7 +43,8 @@ struct Waiting {
     done: Option<oneshot::Sender<Result<(), String>>>,
 }
 
-/// The hand of the loop on the moves.
+/// The hand of the loop on the moves. Clones are the same.
+#[derive(Clone)]
 pub(crate) struct Moves {
     map: watch::Receiver<SlotMap>,
     orders: mpsc::Sender<Waiting>,
@@ -233,7 +234,13 @@ impl Mover {
             phase: MovePhase::Preparing as i32,
             version: moving.version,
         }));
-        self.commit(map).await?;
+        if let Err(reason) = self.commit(map).await {
+            // It may be kept all the same.
+            if self.map.version >= moving.version {
+                self.take_back(&moving).await;
+            }
+            return Err(reason);
+        }
         emit(&SlotMoveBegun {
             slots: &moving.numbers(),
             part: name(*part),
@@ -302,11 +309,13 @@ impl Mover {
             let before = self.map.version;
             let mut map = self.map.clone();
             change(&mut map);
-            let outcome = self.commit(map).await;
+            map.version = before + 1;
+            let outcome = self.commit(map.clone()).await;
             if let Err(error) = &outcome {
                 tracing::error!("{error}");
             }
-            if outcome.is_ok() || self.map.version > before {
+            // What is kept may also be an older wish that was thought to be lost.
+            if outcome.is_ok() || self.map == map {
                 return;
             }
             sleep(AGAIN).await;

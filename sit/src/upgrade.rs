@@ -47,6 +47,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// Until it is looked again whether something is still under way, and how often that is done.
 const AGAIN: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 100;
+const NO_RECOVERY: &str = "tunnels would be lost: 'require session recovery' is needed";
 /// What would end this process while another program begins in it.
 pub(crate) const HELD: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2];
 /// The options by which a program is told that it takes over.
@@ -97,6 +98,12 @@ impl Manager {
                 });
             }
             Ok(None) => {
+                if let Some(own) = self.executables.get(self.executables.running) {
+                    events::emit(&SoftwareUpgradeStarted {
+                        version: &own.version,
+                        executable: &own.path.to_string_lossy(),
+                    });
+                }
                 self.begin_rollout(self.executables.running);
                 answer(
                     asked,
@@ -112,17 +119,14 @@ impl Manager {
         if self.stopping {
             return Err("the node stops".to_owned());
         }
-        if matches!(
-            self.upgrade,
-            Upgrade::Checking | Upgrade::Leaving { .. } | Upgrade::Rolling(_)
-        ) {
+        if self.is_upgrading() {
             return Err("an upgrade is under way".to_owned());
         }
         if !self.ready {
             return Err("the node is not ready yet".to_owned());
         }
         if !self.recovery {
-            return Err("tunnels would be lost: 'require session recovery' is needed".to_owned());
+            return Err(NO_RECOVERY.to_owned());
         }
         if let Some(entry) = self.tasks.values().find(|entry| entry.phase != Phase::Ready) {
             return Err(format!("{} does not serve at the moment", entry.address));
@@ -162,14 +166,24 @@ impl Manager {
                 answer(asked, Ok(&said));
                 self.later(GOODBYE, Happening::Replace);
             }
-            Err(why) => self.refuse_upgrade(why, asked),
+            Err(why) => {
+                answer(asked, Err(&why));
+                self.fail_upgrade(why);
+            }
         }
+    }
+
+    fn is_upgrading(&self) -> bool {
+        matches!(
+            self.upgrade,
+            Upgrade::Checking | Upgrade::Leaving { .. } | Upgrade::Rolling(_)
+        )
     }
 
     fn refuse_upgrade(&mut self, why: String, asked: Option<Responder<Execute>>) {
         answer(asked, Err(&why));
         // One that is under way is not touched by what is asked meanwhile.
-        if !matches!(self.upgrade, Upgrade::Leaving { .. } | Upgrade::Rolling(_)) {
+        if !self.is_upgrading() {
             self.fail_upgrade(why);
         }
     }
@@ -195,7 +209,17 @@ impl Manager {
         if self.stopping {
             return;
         }
+        if !self.recovery {
+            return self.fail_upgrade(NO_RECOVERY.to_owned());
+        }
+        // What was said before counts, also what is to be done for it.
+        self.hear_all();
+        for life in self.tasks.values_mut().filter_map(|entry| entry.life.as_mut()) {
+            life.unwatch();
+        }
+        self.hear_all();
         if Arc::strong_count(&self.errands) > 1 {
+            self.watch_all();
             if looks == LOOKS {
                 return self.fail_upgrade("a file or a link is being opened for too long".to_owned());
             }
@@ -212,23 +236,27 @@ impl Manager {
         if let Err(error) = netio::release_signals(&HELD) {
             tracing::error!("{error}");
         }
+        self.watch_all();
+        self.fail_upgrade(why);
+        notify_service_manager("READY=1");
+    }
+
+    fn hear_all(&mut self) {
+        while let Ok(happening) = self.queue.try_recv() {
+            self.happened(happening);
+        }
+    }
+
+    fn watch_all(&mut self) {
         for entry in self.tasks.values_mut() {
             if let Some(life) = &mut entry.life {
                 life.watch(entry.address, &self.happenings);
             }
         }
-        self.fail_upgrade(why);
-        notify_service_manager("READY=1");
     }
 
     /// Ends this program in favour of the next one. Returns only if that cannot be done, and says why.
     fn leave_to(&mut self, next: u32) -> String {
-        for life in self.tasks.values_mut().filter_map(|entry| entry.life.as_mut()) {
-            life.unwatch();
-        }
-        while let Ok(happening) = self.queue.try_recv() {
-            self.happened(happening);
-        }
         self.crashes.flush();
         let mut luggage = Luggage::new();
         let mut leave = || -> Result<netio::Error, String> {

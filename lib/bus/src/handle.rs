@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ struct Inner {
     started: broadcast::Sender<Address>,
     applied: Arc<Applied>,
     counts: Arc<Counts>,
+    leaving: Arc<AtomicBool>,
     _tasks: Arc<Tasks>,
 }
 
@@ -194,6 +195,12 @@ impl Bus {
         self.0.transport.addresses()
     }
 
+    /// Another process follows this one at this address: what is not answered from now on is not refused either. The end of the connection tells, and an
+    /// idempotent request is asked again of the next one.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// What this end of the bus has counted.
     pub fn statistics(&self) -> Statistics {
         self.0.counts.read()
@@ -224,6 +231,7 @@ impl Bus {
             started,
             applied: Arc::default(),
             counts,
+            leaving: Arc::default(),
             _tasks: tasks,
         }))
     }
@@ -244,6 +252,7 @@ impl Bus {
             publisher: publisher.clone(),
             applied: bus.0.applied.clone(),
             counts,
+            leaving: bus.0.leaving.clone(),
         };
         tasks.spawn(server::receive(itself, arrived, sender));
         tasks.spawn(publisher.clone().beacons(arrivals));

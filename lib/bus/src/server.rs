@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
@@ -128,6 +128,7 @@ struct Answer {
     correlation: u64,
     back: Option<Route>,
     counts: Arc<Counts>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Answer {
@@ -172,7 +173,8 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if self.back.is_some() {
+        // Whoever serves next may be asked again, when the connection has gone.
+        if self.back.is_some() && !self.leaving.load(Ordering::Relaxed) {
             let text = "the request was dropped without an answer";
             self.send(frame::refusal(
                 self.me,
@@ -212,6 +214,8 @@ pub(crate) struct Itself {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) applied: Arc<Applied>,
     pub(crate) counts: Arc<Counts>,
+    /// See [`Bus::leave`](crate::Bus::leave).
+    pub(crate) leaving: Arc<AtomicBool>,
 }
 
 /// Checks what arrives and queues the requests.
@@ -225,6 +229,7 @@ pub(crate) async fn receive(
         publisher,
         applied,
         counts,
+        leaving,
     } = itself;
     while let Some(Arrived { frame, back }) = arrived.recv().await {
         let header = match frame::decode(&frame) {
@@ -258,6 +263,7 @@ pub(crate) async fn receive(
             correlation: header.correlation,
             back: Some(back),
             counts: counts.clone(),
+            leaving: leaving.clone(),
         };
         if header.message == Ping::TYPE {
             answer.reply(&Pong {
@@ -283,7 +289,7 @@ pub(crate) async fn receive(
                 counts.overloaded.add();
                 incoming.refuse(RefusalCode::Busy, "too many requests are waiting");
             }
-            // The server is gone, the bus still answers pings: the request is refused as dropped.
+            // The server is gone, the bus still answers pings: the request is refused as dropped, unless somebody follows.
             Err(mpsc::error::TrySendError::Closed(_)) => {}
         }
     }

@@ -181,6 +181,31 @@ fn a_killed_server_that_comes_back_is_talked_to_again() {
 }
 
 #[test]
+fn what_one_who_leaves_has_not_answered_the_next_one_does() {
+    let directory = Directory::new("leave");
+    block_on(async {
+        let client = Bus::client(&directory.0, CLI).unwrap();
+        let (bus, mut server) = Bus::open(&directory.0, SCT).await.unwrap();
+        let ask = || {
+            let client = client.clone();
+            tokio::spawn(async move { client.request(SCT, &GetConfig {}, PATIENCE).await })
+        };
+        let calls = [ask(), ask()];
+        let taken = server.next().await.unwrap();
+        bus.leave();
+        drop((taken, server));
+        // Refusals would be there before the answer to this.
+        client.request(SCT, &Ping {}, PATIENCE).await.unwrap();
+        assert!(calls.iter().all(|call| !call.is_finished()));
+        drop(bus);
+        let next = ServerProcess::start(&directory.0);
+        for call in calls {
+            assert_eq!(call.await.unwrap().unwrap().version, u64::from(next.0.id()));
+        }
+    });
+}
+
+#[test]
 fn an_idempotent_request_is_repeated_on_the_next_connection() {
     let directory = Directory::new("again");
     block_on(async {

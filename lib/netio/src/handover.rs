@@ -22,16 +22,7 @@ pub struct Luggage(Vec<OwnedFd>);
 impl Luggage {
     /// Empty. Every descriptor there is now is kept from going along, but the standard ones: libraries may have opened some without saying so.
     pub fn new() -> Self {
-        let first = ControlSocket::CHILD_FD.cast_unsigned();
-        // SAFETY: a system call on numbers; it closes nothing now. Kernels before 5.11 do not know the flag: then what is open without it stays open.
-        unsafe {
-            libc::syscall(
-                libc::SYS_close_range,
-                first,
-                libc::c_uint::MAX,
-                libc::CLOSE_RANGE_CLOEXEC,
-            )
-        };
+        keep_descriptors();
         Self::default()
     }
 
@@ -43,6 +34,19 @@ impl Luggage {
         self.0.push(unsafe { OwnedFd::from_raw_fd(number) });
         Ok(number.cast_unsigned())
     }
+}
+
+/// Keeps every descriptor that there is now, but the standard ones, from programs that begin in this process's place and from its children.
+pub fn keep_descriptors() {
+    // SAFETY: a system call on numbers; it closes nothing now. Kernels before 5.11 do not know the flag: then what is open without it stays so.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            ControlSocket::CHILD_FD.cast_unsigned(),
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }
 
 /// What a predecessor left open for this program. The originals stay open, and open for a further program, until this is dropped.

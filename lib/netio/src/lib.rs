@@ -42,7 +42,9 @@ pub use batch::{
 };
 pub use control::{ControlMessageIn, ControlSocket};
 pub use error::Error;
-pub use handover::{Baggage, Luggage, hold_signals, release_signals, replace_with, return_to};
+pub use handover::{
+    Baggage, Luggage, hold_signals, keep_descriptors, release_signals, replace_with, return_to,
+};
 pub use identity::Identity;
 pub use lock::LockFile;
 pub use namespace::{Namespace, enter_user_namespace};

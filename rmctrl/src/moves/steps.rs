@@ -141,7 +141,7 @@ impl Mover {
     }
 
     /// Everything stays as it was.
-    async fn take_back(&mut self, moving: &Moving) {
+    pub(super) async fn take_back(&mut self, moving: &Moving) {
         self.insist(|map| {
             moving.give_to(map, moving.from);
             moving.end(map);

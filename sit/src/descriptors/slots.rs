@@ -42,6 +42,10 @@ impl Descriptors {
         // First every socket also gets what will be its own, then it no longer gets what was: so no packet is without one.
         let before = self.steered.take();
         for is_between in [true, false] {
+            // Who does not get its own yet would miss what another gives up.
+            if !is_between && !failures.is_empty() {
+                break;
+            }
             for ((context, address, worker), socket) in &self.raw {
                 let (worker, is_v4) = (index(*worker), address.is_ipv4());
                 let filter = match &before {

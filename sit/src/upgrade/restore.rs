@@ -37,14 +37,15 @@ pub(crate) fn take_over(options: Options, given: &TakeOver) -> Result<(), Error>
     task::start_log(SIT.to_string());
     netio::task::set_name("sit");
     let mut baggage = Baggage::default();
-    let kept = match read(given, &mut baggage) {
-        Ok(kept) => kept,
+    let begun = catch_unwind(AssertUnwindSafe(|| {
+        let kept = read(given, &mut baggage)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok((kept, runtime.map_err(|error| error.to_string())?))
+    }));
+    let (kept, runtime) = match begun.unwrap_or_else(|_| Err("it panicked".to_owned())) {
+        Ok(begun) => begun,
         Err(why) => return Err(go_back(given, &mut baggage, &why)),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
     runtime.block_on(async {
         let resumed = {
             let resume = resume(options, given, &kept, &mut baggage);
@@ -55,7 +56,12 @@ pub(crate) fn take_over(options: Options, given: &TakeOver) -> Result<(), Error>
             Err(why) => return Err(go_back(given, &mut baggage, &why)),
         };
         // From here on nobody can come back, and nobody needs to.
+        if let Some(predecessor) = given.predecessor {
+            drop(baggage.take(predecessor));
+        }
         drop(baggage);
+        // What a later version left that we do not know is nobody else's.
+        netio::keep_descriptors();
         manager.run().await
     })
 }

@@ -226,13 +226,18 @@ impl KernelIo {
                 continue;
             };
             self.send_part(socket, dont_fragment, datagrams, begin, n)?;
-            begin = n + 1;
             let written = self.xdp.write(device, envelope, datagram);
+            if written == 0 {
+                // The device takes nothing now: the socket may.
+                begin = n;
+                continue;
+            }
+            begin = n + 1;
             if written < datagram.segments() {
                 return Err(SendError {
                     sent: n,
                     segments: written,
-                    error: std::io::ErrorKind::WouldBlock.into(),
+                    error: std::io::Error::other("all frames are with the kernel"),
                 });
             }
         }
