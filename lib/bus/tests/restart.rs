@@ -21,6 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Deadline of what is to succeed. Whatever takes longer hangs; a slow machine does not.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RUN_DIR: &str = "BUS_TEST_RUN_DIR";
+const LEAVING_RUN_DIR: &str = "BUS_TEST_LEAVING_RUN_DIR";
 const CLIENT_RUN_DIR: &str = "BUS_TEST_CLIENT_RUN_DIR";
 
 fn block_on(test: impl Future<Output = ()>) {
@@ -180,24 +181,43 @@ fn a_killed_server_that_comes_back_is_talked_to_again() {
     });
 }
 
+/// Not a test of its own: a server process that leaves at the first request, and goes on until it is killed.
+#[test]
+fn leaving_process() {
+    let Ok(run_dir) = std::env::var(LEAVING_RUN_DIR) else {
+        return;
+    };
+    block_on(async {
+        let (bus, mut server) = Bus::open(Path::new(&run_dir), SCT).await.unwrap();
+        println!("serving");
+        let taken = server.next().await;
+        bus.leave();
+        drop((taken, server));
+        std::future::pending::<()>().await;
+    });
+}
+
 #[test]
 fn what_one_who_leaves_has_not_answered_the_next_one_does() {
     let directory = Directory::new("leave");
     block_on(async {
         let client = Bus::client(&directory.0, CLI).unwrap();
-        let (bus, mut server) = Bus::open(&directory.0, SCT).await.unwrap();
+        let leaving = ServerProcess::start_as(LEAVING_RUN_DIR, "leaving_process", &directory.0);
         let ask = || {
             let client = client.clone();
             tokio::spawn(async move { client.request(SCT, &GetConfig {}, PATIENCE).await })
         };
-        let calls = [ask(), ask()];
-        let taken = server.next().await.unwrap();
-        bus.leave();
-        drop((taken, server));
-        // Refusals would be there before the answer to this.
-        client.request(SCT, &Ping {}, PATIENCE).await.unwrap();
+        let calls = [ask(), ask(), ask()];
+        while client.statistics().requests < 3 {
+            tokio::task::yield_now().await;
+        }
+        // Refusals would be there before the answers to these.
+        for _ in 0..3 {
+            client.request(SCT, &Ping {}, PATIENCE).await.unwrap();
+            tokio::time::sleep(SECOND / 20).await;
+        }
         assert!(calls.iter().all(|call| !call.is_finished()));
-        drop(bus);
+        drop(leaving);
         let next = ServerProcess::start(&directory.0);
         for call in calls {
             assert_eq!(call.await.unwrap().unwrap().version, u64::from(next.0.id()));
