@@ -31,6 +31,17 @@ const STARTED_QUEUE: usize = 64;
 #[derive(Clone)]
 pub struct Bus(Arc<Inner>);
 
+/// Another process follows this one at its address.
+#[derive(Debug, Clone)]
+pub struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    /// What is not answered from now on is not refused either. The end of the connection tells, and an idempotent request is asked again of the next one.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Inner {
     me: Address,
     transport: Arc<dyn Transport>,
@@ -195,10 +206,9 @@ impl Bus {
         self.0.transport.addresses()
     }
 
-    /// Another process follows this one at this address: what is not answered from now on is not refused either. The end of the connection tells, and an
-    /// idempotent request is asked again of the next one.
-    pub fn leave(&self) {
-        self.0.leaving.store(true, Ordering::Relaxed);
+    /// By which it is said that another process follows this one. It does not keep the bus open.
+    pub fn leaving(&self) -> Leaving {
+        Leaving(self.0.leaving.clone())
     }
 
     /// What this end of the bus has counted.

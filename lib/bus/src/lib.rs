@@ -40,7 +40,7 @@ pub use error::{BusError, RefusalCode};
 pub use events::{Heard, Position, Subscription};
 pub use facility::{Address, Facility};
 pub use frame::{FrameError, MAX_MESSAGE};
-pub use handle::Bus;
+pub use handle::{Bus, Leaving};
 pub use hub::Hub;
 pub use ipc::Sockets;
 pub use message::{Event, LinkMessage, Message, Request};

@@ -214,7 +214,7 @@ pub(crate) struct Itself {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) applied: Arc<Applied>,
     pub(crate) counts: Arc<Counts>,
-    /// See [`Bus::leave`](crate::Bus::leave).
+    /// See [`Leaving`](crate::Leaving).
     pub(crate) leaving: Arc<AtomicBool>,
 }
 

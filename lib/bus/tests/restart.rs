@@ -191,7 +191,7 @@ fn leaving_process() {
         let (bus, mut server) = Bus::open(Path::new(&run_dir), SCT).await.unwrap();
         println!("serving");
         let taken = server.next().await;
-        bus.leave();
+        bus.leaving().begin();
         drop((taken, server));
         std::future::pending::<()>().await;
     });

@@ -15,7 +15,7 @@ use bus::messages::sit::{
     Close, EndLife, GetKeptSlotMap, HandOver, LinkOpened, OpenEsp, OpenFile, OpenIke, OpenRings, OpenSlots,
     OpenTun, OpenUdp, OpenXdp, Opened, Ready, SetSlotMap,
 };
-use bus::{Address, Bus, Facility, Message, Request};
+use bus::{Address, Facility, Leaving, Message, Request};
 use netio::XdpQueue;
 use sadb::{SegmentFds, Slot};
 use tokio::sync::oneshot;
@@ -307,10 +307,10 @@ impl Sit {
     }
 
     /// Reads the control socket until it is closed.
-    pub(crate) async fn listen(self, links: Links, shutdown: Shutdown, bus: Bus) {
+    pub(crate) async fn listen(self, links: Links, shutdown: Shutdown, leaving: Leaving) {
         loop {
             match self.0.channel.receive().await {
-                Ok(Some(packet)) => self.packet(packet, &links, &shutdown, &bus),
+                Ok(Some(packet)) => self.packet(packet, &links, &shutdown, &leaving),
                 Ok(None) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                     tracing::warn!("dropped a control message: {error}");
@@ -326,7 +326,7 @@ impl Sit {
         shutdown.request(Duration::ZERO);
     }
 
-    fn packet(&self, mut packet: Packet, links: &Links, shutdown: &Shutdown, bus: &Bus) {
+    fn packet(&self, mut packet: Packet, links: &Links, shutdown: &Shutdown, leaving: &Leaving) {
         match packet.header.kind {
             Kind::Reply | Kind::Refusal => {
                 let waiting = lock(&self.0.waiting)
@@ -357,7 +357,7 @@ impl Sit {
             }
             Kind::Event if packet.header.message == HandOver::TYPE => {
                 let grace = packet.decode::<HandOver>().map_or(0, |end| end.grace);
-                bus.leave();
+                leaving.begin();
                 shutdown.request_hand_over(Duration::from_millis(grace.into()));
             }
             _ => tracing::warn!("dropped a control message: {}", found(&packet)),

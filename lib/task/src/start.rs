@@ -169,7 +169,7 @@ pub(crate) fn assemble(
     let (links, link_server) = Links::new(address);
     confinement.missing.extend(welcome.unprotected);
     let sit = Sit::new(address, channel, confinement);
-    tokio::spawn(sit.clone().listen(links.clone(), shutdown.clone(), bus.clone()));
+    tokio::spawn(sit.clone().listen(links.clone(), shutdown.clone(), bus.leaving()));
     Task {
         address,
         workers: welcome.workers,
