@@ -27,8 +27,9 @@ const BEFORE: Duration = Duration::from_secs(1);
 const STAY: Duration = Duration::from_secs(10);
 /// What a gateway has to notice a kill, at least, before that.
 const AFTER: Duration = Duration::from_secs(4);
-/// Tunnels that carry packets, one flow each, and packets a second of all of them: one in a millisecond in each.
+/// Tunnels that carry packets, one flow each.
 const FLOWS: &str = "16";
+/// Packets a second of all of them: one in a millisecond in each.
 const RATE: &str = "16000";
 const TRAFFIC_MS: &str = "7000";
 /// Inner addresses of those.
@@ -36,6 +37,22 @@ pub const CARRIERS: [&str; 4] = ["--inner", "10.126.0.1", "--identity-prefix", "
 const IMPATIENT: [&str; 5] = ["--retransmit-ms", "20", "--retransmissions", "250", "--steady"];
 /// When those give up, in milliseconds: a set-up that failed took so long at least.
 const GIVEN_UP: f64 = 5020.0;
+
+/// What the tunnels that carry packets are told: so many packets a second in all, for so many milliseconds.
+pub fn carry<'a>(rate: &'a str, ms: &'a str) -> [&'a str; 10] {
+    [
+        "--tunnels",
+        FLOWS,
+        "--far",
+        HOST,
+        "--length",
+        "200",
+        "--rate",
+        rate,
+        "--ms",
+        ms,
+    ]
+}
 
 /// Kills each process `runs` times, each time on a fresh gateway.
 pub fn measure(ground: &Ground, tunnels: u32, runs: usize, measured: &mut Measured) {
@@ -119,19 +136,7 @@ fn once(ground: &Ground, facility: &str, tunnels: u32) -> Result<Outcome, String
     let mut crowd = start("load", &crowd, &[], &format!("{first},{second}"))?;
     crowd.wait_until("set up", LIMIT, |crowd| crowd.log().contains("set-ups are over"))?;
     let begun = Instant::now();
-    let carry = [
-        "--tunnels",
-        FLOWS,
-        "--far",
-        HOST,
-        "--length",
-        "200",
-        "--rate",
-        RATE,
-        "--ms",
-        TRAFFIC_MS,
-    ];
-    let mut traffic = start("traffic", &carry, &CARRIERS, third)?;
+    let mut traffic = start("traffic", &carry(RATE, TRAFFIC_MS), &CARRIERS, third)?;
     traffic.wait_until("flowing", LIMIT, |traffic| traffic.log().contains("flowing"))?;
     let visits = ["--count", "500", "--rate", "100", "--concurrent", "500"];
     let visitors = start("load", &visits, &[&VISITORS[..], &IMPATIENT].concat(), fourth)?;

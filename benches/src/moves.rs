@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use crate::crowd::far;
 use crate::gateway::{Gateway, Kind, Setting};
-use crate::kills::{CARRIERS, Heard, LIMIT};
+use crate::kills::{CARRIERS, Heard, LIMIT, carry};
 use crate::rows::Row;
 use crate::starward::{peers, show, simulate};
 use crate::summary::Measured;
-use crate::world::{Ground, HOST};
+use crate::world::Ground;
 
 const ROWS: [Row; 3] = [Row::MovePackets, Row::MoveHeld, Row::MoveGap];
-/// Tunnels, one flow each, and packets a second of all of them.
-const FLOWS: &str = "16";
+/// Packets a second of all tunnels.
 const RATE: &str = "32000";
 const TRAFFIC_MS: &str = "12000";
 /// Of even load before the first move.
@@ -48,20 +47,13 @@ fn once(ground: &Ground) -> Result<[f64; 3], String> {
     // The moves are ours, not the policy's.
     show(world, &["configure", "no crypto slot-rebalancing", "end"])?;
     let mut far = far(&gateway)?;
-    let carry = [
-        "--tunnels",
-        FLOWS,
-        "--far",
-        HOST,
-        "--length",
-        "200",
-        "--rate",
-        RATE,
-        "--ms",
-        TRAFFIC_MS,
-    ];
     let mut arguments = peers(&setting);
-    arguments.extend(carry.iter().chain(&CARRIERS).map(|word| (*word).to_owned()));
+    arguments.extend(
+        carry(RATE, TRAFFIC_MS)
+            .iter()
+            .chain(&CARRIERS)
+            .map(|word| (*word).to_owned()),
+    );
     let mut traffic = simulate(world, &world.ran(), None, "traffic", &arguments)?;
     traffic.wait_until("flowing", LIMIT, |traffic| traffic.log().contains("flowing"))?;
     sleep(BEFORE);
