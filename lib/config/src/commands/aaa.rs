@@ -327,14 +327,13 @@ fn print(group: &AaaGroup, out: &mut command::Lines) {
             }
         }
         for server in side.servers(group) {
+            // Always with its port: without one, `no` takes every server of this address.
             let mut line = format!(
-                "{words} server {} encrypted key {}",
+                "{words} server {} encrypted key {} port {}",
                 server.address,
-                server.secret.sealed()
+                server.secret.sealed(),
+                server.port
             );
-            if server.port != side.port() {
-                line.push_str(&format!(" port {}", server.port));
-            }
             if server.priority != DEFAULT_RADIUS_PRIORITY {
                 line.push_str(&format!(" priority {}", server.priority));
             }
