@@ -45,6 +45,7 @@ impl Manager {
                 })
                 .collect(),
             busy_ns: self.plane.statistics.busy_ns.load(Ordering::Relaxed),
+            takes_output: true,
         }
     }
 

@@ -89,6 +89,8 @@ counts! {
     StraySent: "Packets passed on", Strays, Some(Pair::STRAYS_SENT);
     StrayReceived: "Packets taken", Strays, Some(Pair::STRAYS_RECEIVED);
     StrayLost: "Packets lost, ring full", Strays, Some(Pair::STRAYS_LOST);
+    OutputHandedOn: "Packets handed on for output", Strays, Some(Pair::OUTPUT_HANDED_ON);
+    OutputTaken: "Packets taken for output", Strays, Some(Pair::OUTPUT_TAKEN);
     IkeAstray: "IKE messages whose owner is elsewhere", Strays, None;
     Held: "Packets held for a slot to come", Strays, Some(Pair::HELD);
     HeldDouble: "Held packets that came twice", Strays, None;
@@ -130,6 +132,8 @@ impl Pair {
     const STRAYS_SENT: Self = Self(ipsec::STRAYS_SENT, None);
     const STRAYS_RECEIVED: Self = Self(ipsec::STRAYS_RECEIVED, None);
     const STRAYS_LOST: Self = Self(ipsec::STRAYS_LOST, None);
+    const OUTPUT_HANDED_ON: Self = Self(ipsec::OUTPUT_HANDED_ON, None);
+    const OUTPUT_TAKEN: Self = Self(ipsec::OUTPUT_TAKEN, None);
     const HELD: Self = Self(ipsec::HELD, None);
     const HELD_LOST: Self = Self(ipsec::HELD_LOST, None);
     const NO_SA: Self = Self(ipsec::BAD_RECORD_PACKETS, Some(ipsec::BAD_RECORD_OCTETS));

@@ -21,6 +21,7 @@ mod keepalive;
 mod lookup;
 mod moves;
 mod outbound;
+mod outputs;
 mod paths;
 mod ranges;
 mod sa;
@@ -122,8 +123,12 @@ pub(crate) enum Command {
     },
     /// Say when all that was told before is done.
     Report(oneshot::Sender<()>),
-    /// Which worker serves which slot: index 0 is slot 1; 0 = none of this node.
-    Owners { managers: Vec<u16>, data: Vec<u16> },
+    /// Which worker serves which slot: index 0 is slot 1; 0 = none of this node. And who takes the last step for its packets; 0 = who has the data.
+    Owners {
+        managers: Vec<u16>,
+        data: Vec<u16>,
+        outputs: Vec<u16>,
+    },
     /// Rings to and from another worker's data plane, or this worker's `ipsecmgr`: memory and event of each.
     OpenRing {
         worker: u16,
@@ -480,7 +485,14 @@ impl Round {
             Command::HandOver { slots, to, done } => self.begin_hand_over(slots, to, done),
             // Who asked may have given up.
             Command::Report(done) => drop(done.send(())),
-            Command::Owners { managers, data } => self.engine.strays.set_owners(&managers, &data),
+            Command::Owners {
+                managers,
+                data,
+                outputs,
+            } => {
+                self.engine.strays.set_owners(&managers, &data);
+                self.engine.strays.set_outputs(&outputs);
+            }
             Command::OpenRing { worker, to, from } => {
                 let to = StrayProducer::map(to.0, to.1)?;
                 let from = StrayConsumer::map(from.0, from.1)?;

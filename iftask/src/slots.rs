@@ -139,9 +139,14 @@ impl Keeper {
                 .map(|slot| worker(slot).and_then(number).unwrap_or(0))
                 .collect()
         };
+        let output = |slot: Slot| {
+            let worker = self.map.handed_on(slot.number())?;
+            u16::try_from(worker).ok()
+        };
         self.plane.tell(Command::Owners {
             managers: owners(SlotPart::Manager),
             data: owners(SlotPart::Data),
+            outputs: Slot::all().map(|slot| output(slot).unwrap_or(0)).collect(),
         });
         let (mut to_have, mut to_expect) = (Vec::new(), Vec::new());
         for slot in Slot::all() {

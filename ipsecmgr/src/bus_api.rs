@@ -60,7 +60,7 @@ impl Desk {
                     ike_sas: u32::try_from(count).unwrap_or(u32::MAX),
                     ..SlotLoad::default()
                 });
-                responder.reply(SlotLoads { loads: loads.collect(), busy_ns: 0 });
+                responder.reply(SlotLoads { loads: loads.collect(), ..SlotLoads::default() });
             },
             HandOverSlots => |request, responder| state.begin_hand_over(request, responder),
             TakeSlots => |request, responder| {

@@ -10,7 +10,7 @@ use telemetry::Reader;
 use tokio::time::timeout;
 
 use crate::manager::Manager;
-use crate::moves::Order;
+use crate::moves::{self, Order};
 use crate::show::{self, cpu, slots, thresholds};
 
 /// A shell waits a little longer for an answer.
@@ -35,14 +35,20 @@ impl Manager {
         let (Some(slot), Some(to)) = (number("slot"), number("worker")) else {
             return reply(Err("a slot and a worker are needed".to_owned()));
         };
-        let parts: &[SlotPart] = match (command.has("manager"), command.has("data-plane")) {
-            (true, _) => &[SlotPart::Manager],
-            (_, true) => &[SlotPart::Data],
-            _ => &[SlotPart::Data, SlotPart::Manager],
+        let of_one = [SlotPart::Manager, SlotPart::Data, SlotPart::Output];
+        let parts = match of_one.iter().find(|part| command.has(moves::name(**part))) {
+            Some(part) => std::slice::from_ref(part),
+            None => &[SlotPart::Data, SlotPart::Manager],
         };
         let map = self.moves.map();
         if map.leaving.iter().any(|entry| entry.slot == slot) {
             return reply(Err(format!("slot {slot} is being moved")));
+        }
+        let is_own = || map.owner(SlotPart::Data, u8::try_from(slot).unwrap_or(0)) == Some(to);
+        if parts == [SlotPart::Output] && !self.carried.takes_output(to) && !is_own() {
+            return reply(Err(format!(
+                "worker {to} has not said that it takes output: it is of an earlier version, or has just begun"
+            )));
         }
         let has = |part: &SlotPart| map.owner(*part, u8::try_from(slot).unwrap_or(0)) == Some(to);
         // Of both parts those that are not there yet; of one, to hear that it is.

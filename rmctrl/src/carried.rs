@@ -29,6 +29,7 @@ struct Told {
     rates: BTreeMap<u32, u64>,
     /// `None` until this life has said it twice.
     busy: Option<u32>,
+    takes_output: bool,
 }
 
 /// What all processes said last.
@@ -74,13 +75,14 @@ impl Carried {
         }
     }
 
-    fn heard(&mut self, task: Address, at: Instant, loads: &SlotLoads) {
+    pub(crate) fn heard(&mut self, task: Address, at: Instant, loads: &SlotLoads) {
         let mut told = Told {
             at,
             busy_ns: loads.busy_ns,
             loads: loads.loads.iter().map(|load| (load.slot, *load)).collect(),
             rates: BTreeMap::new(),
             busy: None,
+            takes_output: loads.takes_output,
         };
         // A new life begins to count anew.
         if let Some(before) = self
@@ -113,6 +115,12 @@ impl Carried {
         }
     }
 
+    /// Whether a worker's data plane takes the last step for others.
+    pub fn takes_output(&self, worker: u32) -> bool {
+        let told = self.told.get(&Address::new(Facility::Iftask, worker));
+        told.is_some_and(|told| told.takes_output)
+    }
+
     /// The share of the last interval that a worker's data plane has worked, in percent; `None` when it does not say.
     pub fn busy(&self, worker: u32) -> Option<u32> {
         self.told
@@ -138,6 +146,7 @@ mod tests {
                     ike_sas: 0,
                 }],
                 busy_ns: busy_ms * 1_000_000,
+                takes_output: false,
             };
             let at = start + Duration::from_secs(seconds);
             carried.heard(Address::new(Facility::Iftask, worker), at, &loads);

@@ -5,6 +5,8 @@
 //!       └── it cannot: taken back ──────────────────┘ (an answer that it did not let go)
 //! ```
 //!
+//! The output of a slot, the last step for its packets, moves at once: nobody has to get ready for it, and the data plane that hands it on or takes it back keeps the order.
+//!
 //! Each arrow to a phase is a version of the map that `sit` keeps before anybody hears of it, so the next life of `rmctrl` goes on from there, and each step may be
 //! asked again. After the old owner was asked to let go, only its answer decides, or that of its next life: who does not answer is killed by `sit`.
 
@@ -132,7 +134,7 @@ struct Moving {
 fn keeper(part: SlotPart, worker: u32) -> Address {
     match part {
         SlotPart::Manager => Address::new(Facility::Ipsecmgr, worker),
-        SlotPart::Data => Address::new(Facility::Iftask, worker),
+        SlotPart::Data | SlotPart::Output => Address::new(Facility::Iftask, worker),
     }
 }
 
@@ -141,6 +143,7 @@ pub(crate) fn name(part: SlotPart) -> &'static str {
     match part {
         SlotPart::Manager => "manager",
         SlotPart::Data => "data-plane",
+        SlotPart::Output => "output",
     }
 }
 
@@ -153,6 +156,7 @@ impl Mover {
         }
         while let Some(Waiting { order, done }) = orders.recv().await {
             let outcome = match self.begin(&order).await {
+                Ok(moving) if moving.part == SlotPart::Output => self.tell(&moving, Ok(())),
                 Ok(moving) => self.carry_out(&moving, MovePhase::Preparing).await,
                 Err(failure) => Err(failure),
             };
@@ -227,6 +231,10 @@ impl Mover {
         };
         let mut map = self.map.clone();
         moving.give_to(&mut map, moving.to);
+        if *part == SlotPart::Output {
+            self.commit(map).await?;
+            return Ok(moving);
+        }
         map.leaving.extend(slots.iter().map(|slot| Leaving {
             slot: *slot,
             part: *part as i32,
@@ -253,6 +261,11 @@ impl Mover {
     /// Does what is left of a move, and tells its end.
     async fn carry_out(&mut self, moving: &Moving, phase: MovePhase) -> Result<(), String> {
         let outcome = self.steps(moving, phase).await;
+        self.tell(moving, outcome)
+    }
+
+    /// Tells the end of a move.
+    fn tell(&self, moving: &Moving, outcome: Result<(), String>) -> Result<(), String> {
         let slots = moving.numbers();
         let (part, from, to) = (name(moving.part), moving.from, moving.to);
         match &outcome {
@@ -336,14 +349,8 @@ impl Moving {
 
     /// Names a worker as the owner of its slots.
     fn give_to(&self, map: &mut SlotMap, worker: u32) {
-        let owners = match self.part {
-            SlotPart::Manager => &mut map.managers,
-            SlotPart::Data => &mut map.data,
-        };
-        for place in self.slots.iter().filter_map(|slot| slot.checked_sub(1)) {
-            if let Some(owner) = owners.get_mut(place as usize) {
-                *owner = worker;
-            }
+        for slot in self.slots.iter().filter_map(|slot| u8::try_from(*slot).ok()) {
+            map.give(self.part, slot, worker);
         }
     }
 

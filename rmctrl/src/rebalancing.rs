@@ -1,7 +1,8 @@
 //! Whether slots should go to another data plane, and which: the busiest one gives some to the least busy one, when it has too much and the other much less.
 //!
 //! A tunnel cannot be divided: one that alone makes the load of its data plane would only take it along. So everything else leaves that one instead, as far as
-//! the others have room.
+//! the others have room. If that is not enough, or there is nothing else, the last step for its packets, which is the larger part of the work (the kernel's), goes to another
+//! data plane, which takes them from a ring in order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,6 +55,20 @@ impl Policy {
         if !settings.enabled || !map.leaving.is_empty() {
             return None;
         }
+        let (slots, part, to) = handed_back(settings, map, carried, |slot| !self.moved.contains_key(&slot))
+            .or_else(|| self.relief(settings, map, workers, carried))?;
+        self.moved.extend(slots.iter().map(|slot| (*slot, now)));
+        Some(Order { slots, part, to })
+    }
+
+    /// What leaves the busiest data plane: slots, or the output of one.
+    fn relief(
+        &self,
+        settings: Rebalancing,
+        map: &SlotMap,
+        workers: u32,
+        carried: &Carried,
+    ) -> Option<(Vec<u32>, SlotPart, u32)> {
         let busy = |worker| carried.busy(worker).map(|busy| (busy, worker));
         // Who does not say how busy it is neither gives nor takes.
         let (most, from) = (1..=workers).filter_map(busy).max()?;
@@ -61,22 +76,41 @@ impl Policy {
         if most < settings.busy || most - least < settings.difference {
             return None;
         }
-        let slots = (1u8..=u8::MAX)
+        let slots: Vec<(u64, u32)> = (1u8..=u8::MAX)
             .filter(|slot| map.owner(SlotPart::Data, *slot) == Some(from))
             .map(|slot| (carried.of(slot.into()).packets, u32::from(slot)))
             .filter(|(packets, _)| *packets > 0)
             .collect();
-        let slots = choose(slots, most, most - least, |slot| !self.moved.contains_key(&slot));
-        if slots.is_empty() {
-            return None;
+        let may_go = |slot: u32| !self.moved.contains_key(&slot);
+        let chosen = choose(slots.clone(), most, most - least, may_go);
+        if !chosen.is_empty() {
+            return Some((chosen, SlotPart::Data, to));
         }
-        self.moved.extend(slots.iter().map(|slot| (*slot, now)));
-        Some(Order {
-            slots,
-            part: SlotPart::Data,
-            to,
-        })
+        let all: u64 = slots.iter().map(|(packets, _)| packets).sum();
+        let (packets, heaviest) = slots.into_iter().max()?;
+        let output = map.owner(SlotPart::Output, u8::try_from(heaviest).ok()?);
+        let helps = packets > all / 2 && carried.takes_output(to);
+        let helps = helps && output == Some(from) && may_go(heaviest);
+        helps.then_some((vec![heaviest], SlotPart::Output, to))
     }
+}
+
+/// An output that its data plane can take back: both together have little to do by now, or who has it much more than the other.
+fn handed_back(
+    settings: Rebalancing,
+    map: &SlotMap,
+    carried: &Carried,
+    may_go: impl Fn(u32) -> bool,
+) -> Option<(Vec<u32>, SlotPart, u32)> {
+    (1u8..=u8::MAX).find_map(|slot| {
+        let [data, output] = [SlotPart::Data, SlotPart::Output].map(|part| map.owner(part, slot));
+        let (data, output) = (data?, output.filter(|output| Some(*output) != data)?);
+        let (own, other) = (carried.busy(data)?, carried.busy(output)?);
+        let fits = own + other < settings.busy || !carried.takes_output(output);
+        let overdone = other >= settings.busy && other.saturating_sub(own) >= settings.difference;
+        let goes = (fits || overdone) && may_go(slot.into());
+        goes.then(|| (vec![slot.into()], SlotPart::Output, data))
+    })
 }
 
 /// The slots to move, of those with their packets a second that make one data plane `busy` percent, `gap` more than another: as much as half of the gap, the largest
@@ -109,6 +143,71 @@ fn choose(mut slots: Vec<(u64, u32)>, busy: u32, gap: u32, may_go: impl Fn(u32) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bus::messages::slots::{SlotLoad, SlotLoads};
+    use bus::{Address, Facility};
+
+    /// What two workers are told at two samplings, and what is decided then: `busy` in percent, packets a second of slots 1, 2, ...
+    fn decided(map: &SlotMap, busy: [u32; 2], packets: &[u64]) -> Option<Order> {
+        let (start, mut carried) = (Instant::now(), Carried::default());
+        for (second, worker) in [(0, 1), (0, 2), (10, 1), (10, 2)] {
+            let of_worker = |slot: &u8| map.owner(SlotPart::Data, *slot) == Some(worker);
+            let load = |slot: u8| SlotLoad {
+                slot: slot.into(),
+                packets: packets.get(usize::from(slot) - 1).map_or(0, |rate| rate * second),
+                ike_sas: 0,
+                child_sas: 1,
+            };
+            let loads = SlotLoads {
+                loads: (1..=u8::MAX).filter(of_worker).map(load).collect(),
+                busy_ns: u64::from(busy[worker as usize - 1]) * second * 10_000_000,
+                takes_output: true,
+            };
+            let at = start + Duration::from_secs(second);
+            carried.heard(Address::new(Facility::Iftask, worker), at, &loads);
+        }
+        let mut policy = Policy::default();
+        let settings = Rebalancing::default();
+        assert_eq!(
+            policy.decide(start, settings, map, 2, &carried),
+            None,
+            "not settled"
+        );
+        policy.decide(start + SETTLED, settings, map, 2, &carried)
+    }
+
+    #[test]
+    fn a_tunnel_that_is_too_much_for_one_has_its_output_handed_on_and_back() {
+        let mut map = SlotMap::of_workers(vec![1; 255]);
+        let order = |part, to| {
+            let slots = vec![1];
+            Some(Order { slots, part, to })
+        };
+        let on = order(SlotPart::Output, 2);
+        assert_eq!(decided(&map, [98, 3], &[50_000]), on);
+        assert_eq!(
+            decided(&map, [98, 3], &[50_000, 10]),
+            Some(Order {
+                slots: vec![2],
+                ..order(SlotPart::Data, 2).unwrap()
+            }),
+            "all else goes first"
+        );
+        assert_eq!(decided(&map, [30, 3], &[50_000]), None, "it fits");
+        map.give(SlotPart::Output, 1, 2);
+        assert_eq!(decided(&map, [70, 60], &[50_000]), None);
+        assert_eq!(
+            decided(&map, [98, 60], &[50_000]),
+            None,
+            "nothing more can be done"
+        );
+        let back = order(SlotPart::Output, 1);
+        assert_eq!(
+            decided(&map, [20, 15], &[9_000]),
+            back,
+            "both together have little to do"
+        );
+        assert_eq!(decided(&map, [40, 99], &[50_000]), back, "too much for the other");
+    }
 
     fn chosen(packets: &[u64], busy: u32, gap: u32) -> Vec<u32> {
         let slots = (1..)

@@ -11,7 +11,7 @@ use bus::frame::{Header, Kind};
 use bus::messages::common::{Execute, Output};
 use bus::messages::rmctrl::{GetSlotMap, Leaving, MovePhase, SlotMap, SlotMapChanged, SlotPart};
 use bus::messages::sit::{Closed, EndLife, GetKeptSlotMap, KeptSlotMap, SetSlotMap};
-use bus::messages::slots::{HandOverSlots, PrepareSlots, SlotsHeld, TakeSlots};
+use bus::messages::slots::{GetSlotLoads, HandOverSlots, PrepareSlots, SlotLoads, SlotsHeld, TakeSlots};
 use bus::{Address, Bus, Facility, Hub, Message, dispatch};
 use task::{Channel, Shutdown};
 use tokio::task::JoinHandle;
@@ -192,7 +192,7 @@ async fn keep_slots(
     let me = Address::new(
         match part {
             SlotPart::Manager => Facility::Ipsecmgr,
-            SlotPart::Data => Facility::Iftask,
+            SlotPart::Data | SlotPart::Output => Facility::Iftask,
         },
         worker,
     );
@@ -248,6 +248,10 @@ async fn keep_slots(
                     responder.reply(held(""));
                 }
             },
+            GetSlotLoads => |_, responder| responder.reply(SlotLoads {
+                takes_output: part == SlotPart::Data,
+                ..SlotLoads::default()
+            }),
         });
     }
 }
@@ -371,10 +375,7 @@ async fn the_next_life_ends_what_one_began() {
                 let mut state = node.state.lock().unwrap();
                 let map = state.kept.as_mut().unwrap();
                 map.version = 9;
-                match part {
-                    SlotPart::Manager => map.managers[6] = 2,
-                    SlotPart::Data => map.data[6] = 2,
-                }
+                map.give(part, SLOT as u8, 2);
                 map.leaving.push(Leaving {
                     slot: SLOT,
                     part: part as i32,
@@ -394,4 +395,31 @@ async fn the_next_life_ends_what_one_began() {
             life.await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn the_output_of_a_slot_moves_at_once_and_back_with_its_data() {
+    let node = Node::new();
+    let _life = node.start();
+    // Until the data planes have said what they can.
+    let outcome = loop {
+        let output = node.order("output").await;
+        if !output.failure.contains("has not said") {
+            break output;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(outcome.failure, "");
+    let map = node.map().await;
+    assert_eq!(
+        (map.handed_on(SLOT as u8), map.owner(SlotPart::Data, SLOT as u8)),
+        (Some(2), Some(1))
+    );
+    assert_eq!(node.log(), [] as [&str; 0], "nobody is asked");
+    assert_eq!(
+        node.order("output").await.failure,
+        "worker 2 has the output of slot 7 already"
+    );
+    assert_eq!(node.order("data-plane").await.failure, "");
+    assert_eq!(node.map().await.outputs, [0; 255]);
 }

@@ -31,6 +31,8 @@ const NAT_T_PORT: u16 = 4500;
 const TUN_MTU: u16 = 1500;
 /// A ring holds a burst of large packets of one scheduling delay.
 const RING_BYTES: usize = 1 << 20;
+/// One between data planes may carry all packets of a slot. Only what is used takes memory.
+const DATA_RING_BYTES: usize = 4 << 20;
 /// Kernel memory of a management socket.
 const UDP_BUFFER: usize = 1 << 20;
 /// Workers of a node: for each one, the answer to `OpenRings` carries four descriptors, and a control message 64.
@@ -269,7 +271,13 @@ impl Descriptors {
                 let ring = match self.rings.entry(key) {
                     std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::hash_map::Entry::Vacant(entry) => {
-                        entry.insert(StrayRing::create(RING_BYTES)?)
+                        let is_between_data_planes = other != worker;
+                        let bytes = if is_between_data_planes {
+                            DATA_RING_BYTES
+                        } else {
+                            RING_BYTES
+                        };
+                        entry.insert(StrayRing::create(bytes)?)
                     }
                 };
                 let (memory, event) = ring.fds();

@@ -14,9 +14,18 @@ pub(crate) fn check(map: &SlotMap, kept: Option<&SlotMap>, workers: u32) -> Resu
     if !is_whole(&map.managers) || !is_whole(&map.data) {
         return Err(format!("the slot map does not fit {workers} workers"));
     }
+    let is_output = |worker: &u32| *worker == 0 || is_worker(worker);
+    if !matches!(map.outputs.len(), 0 | 255) || !map.outputs.iter().all(is_output) {
+        return Err(format!(
+            "the outputs of the slot map do not fit {workers} workers"
+        ));
+    }
     for (n, entry) in map.leaving.iter().enumerate() {
         let is_known = Slot::new(u8::try_from(entry.slot).unwrap_or(0)).is_some()
-            && SlotPart::try_from(entry.part).is_ok()
+            && matches!(
+                SlotPart::try_from(entry.part),
+                Ok(SlotPart::Manager | SlotPart::Data)
+            )
             && MovePhase::try_from(entry.phase).is_ok();
         let is_second = |other: &Leaving| (other.slot, other.part) == (entry.slot, entry.part);
         if !is_known || !is_worker(&entry.from) || map.leaving.iter().take(n).any(is_second) {
@@ -64,10 +73,7 @@ mod tests {
     /// Everything is worker 1's; slot 1 goes from there to worker 2.
     fn moving(part: SlotPart, phase: MovePhase) -> SlotMap {
         let mut map = SlotMap::of_workers(vec![1; 255]);
-        match part {
-            SlotPart::Manager => map.managers[0] = 2,
-            SlotPart::Data => map.data[0] = 2,
-        }
+        map.give(part, 1, 2);
         map.leaving.push(Leaving {
             slot: 1,
             part: part as i32,

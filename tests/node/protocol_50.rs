@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use system_tests::capture::{Capture, Recorded};
-use system_tests::process::{eventually, kill};
+use system_tests::process::kill;
 use system_tests::simulator::INNER;
-use system_tests::traffic::{Stream, nothing_lost};
-use system_tests::{Connection, Node, Running, Simulator, World, both_ways, real_peer, run_in, try_run_in};
+use system_tests::traffic::{Stream, nothing_lost, tcp_both_ways};
+use system_tests::{Connection, Node, Simulator, World, both_ways, real_peer, run_in, try_run_in};
 
 const PROGRAMS: &[&str] = &["tcpdump", "ip", "ping", "iperf3"];
 const HOST: &str = "10.20.2.1";
@@ -203,26 +203,7 @@ fn carries_tcp(outside: Outside) {
         return;
     };
     let spis = scene.same_spis();
-    for direction in [&[][..], &["--reverse"]] {
-        let log = scene.world.folder().join("iperf3.log");
-        let mut server = Running::start(
-            &scene.world.host(),
-            &["iperf3", "-s", "-1", "-B", HOST],
-            &[],
-            &log,
-        );
-        let client = [&["iperf3", "-c", HOST, "-B", INNER, "-n", "20M"], direction].concat();
-        // Until the server listens.
-        eventually("a transfer by TCP", || {
-            try_run_in(&scene.world.peer(), &client, &[]).0.then_some(())
-        });
-        let status = server.wait();
-        assert!(
-            status.is_some_and(|status| status.success()),
-            "iperf3 ended with {status:?}: {}",
-            server.log()
-        );
-    }
+    tcp_both_ways(&scene.world, INNER, HOST);
     let recorded = scene.capture.stop();
     recorded.only_ike_and_protocol_50();
     on_the_wire(&recorded, outside, spis);
@@ -313,7 +294,7 @@ fn moves(outside: Outside) {
     let slot = scene.node.slot();
     let stream = Stream::start(&scene.world, INNER, HOST, 7000, RATE, SECONDS);
     for _ in 0..8 {
-        let [_, data] = scene.node.owners(slot);
+        let [_, data, _] = scene.node.owners(slot);
         let to = 3 - data;
         scene
             .node

@@ -119,8 +119,8 @@ impl Node {
         u8::from_str_radix(&inbound[..2], 16).expect("an SPI")
     }
 
-    /// The workers that have manager and data plane of a slot.
-    pub fn owners(&self, slot: u8) -> [u32; 2] {
+    /// The workers that have manager, data plane and output of a slot.
+    pub fn owners(&self, slot: u8) -> [u32; 3] {
         let text = self.cli("show crypto slots verbose");
         let numbers = |line: &str| -> Vec<u32> {
             line.split_whitespace()
@@ -132,7 +132,7 @@ impl Node {
             .map(numbers)
             .find(|line| line.first() == Some(&slot.into()));
         match line.as_deref() {
-            Some([_, manager, data, ..]) => [*manager, *data],
+            Some([_, manager, data, output, ..]) => [*manager, *data, *output],
             _ => panic!("no slot {slot}:\n{text}"),
         }
     }

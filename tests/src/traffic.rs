@@ -1,6 +1,6 @@
 //! Numbered streams of packets, to prove that nothing was lost and nothing came twice.
 
-use crate::process::{Running, beside};
+use crate::process::{Running, beside, eventually, try_run_in};
 use crate::world::World;
 
 /// Octets of a datagram.
@@ -93,6 +93,26 @@ pub fn nothing_lost(reports: &[Report; 2], rate: u32, seconds: u32) {
         peer.sent >= promised && host.sent >= promised,
         "too few were sent: {reports:?}, promised {promised}"
     );
+}
+
+/// Transfers 20 MB by TCP from an address in the peer's namespace to one in the host's, and back. Needs iperf3.
+pub fn tcp_both_ways(world: &World, peer: &str, host: &str) {
+    for direction in [&[][..], &["--reverse"]] {
+        let log = world.folder().join("iperf3.log");
+        let server = ["iperf3", "-s", "-1", "-B", host];
+        let mut server = Running::start(&world.host(), &server, &[], &log);
+        let client = [&["iperf3", "-c", host, "-B", peer, "-n", "20M"], direction].concat();
+        // Until the server listens.
+        eventually("a transfer by TCP", || {
+            try_run_in(&world.peer(), &client, &[]).0.then_some(())
+        });
+        let status = server.wait();
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "iperf3 ended with {status:?}: {}",
+            server.log()
+        );
+    }
 }
 
 fn report(end: &mut Running) -> Report {

@@ -4,7 +4,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use system_tests::capture::Capture;
-use system_tests::traffic::{Stream, nothing_lost};
+use system_tests::process::eventually;
+use system_tests::traffic::{Stream, nothing_lost, tcp_both_ways};
 use system_tests::{Connection, both_ways};
 
 use crate::common::scene;
@@ -36,7 +37,7 @@ fn a_slot_goes_to_and_fro_and_nothing_is_lost() {
     let stream = Stream::start(&scene.world, "10.20.1.1", "10.20.2.1", 7000, RATE, seconds);
     let mut moves = 0;
     while started.elapsed() < Duration::from_secs(u64::from(seconds) - 5) {
-        let [_, data] = scene.node.owners(slot);
+        let [_, data, _] = scene.node.owners(slot);
         let to = 3 - data;
         scene
             .node
@@ -69,6 +70,71 @@ fn a_slot_goes_to_and_fro_and_nothing_is_lost() {
 }
 
 #[test]
+fn the_output_of_a_slot_goes_to_another_worker_and_back() {
+    let Some(scene) = scene("move-output", &two_workers()) else {
+        return;
+    };
+    scene.peer.initiate("net");
+    scene.same_spis();
+    let before = scene.node.spis();
+    let slot = scene.node.slot();
+    let [manager, data, own] = scene.node.owners(slot);
+    assert_eq!(own, data);
+    let other = 3 - data;
+    let to = |worker: u32| {
+        let command = format!("crypto slot move {slot} to {worker} output");
+        // Until the data planes have said that they can.
+        eventually("the output to move", || {
+            scene.node.try_cli(&[&command]).0.then_some(())
+        });
+        assert_eq!(scene.node.owners(slot), [manager, data, worker]);
+    };
+    let seconds = 12;
+    let started = Instant::now();
+    let stream = Stream::start(&scene.world, "10.20.1.1", "10.20.2.1", 7000, RATE, seconds);
+    let mut moves = 0;
+    while started.elapsed() < Duration::from_secs(u64::from(seconds) - 3) {
+        to(if moves % 2 == 0 { other } else { data });
+        moves += 1;
+        sleep(PAUSE);
+    }
+    nothing_lost(&stream.finish(), RATE, seconds);
+    eprintln!("{moves} moves of the output at {RATE} packets a second each way");
+    to(other);
+    let count = |label: &str| -> u64 {
+        let text = scene.node.cli("show iftask statistics");
+        let lines = text.lines().filter(|line| line.trim_start().starts_with(label));
+        lines
+            .filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok())
+            .sum()
+    };
+    let (handed_on, taken) = (
+        count("Packets handed on for output"),
+        count("Packets taken for output"),
+    );
+    both_ways(&scene.world, "10.20.1.1", "10.20.2.1", RATE, 2);
+    let crossed = count("Packets handed on for output") - handed_on;
+    assert!(
+        crossed >= u64::from(4 * RATE),
+        "only {crossed} packets were handed on"
+    );
+    assert_eq!(count("Packets taken for output") - taken, crossed);
+    // Super-packets of streams, on the way there and back.
+    tcp_both_ways(&scene.world, "10.20.1.1", "10.20.2.1");
+    // Whoever dies, the tunnel and the division of labour stay.
+    scene.node.kill(&["iftask"]);
+    both_ways(&scene.world, "10.20.1.1", "10.20.2.1", RATE, 2);
+    assert_eq!(scene.node.owners(slot), [manager, data, other]);
+    assert_eq!(scene.node.spis(), before);
+    // Where the data goes, the output goes.
+    scene
+        .node
+        .cli(&format!("crypto slot move {slot} to {other} data-plane"));
+    assert_eq!(scene.node.owners(slot), [manager, other, other]);
+    both_ways(&scene.world, "10.20.1.1", "10.20.2.1", RATE, 1);
+}
+
+#[test]
 fn a_move_outlives_the_death_of_everybody_in_it() {
     let Some(scene) = scene("die-while-moving", &two_workers()) else {
         return;
@@ -79,7 +145,7 @@ fn a_move_outlives_the_death_of_everybody_in_it() {
     let slot = scene.node.slot();
     for facility in ["rmctrl", "iftask"] {
         for round in 0..3 {
-            let [_, data] = scene.node.owners(slot);
+            let [_, data, _] = scene.node.owners(slot);
             let to = 3 - data;
             std::thread::scope(|scope| {
                 scope.spawn(|| {

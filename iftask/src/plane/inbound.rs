@@ -9,7 +9,8 @@ use sadb::{Encapsulation, SaCounter, Spi, StrayOrigin};
 use super::engine::{BATCH, Engine, FAR, NEAR, Tag, write_plain};
 use super::io::{Io, Ports, Socket};
 use super::moves::HeldEsp;
-use super::strays::Via;
+use super::outputs::hand_on;
+use super::strays::{Strays, Via};
 use super::table::Slots;
 use crate::counters::{Call, Count, Tally};
 
@@ -154,6 +155,7 @@ impl<I: Io> Engine<I> {
                     ports: &self.ports,
                     slots: self.table.slots(),
                     tally: &mut self.tally,
+                    strays: &mut self.strays,
                     joins_datagrams: &mut self.joins_datagrams,
                 };
                 coalescer.push(tag, data, &packet, &mut |delivery| sink.deliver(delivery));
@@ -262,6 +264,7 @@ impl<I: Io> Engine<I> {
             ports: &self.ports,
             slots: self.table.slots(),
             tally: &mut self.tally,
+            strays: &mut self.strays,
             joins_datagrams: &mut self.joins_datagrams,
         };
         self.space = coalescer.finish(&mut |delivery| sink.deliver(delivery));
@@ -282,6 +285,7 @@ struct Sink<'a, I> {
     ports: &'a Ports,
     slots: &'a Slots,
     tally: &'a mut Tally,
+    strays: &'a mut Strays,
     joins_datagrams: &'a mut bool,
 }
 
@@ -289,15 +293,19 @@ impl<I: Io> Sink<'_, I> {
     fn deliver(&mut self, delivery: Delivery<'_, Tag>) {
         let Tag { context, spi } = delivery.tag;
         let (packets, bytes) = (u64::from(delivery.packets), delivery.bytes());
-        let written = match self.ports.tun(context) {
-            Some(tun) => self.write(tun, &delivery),
-            None => 0,
+        let output = self.strays.output(spi.slot());
+        let written = match (output, self.ports.tun(context)) {
+            (Some(worker), _) => hand_on(self.strays, self.tally, worker, &delivery),
+            (None, Some(tun)) => self.write(tun, &delivery),
+            (None, None) => 0,
         };
         if written > 0 {
             let bytes = bytes * written / packets.max(1);
             self.slots.count(spi, |cells| cells.received(written, bytes));
             self.tally.of_slot(spi.slot(), written);
-            self.tally.add(Count::Delivered, written, bytes);
+            if output.is_none() {
+                self.tally.add(Count::Delivered, written, bytes);
+            }
         }
         if written < packets {
             let lost = packets - written;

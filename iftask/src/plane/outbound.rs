@@ -320,8 +320,15 @@ impl<I: Io> Engine<I> {
     /// Hands all bursts to the kernel.
     pub(crate) fn flush(&mut self) {
         let mut index = 0;
-        while index < self.bursts.len() {
-            index = self.flush_from(index);
+        while let Some((burst, _)) = self.bursts.get(index) {
+            index = match self.strays.output(burst.exit.spi.slot()) {
+                Some(worker) => {
+                    self.hand_on_burst(index, worker);
+                    self.account(index, index + 1, false);
+                    index + 1
+                }
+                None => self.flush_from(index),
+            };
         }
         self.bursts.clear();
     }
@@ -337,7 +344,8 @@ impl<I: Io> Engine<I> {
         let mut owners = [0; MOST_BURSTS];
         let (mut index, mut count) = (start, 0);
         while let Some((burst, bytes)) = self.bursts.get(index) {
-            if (burst.exit.socket, burst.exit.dont_fragment) != (socket, dont_fragment) {
+            let leaves_so = (burst.exit.socket, burst.exit.dont_fragment) == (socket, dont_fragment);
+            if !leaves_so || index > start && self.strays.output(burst.exit.spi.slot()).is_some() {
                 break;
             }
             for datagram in burst.datagrams(bytes) {
@@ -372,12 +380,12 @@ impl<I: Io> Engine<I> {
                 self.failed.push(Failed { burst, ..lost });
             },
         );
-        self.account(start, index);
+        self.account(start, index, true);
         index
     }
 
-    /// Counts the bursts from `start` to `end` as sent, or as dropped if they are among the failed.
-    fn account(&mut self, start: usize, end: usize) {
+    /// Counts the bursts from `start` to `end` as sent, or as dropped if they are among the failed. What another worker sends it counts itself as sent by the node.
+    fn account(&mut self, start: usize, end: usize, is_sent_here: bool) {
         for index in start..end {
             let Some((burst, bytes)) = self.bursts.get(index) else {
                 break;
@@ -410,7 +418,9 @@ impl<I: Io> Engine<I> {
                     hot.sent_at(self.now_ns);
                 }
                 let octets = share(bytes.len() as u64, packets - lost, packets);
-                self.tally.add(Count::EspSent, packets - lost, octets);
+                if is_sent_here {
+                    self.tally.add(Count::EspSent, packets - lost, octets);
+                }
                 self.tally.of_slot(spi.slot(), packets - lost);
             }
             if lost > 0 {
@@ -459,14 +469,14 @@ fn share(octets: u64, part: u64, all: u64) -> u64 {
 /// Packets of a burst that the kernel refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Failed {
-    burst: usize,
-    packets: u64,
+    pub(super) burst: usize,
+    pub(super) packets: u64,
     /// They are longer than the interface takes in one piece.
-    too_long: bool,
+    pub(super) too_long: bool,
 }
 
 /// Sends all datagrams; calls `failed` with the number of each that the kernel refuses, and what that costs.
-fn transmit<I: Io>(
+pub(super) fn transmit<I: Io>(
     io: &mut I,
     tally: &mut crate::counters::Tally,
     (socket, dont_fragment): (usize, bool),

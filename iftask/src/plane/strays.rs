@@ -18,6 +18,7 @@ use super::engine::{Engine, RateLimit};
 use super::hints::{Hints, Owner};
 use super::io::Io;
 use super::moves::MOST_HOPS;
+use super::outputs::{KIND_SEND, KIND_TOO_LONG, KIND_WRITE, Outputs};
 use super::table::News;
 use crate::counters::Count;
 
@@ -89,6 +90,7 @@ pub(crate) struct Strays {
     owners: Owners,
     /// Slots that we let go, and where to: known before the map says so.
     left: Owners,
+    pub(super) outputs: Outputs,
     /// To and from the other workers' data planes.
     rings: Vec<Ring>,
     /// To and from this worker's `ipsecmgr`.
@@ -99,7 +101,7 @@ pub(crate) struct Strays {
 }
 
 /// By the number of the slot.
-type Owners = [u16; 256];
+pub(super) type Owners = [u16; 256];
 
 struct Ring {
     worker: u16,
@@ -115,6 +117,7 @@ impl Strays {
             managers: [0; 256],
             owners: [0; 256],
             left: [0; 256],
+            outputs: Outputs::new(),
             rings: Vec::new(),
             manager: None,
             hints: Hints::new(),
@@ -174,8 +177,13 @@ impl Strays {
         rings.map(|ring| ring.worker).collect()
     }
 
-    fn push(&mut self, worker: u16, header: StrayHeader, parts: &[&[u8]]) -> bool {
+    pub(super) fn push(&mut self, worker: u16, header: StrayHeader, parts: &[&[u8]]) -> bool {
         self.ring(worker).is_some_and(|ring| ring.to.push(header, parts))
+    }
+
+    /// Whether a worker is done with everything that was put into the ring to it.
+    pub(super) fn is_done(&mut self, worker: u16) -> bool {
+        self.ring(worker).is_none_or(|ring| ring.to.is_done())
     }
 
     /// The worker whose data plane has a slot; `None` when it is none of this node's.
@@ -405,6 +413,19 @@ impl<I: Io> Engine<I> {
                 if let Some(destination) = data.first_chunk().and_then(address_from) {
                     let hints = &mut self.strays.hints;
                     hints.learn(header.context, destination, owner, self.now_ns);
+                }
+            }
+            KIND_WRITE => self.write_for(header.context, worker.into(), data),
+            KIND_SEND => {
+                if let Some((order, data)) = StrayOrigin::split(data) {
+                    self.send_for(from, header, order, data);
+                }
+            }
+            KIND_TOO_LONG => {
+                if let Some((order, data)) = StrayOrigin::split(data)
+                    && let Some(spi) = esp::spi_of(data)
+                {
+                    self.learn_too_long(order, spi, worker.into());
                 }
             }
             KIND_NEWS => match data.first_chunk().and_then(address_from) {

@@ -5,6 +5,7 @@ mod encrypted;
 mod kernel;
 mod life;
 mod moves;
+mod outputs;
 mod paths;
 mod speed;
 mod world;

@@ -176,7 +176,7 @@ exec! {
         "[<file:text(1024)'Executable; without it the file that lies now where the running one did'>] [-noconfirm'Does not ask']":
         One("sit"), Administrator, "Replaces the software while the node runs";
     CryptoSlotMove, "crypto slot move",
-        "<slot:1-255'Number of the slot'> to <worker:1-255'Number of the worker'> [manager'IKE only' | data-plane'ESP only']":
+        "<slot:1-255'Number of the slot'> to <worker:1-255'Number of the worker'> [manager'IKE only' | data-plane'ESP only' | output'Last step of ESP only']":
         One("rmctrl"), Administrator, "Moves a slot to another worker, its tunnels stay up";
     Configure, "configure", "[terminal'From this terminal']": Shell, ConfigAdministrator, "Enters configuration mode";
     Config, "~config": Shell, ConfigAdministrator, "Enters configuration mode";

@@ -34,7 +34,7 @@ struct Header {
     fixed: Line,
     /// Head, packets dropped because the ring was full.
     producer: Line,
-    /// Tail, records dropped because they made no sense.
+    /// Tail, records dropped because they made no sense, the position up to which the consumer is done with what it took.
     consumer: Line,
 }
 
@@ -202,6 +202,14 @@ impl StrayProducer {
         pushed
     }
 
+    /// Whether the consumer has taken everything and is done with it.
+    pub fn is_done(&self) -> bool {
+        self.ring.header().is_some_and(|shared| {
+            let [done, ..] = &shared.consumer.2;
+            done.load(Ordering::Acquire) == shared.producer.0.load(Ordering::Relaxed)
+        })
+    }
+
     /// Packets dropped since the ring was made.
     pub fn dropped(&self) -> u64 {
         self.ring
@@ -259,11 +267,13 @@ impl StrayConsumer {
     }
 
     /// Takes the oldest packet out, into `packet` (at least [`StrayRing::MAX_PACKET`] bytes; a longer packet is dropped). Returns its header
-    /// and length, `None` when the ring is empty.
+    /// and length, `None` when the ring is empty. Who asks for the next one is done with the one before, see [`StrayProducer::is_done`].
     pub fn pop(&mut self, packet: &mut [u8]) -> Option<(StrayHeader, usize)> {
         let shared = self.ring.header()?;
         loop {
             let tail = shared.consumer.0.load(Ordering::Relaxed);
+            let [done, ..] = &shared.consumer.2;
+            done.store(tail, Ordering::Release);
             if shared.producer.0.load(Ordering::Acquire) == tail {
                 fence(Ordering::SeqCst);
                 if shared.producer.0.load(Ordering::Acquire) == tail {

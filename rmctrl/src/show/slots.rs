@@ -6,9 +6,9 @@ use crate::carried::{Carried, Load};
 use crate::moves::name;
 
 const HEADING: &str = concat!(
-    "         IPSec     Data       IKE      Child     Packets\n",
-    "Slot   Manager    Plane       SAs        SAs       per s  Moves\n",
-    "----  --------  -------  --------  ---------  ----------  -------------------\n",
+    "         IPSec     Data               IKE      Child     Packets\n",
+    "Slot   Manager    Plane  Output       SAs        SAs       per s  Moves\n",
+    "----  --------  -------  ------  --------  ---------  ----------  -------------------\n",
 );
 
 /// One line for each slot that has anything or is being moved, or for each one.
@@ -23,14 +23,16 @@ pub(crate) fn slots(map: &SlotMap, carried: &Carried, all: bool) -> String {
                 Some(format!("{} from {}, {}", name(part), entry.from, words(phase)))
             })
             .collect();
-        if !all && moves.is_empty() && load == Load::default() {
+        let owner = |part| map.owner(part, slot).unwrap_or(0);
+        let is_handed_on = owner(SlotPart::Output) != owner(SlotPart::Data);
+        if !all && moves.is_empty() && !is_handed_on && load == Load::default() {
             continue;
         }
-        let owner = |part| map.owner(part, slot).unwrap_or(0);
         let line = format!(
-            "{slot:>4}  {:>8}  {:>7}  {:>8}  {:>9}  {:>10}  {}",
+            "{slot:>4}  {:>8}  {:>7}  {:>6}  {:>8}  {:>9}  {:>10}  {}",
             owner(SlotPart::Manager),
             owner(SlotPart::Data),
+            owner(SlotPart::Output),
             load.ike_sas,
             load.child_sas,
             load.packets,
@@ -77,6 +79,7 @@ mod tests {
                 "7",
                 "1",
                 "2",
+                "2",
                 "0",
                 "0",
                 "0",
@@ -87,10 +90,16 @@ mod tests {
                 "go"
             ]
         );
+        map.give(SlotPart::Output, 9, 2);
+        let text = slots(&map, &Carried::default(), false);
+        assert!(
+            text.ends_with("   9         1        1       2         0          0           0\n"),
+            "{text}"
+        );
         let all = slots(&map, &Carried::default(), true);
         assert_eq!(all.lines().count(), 3 + 255);
         assert!(
-            all.ends_with(" 255         1        1         0          0           0\n"),
+            all.ends_with(" 255         1        1       1         0          0           0\n"),
             "{all}"
         );
     }

@@ -100,7 +100,7 @@ impl Descriptors {
             let fds = match part {
                 Some(SlotPart::Manager) => segments.owner_fds()?,
                 Some(SlotPart::Data) => segments.worker_fds()?,
-                None => {
+                Some(SlotPart::Output) | None => {
                     given.add(format!("slot-{slot}-counters"), segments.reader_fd()?)?;
                     continue;
                 }

@@ -32,6 +32,9 @@ pub struct SlotMap {
     /// Moves under way: `managers` and `data` name the new owners already.
     #[prost(message, repeated, tag = "4")]
     pub leaving: Vec<Leaving>,
+    /// Worker whose `iftask` takes the last step, the call of the kernel, for packets of slot 1, 2, ... 255 (0: the one that has its data). Empty: so it is for all.
+    #[prost(uint32, repeated, tag = "5")]
+    pub outputs: Vec<u32>,
 }
 
 impl SlotMap {
@@ -42,6 +45,7 @@ impl SlotMap {
             managers: workers.clone(),
             data: workers,
             leaving: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 }
@@ -86,6 +90,8 @@ pub enum SlotPart {
     Manager = 0,
     /// ESP: `iftask`.
     Data = 1,
+    /// What an `iftask` does last for packets of ESP: hands them to the kernel. Moves at once, without phases.
+    Output = 2,
 }
 
 /// The slot map has a new version.

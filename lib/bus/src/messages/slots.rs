@@ -94,6 +94,9 @@ pub struct SlotLoads {
     /// Nanoseconds that the data plane has worked, since this process began.
     #[prost(uint64, tag = "2")]
     pub busy_ns: u64,
+    /// This data plane takes the last step for packets that another one hands on (not so versions before there was such a thing).
+    #[prost(bool, tag = "3")]
+    pub takes_output: bool,
 }
 
 /// What a slot carries.

@@ -39,6 +39,11 @@ counters! {
         TOO_BIG              Counter Bits64 "iftask-too-big"       "Clear Packets Too Big";
     }
 
+    section "Data Path Output By Another Worker", moved by "strongswan::slots::the_output_of_a_slot_goes_to_another_worker_and_back" {
+        OUTPUT_HANDED_ON     Counter Bits64 "iftask-output-handed" "Packets Handed On For Output";
+        OUTPUT_TAKEN         Counter Bits64 "iftask-output-taken"  "Packets Taken For Output";
+    }
+
     section "Data Path Slot Moves", moved by "strongswan::slots::a_slot_goes_to_and_fro_and_nothing_is_lost" {
         HELD                 Counter Bits64 "iftask-held"          "Packets Held While Their Slot Moved";
         HELD_LOST            Counter Bits64 "iftask-held-lost"     "Packets Lost While Their Slot Moved";
