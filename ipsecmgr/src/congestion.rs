@@ -5,7 +5,8 @@
 use std::collections::HashSet;
 
 use bus::messages::rmctrl::{self as message, CongestionAction};
-use ikev2::{Engine, NotifyKind, Path};
+use config::OverloadGateway;
+use ikev2::{Engine, NotifyKind, Path, Redirectable};
 use services::wsg::Wsg;
 use telemetry::Counters;
 use telemetry::counters::congestion as counter;
@@ -36,6 +37,7 @@ pub(crate) struct Congestion {
 enum Refusal {
     Drop,
     Reject,
+    Redirect,
 }
 
 impl Congestion {
@@ -45,6 +47,7 @@ impl Congestion {
             CongestionAction::Nothing => None,
             CongestionAction::Reject => Some(Refusal::Reject),
             CongestionAction::Drop => Some(Refusal::Drop),
+            CongestionAction::Redirect => Some(Refusal::Redirect),
         };
         self.everywhere = congestion.everywhere;
         let services = congestion.services.into_iter();
@@ -70,12 +73,19 @@ impl Congestion {
         let Some(spi) = new_spi(datagram).filter(|spi| !engine.is_setting_up(*spi, path)) else {
             return false;
         };
-        match refusal {
-            Refusal::Drop => counters.inc(counter::WSG_DROPPED),
-            Refusal::Reject => {
+        let redirect = (refusal == Refusal::Redirect)
+            .then(|| redirect(&wsg.overload_gateways, datagram))
+            .flatten();
+        match (refusal, redirect) {
+            (Refusal::Drop, _) => counters.inc(counter::WSG_DROPPED),
+            (_, Some(answer)) => {
+                counters.inc(counter::WSG_REDIRECTED);
+                self.refused.push((path, marked(path, answer)));
+            }
+            (_, None) => {
                 counters.inc(counter::WSG_REJECTED);
-                self.refused
-                    .push((path, answer(spi, wsg.congestion_notify, path)));
+                let answer = refusal_of(spi, wsg.congestion_notify);
+                self.refused.push((path, marked(path, answer)));
             }
         }
         true
@@ -110,13 +120,39 @@ fn new_spi(datagram: &[u8]) -> Option<u64> {
     (initiator != 0 && responder == 0 && is_version_2 && is_whole).then_some(initiator)
 }
 
-/// IKE_SA_INIT response with nothing but a notification, and with no SPI of ours (RFC 7296 2.21.1, 2.6).
-fn answer(initiator_spi: u64, notify: NotifyKind, path: Path) -> Vec<u8> {
-    const LENGTH: usize = HEADER + NOTIFY;
-    let mut message = Vec::with_capacity(NON_ESP_MARKER.len() + LENGTH);
+/// The answer that sends a peer to one of these gateways, but not to one that has just sent it here; each gets peers by its weight. `None` when there is none, or when the peer does not know how.
+fn redirect(gateways: &[OverloadGateway], datagram: &[u8]) -> Option<Vec<u8>> {
+    let request = Redirectable::parse(datagram)?;
+    let may = |gateway: &&OverloadGateway| !request.comes_from(gateway.address);
+    let all: u64 = gateways
+        .iter()
+        .filter(may)
+        .map(|gateway| u64::from(gateway.weight))
+        .sum();
+    // Initiators' SPIs are random (RFC 7296 2.6).
+    let mut at = request.initiator_spi().checked_rem(all)?;
+    let gateway = gateways.iter().filter(may).find(|gateway| {
+        let weight = u64::from(gateway.weight);
+        let is_it = at < weight;
+        at = at.saturating_sub(weight);
+        is_it
+    })?;
+    request.answer(gateway.address)
+}
+
+/// As it leaves by the port of `path`.
+fn marked(path: Path, message: Vec<u8>) -> Vec<u8> {
     if path.local.port() == NAT_PORT {
-        message.extend(NON_ESP_MARKER);
+        [&NON_ESP_MARKER, &message[..]].concat()
+    } else {
+        message
     }
+}
+
+/// IKE_SA_INIT response with nothing but a notification, and with no SPI of ours (RFC 7296 2.21.1, 2.6).
+fn refusal_of(initiator_spi: u64, notify: NotifyKind) -> Vec<u8> {
+    const LENGTH: usize = HEADER + NOTIFY;
+    let mut message = Vec::with_capacity(LENGTH);
     message.extend(initiator_spi.to_be_bytes());
     message.extend([0; 8]);
     message.extend([NOTIFY_PAYLOAD, 0x20, crate::state::IKE_SA_INIT, FLAG_RESPONSE]);
@@ -168,14 +204,46 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_response_with_one_notification() {
-        let plain = answer(0x0102_0304_0506_0708, NotifyKind::TEMPORARY_FAILURE, path(500));
+        let refusal = refusal_of(0x0102_0304_0506_0708, NotifyKind::TEMPORARY_FAILURE);
+        let plain = marked(path(500), refusal.clone());
         assert_eq!(plain.len(), 36);
         assert_eq!(plain[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(plain[8..20], [0, 0, 0, 0, 0, 0, 0, 0, 41, 0x20, 34, 0x20]);
         assert_eq!(plain[20..], [0, 0, 0, 0, 0, 0, 0, 36, 0, 0, 0, 8, 0, 0, 0, 43]);
-        let marked = answer(0x0102_0304_0506_0708, NotifyKind::TEMPORARY_FAILURE, path(4_500));
+        let marked = marked(path(4_500), refusal);
         assert_eq!(marked[..4], NON_ESP_MARKER);
         assert_eq!(marked[4..], plain);
+    }
+
+    #[test]
+    fn gateways_get_peers_by_their_weight() {
+        let gateway = |last, weight| OverloadGateway {
+            address: [192, 0, 2, last].into(),
+            weight,
+        };
+        // Nonce, REDIRECT_SUPPORTED.
+        let request = |spi: u64| {
+            let mut message = [spi.to_be_bytes(), [0; 8]].concat();
+            message.extend([40, 0x20, crate::state::IKE_SA_INIT, 0x08, 0, 0, 0, 0, 0, 0, 0, 76]);
+            message.extend([43, 0, 0, 20]);
+            message.extend([5; 16]);
+            // A vendor's identity.
+            message.extend([41, 0, 0, 20]);
+            message.extend([6; 16]);
+            message.extend([0, 0, 0, 8, 0, 0, 0x40, 0x16]);
+            message
+        };
+        let gateways = [gateway(7, 1), gateway(8, 3)];
+        let to: Vec<u8> = (1..=8)
+            .map(|spi| redirect(&gateways, &request(spi)).unwrap()[41])
+            .collect();
+        assert_eq!(to, [8, 8, 8, 7, 8, 8, 8, 7]);
+        assert_eq!(redirect(&[], &request(1)), None);
+        let mut sent_by_8 = request(4);
+        sent_by_8[27] = 82;
+        sent_by_8.splice(68.., [0, 0, 0, 14, 0, 0, 0x40, 0x18, 1, 4, 192, 0, 2, 8]);
+        assert_eq!(redirect(&gateways, &sent_by_8).unwrap()[41], 7);
+        assert_eq!(redirect(&gateways[1..], &sent_by_8), None, "not back");
     }
 
     #[test]

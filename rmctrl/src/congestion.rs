@@ -92,6 +92,7 @@ impl Congestion {
             (false, _) | (true, CongestionAction::Nothing) => message::CongestionAction::Nothing,
             (true, CongestionAction::Drop) => message::CongestionAction::Drop,
             (true, CongestionAction::Reject) => message::CongestionAction::Reject,
+            (true, CongestionAction::Redirect) => message::CongestionAction::Redirect,
         };
         message::Congestion {
             action: action.into(),
@@ -219,6 +220,7 @@ fn policy(action: CongestionAction) -> Option<u32> {
     match action {
         CongestionAction::Nothing => None,
         CongestionAction::Reject => Some(1),
+        CongestionAction::Redirect => Some(2),
         CongestionAction::Drop => Some(3),
     }
 }

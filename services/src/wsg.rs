@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::{
-    Config, Context, CryptoTemplate, DeploymentMode, DontFragment, EapProfile, RemoteAuthentication,
-    WsgService,
+    Config, Context, CryptoTemplate, DeploymentMode, DontFragment, EapProfile, OverloadGateway,
+    RemoteAuthentication, WsgService,
 };
 use ipnet::IpNet;
 
@@ -41,6 +41,8 @@ pub struct Wsg {
     pub peer_networks: Vec<IpNet>,
     /// What refuses new peers in congestion.
     pub congestion_notify: ikev2::NotifyKind,
+    /// Where new peers are sent in congestion.
+    pub overload_gateways: Vec<OverloadGateway>,
     /// Certificate whose key signs for us, if we prove ourselves by one.
     pub certificate: Option<String>,
     /// Authorities that peers' chains may end at.
@@ -169,6 +171,7 @@ impl Wsg {
             profile: Arc::new(profile),
             secrets: Secrets::new(config, template, &methods),
             peer_networks: template.peer_networks.iter().map(|peer| peer.network).collect(),
+            overload_gateways: service.overload_gateways.clone(),
             congestion_notify: template
                 .ikesa
                 .congestion_notify

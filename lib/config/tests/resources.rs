@@ -124,10 +124,6 @@ fn the_number_of_workers_follows_the_boot_configuration() {
 fn what_is_not_built_is_refused_in_words() {
     for (line, what) in [
         (
-            "congestion-control policy wsg-service action redirect",
-            "congestion-control policy wsg-service action redirect",
-        ),
-        (
             "congestion-control policy epdg-service action drop",
             "congestion-control policy epdg-service",
         ),

@@ -16,6 +16,7 @@ use crate::profile::{
     ChildProfile, Configuration, EspProposal, IkeProposal, Liveness, LocalAuth, Profile, RemoteAuth,
     SelectorPolicy,
 };
+use crate::redirect::Redirectable;
 use crate::sad::{Sad, Usage};
 
 pub use record::record;
@@ -33,6 +34,10 @@ const MAX_STEPS: usize = 64;
 /// be read must be the same after writing and reading again.
 pub fn message(datagram: &[u8]) {
     let _ = Header::decode(datagram);
+    if let Some(request) = Redirectable::parse(datagram) {
+        let answer = request.answer(ADDRESSES[1]);
+        assert!(answer.is_none_or(|answer| answer.len() <= datagram.len()));
+    }
     let Some((&first, _)) = datagram.get(16).zip(datagram.first()) else {
         return;
     };

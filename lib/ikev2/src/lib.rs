@@ -28,6 +28,7 @@ mod output;
 mod profile;
 mod record;
 mod recovery;
+mod redirect;
 mod sa;
 mod sad;
 mod selectors;
@@ -55,6 +56,7 @@ pub use profile::{
 };
 pub use record::VERSION as RECORD_VERSION;
 pub use recovery::{Changed, Claim, RestoreError, Restored, RestoredChild};
+pub use redirect::Redirectable;
 pub use sad::{Sad, Usage};
 pub use selectors::TrafficSelector;
 pub use show::{ChildSaView, ChildState, Cursor, IkeAlgorithms, IkeSaView, IkeState, Totals};

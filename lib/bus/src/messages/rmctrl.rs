@@ -141,6 +141,8 @@ pub enum CongestionAction {
     Reject = 1,
     /// They get no answer.
     Drop = 2,
+    /// They are sent to other gateways, if they can be and the service names some; otherwise told that it cannot be now.
+    Redirect = 3,
 }
 
 /// [`Congestion`] has changed.

@@ -133,7 +133,7 @@ fn policy() -> Command<Config> {
     let words = "congestion-control policy wsg-service";
     Command::new(
         format!(
-            "congestion-control policy wsg-service'Security gateway services' action'What new peers get' {{{}|!redirect}}",
+            "congestion-control policy wsg-service'Security gateway services' action'What new peers get' {{{}}}",
             CongestionAction::alternatives()
         ),
         "Sets what new peers get in congestion",

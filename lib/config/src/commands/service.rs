@@ -3,9 +3,10 @@
 use command::{Command, Keyword, Tree, lens};
 
 use super::network::ContextMode;
-use super::{absent, find_or_make, mode, remove};
+use super::{absent, find_or_make, mode, put, remove};
 use crate::{
-    Config, Context, DEFAULT_PRE_FRAGMENT_MTU, DeploymentMode, MAX_SERVICE_POOLS, ServiceBinding, WsgService,
+    Config, Context, DEFAULT_OVERLOAD_WEIGHT, DEFAULT_PRE_FRAGMENT_MTU, DeploymentMode,
+    MAX_OVERLOAD_GATEWAYS, MAX_SERVICE_POOLS, OverloadGateway, ServiceBinding, WsgService,
 };
 
 pub(super) fn declare(tree: &mut Tree<Config>) {
@@ -71,6 +72,7 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
         "Sets how many sessions the service is meant for, which congestion-control acts on",
         lens!(max_sessions),
     ))
+    .add(overload())
     .add(bind())
     .unsupported(&[
         "associate",
@@ -98,6 +100,44 @@ fn deployment_mode() -> Command<WsgService> {
     })
     // Always printed: the two modes are different worlds.
     .show(|service, out| out.line(format!("deployment-mode {}", service.deployment_mode)))
+}
+
+fn overload() -> Command<WsgService> {
+    let words = "policy overload redirect";
+    Command::<WsgService>::new(
+        "policy'What is done when' overload'New peers come in congestion' redirect'Sends them to another gateway' <address:ip'Address of the gateway'> \
+         [weight'How many it gets in proportion to the others' <weight:1-10'1 without it'>]",
+        "Adds a gateway that takes new peers in congestion, if they can be redirected (RFC 5685)",
+    )
+    .no(format!("{words} <address:ip>"))
+    .set(|service, args| {
+        let gateway = OverloadGateway {
+            address: args.need("address")?,
+            weight: args.get("weight")?.unwrap_or(DEFAULT_OVERLOAD_WEIGHT),
+        };
+        let gateways = &mut service.overload_gateways;
+        put(gateways, gateway, MAX_OVERLOAD_GATEWAYS, |one, other| one.address == other.address)
+            .map_err(|message| args.refuse("address", message))
+    })
+    .unset(|service, args| {
+        let address: std::net::IpAddr = args.need("address")?;
+        let before = service.overload_gateways.len();
+        service.overload_gateways.retain(|gateway| gateway.address != address);
+        if service.overload_gateways.len() == before {
+            Err(absent(args, "address"))
+        } else {
+            Ok(())
+        }
+    })
+    .show(move |service, out| {
+        for gateway in &service.overload_gateways {
+            let weight = match gateway.weight {
+                DEFAULT_OVERLOAD_WEIGHT => String::new(),
+                weight => format!(" weight {weight}"),
+            };
+            out.line(format!("{words} {}{weight}", gateway.address));
+        }
+    })
 }
 
 fn bind() -> Command<WsgService> {

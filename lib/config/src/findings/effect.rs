@@ -55,6 +55,22 @@ fn congestion(config: &Config, findings: &mut Findings) {
         ),
         (true, true) | (false, false) => {}
     }
+    for (context, _, name, service) in config.wsg_services() {
+        let mut scope = findings.scope(format!("context {context}"));
+        let mut scope = scope.scope(format!("wsg-service {name}"));
+        let redirects = settings.wsg == CongestionAction::Redirect;
+        match (redirects, service.overload_gateways.is_empty()) {
+            (true, true) => scope.here(
+                false,
+                "new peers are rejected in congestion: \"policy overload redirect\" names no gateway",
+            ),
+            (false, false) => scope.here(
+                false,
+                "policy overload redirect has no effect without \"congestion-control policy wsg-service action redirect\"",
+            ),
+            (true, false) | (false, true) => {}
+        }
+    }
     let limited = config
         .wsg_services()
         .filter(|(.., service)| service.max_sessions.is_some());

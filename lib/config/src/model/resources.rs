@@ -88,6 +88,7 @@ command::keywords! {
         Drop = "drop", "New peers get no answer";
         #[default]
         Nothing = "none", "New peers are served as ever";
+        Redirect = "redirect", "New peers are sent to the gateways of policy overload redirect of the service";
         Reject = "reject", "New peers are refused with a notification";
     }
 }

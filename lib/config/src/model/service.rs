@@ -31,6 +31,17 @@ pub struct WsgService {
     pub duplicate_session_detection: bool,
     /// `max-sessions`: what congestion control measures its sessions by; 1 to 1000000.
     pub max_sessions: Option<u32>,
+    /// `policy overload redirect`: gateways that new peers are sent to in congestion (RFC 5685), at most [`MAX_OVERLOAD_GATEWAYS`].
+    pub overload_gateways: Vec<OverloadGateway>,
+}
+
+/// Another gateway, and how many peers it gets in proportion to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverloadGateway {
+    /// Its address of the encrypted side.
+    pub address: IpAddr,
+    /// 1 to 10.
+    pub weight: u32,
 }
 
 /// The address of a service and its policy.
@@ -44,6 +55,10 @@ pub struct ServiceBinding {
 
 /// Most pools of a kind in a service.
 pub const MAX_SERVICE_POOLS: usize = 16;
+/// Most gateways of `policy overload redirect`.
+pub const MAX_OVERLOAD_GATEWAYS: usize = 16;
+/// `weight` of one when nothing is configured.
+pub const DEFAULT_OVERLOAD_WEIGHT: u32 = 1;
 /// `pre_fragment mtu` when nothing is configured.
 pub const DEFAULT_PRE_FRAGMENT_MTU: u16 = 1_400;
 
@@ -59,6 +74,7 @@ impl Default for WsgService {
             pre_fragment_mtu: DEFAULT_PRE_FRAGMENT_MTU,
             duplicate_session_detection: false,
             max_sessions: None,
+            overload_gateways: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::identity::{Identity, IdentityKind};
 use crate::selectors::TrafficSelector;
 
 /// Payloads taken from one message.
-const MAX_PAYLOADS: usize = 64;
+pub(crate) const MAX_PAYLOADS: usize = 64;
 /// Selectors taken from one payload.
 const MAX_SELECTORS: usize = 64;
 /// SPIs taken from one delete payload.

@@ -17,7 +17,7 @@ pub use notify::NotifyKind;
 pub use proposal::{Proposal, ProposalSpi, Protocol, Transform, TransformKind};
 
 pub(crate) use build::Builder;
-pub(crate) use decode::{Configured, Delete, Payloads};
+pub(crate) use decode::{Configured, Delete, MAX_PAYLOADS, Payloads, next_payload};
 pub(crate) use sk::{Fragment, Opened, Protection, open, seal};
 pub(crate) use wire::{Reader, Writer};
 

@@ -104,6 +104,12 @@ kinds! {
     MULTIPLE_AUTH_SUPPORTED = 16404;
     /// RFC 4739.
     ANOTHER_AUTH_FOLLOWS = 16405;
+    /// RFC 5685: the sender can be redirected.
+    REDIRECT_SUPPORTED = 16406;
+    /// RFC 5685: go to this gateway.
+    REDIRECT = 16407;
+    /// RFC 5685: the gateway that the sender was sent here by.
+    REDIRECTED_FROM = 16408;
     /// RFC 5998.
     EAP_ONLY_AUTHENTICATION = 16417;
     /// RFC 6023.
