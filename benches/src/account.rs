@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// The cost of a process and all its descendants at one moment.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,28 @@ impl Cost {
     }
 }
 
+/// Processor time of the threads of this name in these processes, in milliseconds.
+///
+/// # Errors
+/// There is none.
+pub fn thread_ms(pids: &BTreeSet<u32>, name: &str) -> Result<f64, String> {
+    let threads = pids.iter().flat_map(|pid| {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        tasks.into_iter().flatten().flatten()
+    });
+    let named = threads.filter(|thread| {
+        let comm = std::fs::read_to_string(thread.path().join("comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    });
+    let times: Vec<f64> = named
+        .filter_map(|thread| time_ms(&thread.path().join("stat")))
+        .collect();
+    if times.is_empty() {
+        return Err(format!("there is no thread {name}"));
+    }
+    Ok(times.iter().sum())
+}
+
 /// The process and its descendants.
 fn tree(root: u32) -> BTreeSet<u32> {
     let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
@@ -63,24 +86,30 @@ fn tree(root: u32) -> BTreeSet<u32> {
 
 /// The fields of /proc/PID/stat after the program's name, which may contain anything: the first is the state.
 fn fields(pid: u32) -> Option<Vec<String>> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields_of(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn fields_of(stat: &Path) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(stat).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
-/// utime and stime, fields 14 and 15 of proc(5).
+/// Processor time of a process.
 fn cpu_ms(pid: u32) -> Result<f64, String> {
-    let ticks = || -> Option<f64> {
-        let fields = fields(pid)?;
-        Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
-    };
+    time_ms(Path::new(&format!("/proc/{pid}/stat")))
+        .ok_or_else(|| format!("process {pid} ended while it was measured"))
+}
+
+/// utime and stime of a process or thread, fields 14 and 15 of proc(5).
+fn time_ms(stat: &Path) -> Option<f64> {
+    let fields = fields_of(stat)?;
+    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
     let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
         .ok()
         .flatten()
         .unwrap_or(100);
-    ticks()
-        .map(|ticks| ticks * 1000.0 / hertz as f64)
-        .ok_or_else(|| format!("process {pid} ended while it was measured"))
+    Some(ticks * 1000.0 / hertz as f64)
 }
 
 /// Proportional set size; adds to `mapped` what of it belongs to shared memory behind descriptors.

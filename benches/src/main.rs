@@ -18,6 +18,7 @@ mod gateway;
 mod janitor;
 mod kills;
 mod moves;
+mod outputs;
 mod pipeline;
 mod process;
 mod rows;
@@ -84,6 +85,8 @@ enum Part {
     Kill,
     /// Slots moved under load
     Move,
+    /// One tunnel whose last step another data plane takes
+    Output,
     /// A flood of spoofed requests
     Flood,
     /// The data plane in memory
@@ -153,6 +156,9 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
     }
     if wanted(Part::Move) {
         moves::measure(&ground, long, &mut measured);
+    }
+    if wanted(Part::Output) {
+        outputs::measure(&ground, runs, &mut measured);
     }
     if wanted(Part::Flood) {
         flood::measure(&ground, long, &mut measured);

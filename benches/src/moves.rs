@@ -84,7 +84,7 @@ fn once(ground: &Ground) -> Result<[f64; 3], String> {
 }
 
 /// The worker of the data plane of each slot, from `show crypto slots verbose`.
-fn owners(text: &str) -> BTreeMap<u32, u32> {
+pub(crate) fn owners(text: &str) -> BTreeMap<u32, u32> {
     let columns = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace().map(str::parse);
         let [Some(Ok(slot)), Some(Ok(_)), Some(Ok(data))] = std::array::from_fn(|_| words.next()) else {
@@ -96,7 +96,7 @@ fn owners(text: &str) -> BTreeMap<u32, u32> {
 }
 
 /// The slots of all child SAs: the first octets of their SPIs.
-fn slots(text: &str) -> Vec<u32> {
+pub(crate) fn slots(text: &str) -> Vec<u32> {
     let spis = text
         .lines()
         .filter_map(|line| line.split_once("Inbound SPI")?.1.split_once("0x"));

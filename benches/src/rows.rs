@@ -30,6 +30,8 @@ pub enum Row {
     MovePackets,
     MoveHeld,
     MoveGap,
+    OutputUp,
+    OutputDown,
     ShowTime,
     FloodHonest,
     FloodMemory,
@@ -57,7 +59,7 @@ const TUNNELS: &[Kind] = &[Kind::Strongswan, Kind::WireguardGo, Kind::Boringtun]
 
 impl Row {
     /// All of them, as they are printed.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::SetupRateGroup31,
         Self::SetupCpuGroup31,
         Self::SetupRateGroup19,
@@ -83,6 +85,8 @@ impl Row {
         Self::MovePackets,
         Self::MoveHeld,
         Self::MoveGap,
+        Self::OutputUp,
+        Self::OutputDown,
         Self::ShowTime,
         Self::FloodHonest,
         Self::FloodMemory,
@@ -159,6 +163,26 @@ impl Row {
                 ..more("move_held", "slot moves: packets held", "", None, NOBODY)
             },
             Self::MoveGap => ours("move_gap", "slot moves: longest gap", "ms", 100.0),
+            Self::OutputUp => Facts {
+                higher: false,
+                ..more(
+                    "output_handed_on_up",
+                    "output handed on: CPU left, to the host",
+                    "part",
+                    None,
+                    NOBODY,
+                )
+            },
+            Self::OutputDown => Facts {
+                higher: false,
+                ..more(
+                    "output_handed_on_down",
+                    "output handed on: CPU left, from the host",
+                    "part",
+                    None,
+                    NOBODY,
+                )
+            },
             Self::ShowTime => ours("show_added_p99", "show beside set-ups: added p99", "ms", 5.0),
             Self::FloodHonest => more(
                 "flood_honest",
