@@ -7,11 +7,13 @@
 //! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`XdpPort`], [`XdpReceiver`], [`XdpSender`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
 //! | protection | [`Identity`], [`seccomp`], [`landlock`] |
+//! | memory | [`Arena`] |
 //! | arithmetic | [`sum_words`] |
 //!
 //! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
 //! Nothing here knows what the packets mean.
 
+mod arena;
 mod batch;
 mod bpf;
 mod control;
@@ -36,6 +38,7 @@ mod tun;
 mod udp;
 mod xdp;
 
+pub use arena::{Arena, Place};
 pub use batch::{
     Datagram, GRO_BUFFER_BYTES, MAX_GSO_BYTES, MAX_GSO_SEGMENTS, ReceiveBatch, Received, SendBatch,
     SendError, split_ipv4_header,
