@@ -12,6 +12,8 @@
 
 mod bursts;
 mod engine;
+mod entries;
+mod flush;
 mod hand_over;
 mod hints;
 mod hosts;
@@ -24,6 +26,7 @@ mod outbound;
 mod paths;
 mod ranges;
 mod sa;
+mod sender;
 mod strays;
 mod table;
 mod xdp;
