@@ -12,6 +12,8 @@
 
 mod bursts;
 mod engine;
+mod entries;
+mod flush;
 mod hand_over;
 mod hints;
 mod hosts;
@@ -25,6 +27,7 @@ mod outputs;
 mod paths;
 mod ranges;
 mod sa;
+mod sender;
 mod strays;
 mod table;
 mod xdp;

@@ -19,7 +19,7 @@ use crate::load::Loads;
 use crate::measure::{LimitedService, measure};
 use crate::moves::Moves;
 use crate::ports::Ports;
-use crate::processors::{Kernel, Place, Processors, groups};
+use crate::processors::{Kernel, Place, Processors};
 use crate::rebalancing::Policy;
 use crate::slots::slot_map;
 use crate::tasks::{HEARTBEAT_INTERVAL, Tasks};
@@ -30,8 +30,6 @@ const SAMPLING_INTERVAL: Duration = HEARTBEAT_INTERVAL;
 const CONGESTION_INTERVAL: Duration = Duration::from_secs(1);
 /// Between looks for tasks that are new.
 const DISCOVERY_INTERVAL: Duration = Duration::from_millis(250);
-/// Where the kernel shows NUMA nodes.
-const GROUPS: &str = "/sys/devices/system/node";
 
 /// What the resource manager knows.
 pub(crate) struct Manager {
@@ -100,7 +98,8 @@ impl Manager {
 
     fn sample(&mut self) {
         self.loads.sample();
-        self.processors.take(&Kernel::read(), groups(Path::new(GROUPS)));
+        self.processors
+            .take(&Kernel::read(), netio::numa_nodes(Path::new(netio::NUMA_NODES)));
         let cores: Vec<(u32, f64)> = self.data_plane_use().collect();
         self.alarms.look(Instant::now(), cores);
     }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
+use netio::{NumaNode, cpu_list};
+
 /// Readings of every processor that are kept: five minutes of them.
 const READINGS: usize = 60;
 /// Readings of the node as a whole that are kept: fifteen minutes of them.
@@ -73,20 +75,11 @@ pub(crate) enum Place {
     Core(u32),
 }
 
-/// A NUMA node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Group {
-    pub number: u32,
-    pub cores: BTreeSet<u32>,
-    /// Mebibytes.
-    pub memory: u64,
-}
-
 /// Everything that is remembered.
 #[derive(Debug, Default)]
 pub(crate) struct Processors {
     /// NUMA nodes, in ascending order; there is at least one as soon as there is a reading.
-    pub groups: Vec<Group>,
+    pub groups: Vec<NumaNode>,
     /// 1, 5 and 15 minutes.
     pub load: [f64; 3],
     /// The highest of one minute.
@@ -110,7 +103,7 @@ struct Total {
 
 impl Processors {
     /// Takes a reading. `groups` is where the processors are.
-    pub fn take(&mut self, kernel: &Kernel, groups: Vec<Group>) {
+    pub fn take(&mut self, kernel: &Kernel, groups: Vec<NumaNode>) {
         let cores = cores(&kernel.stat);
         let mut load = words(&kernel.load);
         self.load = std::array::from_fn(|_| load.next().unwrap_or(0.0));
@@ -121,7 +114,7 @@ impl Processors {
         let memory_used = kilobytes("MemTotal").saturating_sub(kilobytes("MemAvailable")) >> 10;
         self.groups = match groups.is_empty() {
             // A kernel without NUMA.
-            true => vec![Group {
+            true => vec![NumaNode {
                 number: 0,
                 cores: cores.keys().copied().collect(),
                 memory: self.memory_total,
@@ -201,47 +194,12 @@ impl Processors {
     }
 }
 
-/// The NUMA nodes that the kernel shows below `directory` (`/sys/devices/system/node`).
-pub(crate) fn groups(directory: &Path) -> Vec<Group> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut groups: Vec<Group> = entries
-        .filter_map(|entry| {
-            let number = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
-            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-            let memory = read("meminfo");
-            // `Node 0 MemTotal:       32768 kB`
-            let memory = memory.lines().find(|line| line.contains("MemTotal:"));
-            let kilobytes = memory.and_then(|line| words::<u64>(line.split_once(':')?.1).next());
-            let group = Group {
-                number,
-                cores: cpu_list(&read("cpulist")),
-                memory: kilobytes.unwrap_or(0) >> 10,
-            };
-            (!group.cores.is_empty()).then_some(group)
-        })
-        .collect();
-    groups.sort_by_key(|group| group.number);
-    groups
-}
-
 /// Processors a process may run on, of its `/proc/PID/status`.
 pub(crate) fn allowed_processors(status: &str) -> BTreeSet<u32> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     line.map(cpu_list).unwrap_or_default()
-}
-
-/// `0-3,8` as the kernel writes lists of processors; nonsense is left out.
-fn cpu_list(text: &str) -> BTreeSet<u32> {
-    /// More processors than any machine has.
-    const MOST: u32 = 4_096;
-    let ranges = text.trim().split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        (last < MOST).then_some(first..=last)
-    });
-    ranges.flatten().collect()
 }
 
 /// Processor time since boot in the kernel's ticks.
@@ -339,6 +297,7 @@ fn ends<T>(list: &VecDeque<T>, intervals: usize) -> Option<(&T, &T)> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use netio::{NUMA_NODES, numa_nodes};
 
     /// A machine with four processors in two groups, of which processor 3 works as told: ticks in user mode and idle so far.
     pub(crate) fn kernel(user: u64, idle: u64) -> Kernel {
@@ -353,8 +312,8 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn two_groups() -> Vec<Group> {
-        let group = |number, cores: [u32; 2]| Group {
+    pub(crate) fn two_groups() -> Vec<NumaNode> {
+        let group = |number, cores: [u32; 2]| NumaNode {
             number,
             cores: cores.into(),
             memory: 4_096,
@@ -413,11 +372,11 @@ pub(crate) mod tests {
     #[test]
     fn this_machine_can_be_read() {
         let mut processors = Processors::default();
-        processors.take(&Kernel::read(), groups(Path::new("/sys/devices/system/node")));
+        processors.take(&Kernel::read(), numa_nodes(Path::new(NUMA_NODES)));
         assert!(processors.memory_total > 0 && processors.uptime > 0);
         assert!(processors.groups.iter().all(|group| !group.cores.is_empty()));
         // Without NUMA there is one group.
-        processors.take(&kernel(0, 0), groups(Path::new("/nonexistent")));
+        processors.take(&kernel(0, 0), numa_nodes(Path::new("/nonexistent")));
         assert_eq!(processors.groups.len(), 1);
         assert_eq!(processors.groups[0].cores.len(), 4);
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use netio::{Baggage, LockFile};
 
 use crate::error::Error;
+use crate::processors::Processors;
 use crate::upgrade::state::NodeState;
 use crate::users::Users;
 use crate::{Options, folders};
@@ -18,7 +19,7 @@ pub(crate) struct Environment {
     /// Of the run directory and the state directory. Held as long as the node runs.
     pub locks: [LockFile; 2],
     /// Processors this node may use.
-    pub processors: Vec<usize>,
+    pub processors: Processors,
     /// The users of the processes; `None`: all are ours.
     pub users: Option<Users>,
     /// What the boot configuration says of the number of tasks.
@@ -66,7 +67,7 @@ pub(crate) fn take_over(
     let users = state.users.as_ref();
     Ok(Environment {
         locks,
-        processors: netio::task::usable_cpus()?,
+        processors: Processors::of_this_machine()?,
         users: users.map(|kept| Users::restore(kept, options.first_user)),
         tasks: config::Tasks::default(),
         missing: state.unprotected.clone(),
@@ -118,7 +119,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Environment, Error> {
     }
     Ok(Environment {
         locks,
-        processors: netio::task::usable_cpus()?,
+        processors: Processors::of_this_machine()?,
         users,
         tasks: config::boot_tasks(&text),
         missing,

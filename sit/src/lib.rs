@@ -28,6 +28,7 @@ mod launch;
 mod links;
 mod lives;
 mod manager;
+mod processors;
 mod requests;
 mod security;
 mod show;

@@ -57,7 +57,8 @@ impl Manager {
             workers: self.workers,
             lives: entry.lives,
             context: entry.context.clone(),
-            processor: processor_of(address, self.workers, &self.environment.processors),
+            processor: self.environment.processors.own(address, self.workers),
+            near_processors: self.environment.processors.near(address).to_vec(),
             // Reported by ourselves already.
             unprotected: Vec::new(),
             boot_config: self.options.config.to_string_lossy().into_owned(),
@@ -373,16 +374,6 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The processor that a task stays on: the data plane has one each where there are several to share among workers, everything else floats.
-fn processor_of(address: Address, workers: u32, processors: &[usize]) -> Option<u32> {
-    let place = address.instance.checked_sub(1)? as usize;
-    let enough = processors.len() > 2 && processors.len() >= workers as usize;
-    (address.facility == Facility::Iftask && enough)
-        .then(|| processors.get(place).copied())
-        .flatten()
-        .and_then(|processor| u32::try_from(processor).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,17 +395,5 @@ mod tests {
         assert!(!must_answer(Phase::Starting, Duration::from_secs(5)));
         assert!(must_answer(Phase::Starting, START_UP));
         assert!(!must_answer(Phase::Stopping, 2 * START_UP));
-    }
-
-    #[test]
-    fn the_data_plane_is_pinned_where_there_is_room() {
-        let iftask = |instance| Address::new(Facility::Iftask, instance);
-        assert_eq!(processor_of(iftask(2), 4, &[0, 2, 4, 6]), Some(2));
-        assert_eq!(processor_of(iftask(2), 2, &[0, 1]), None);
-        assert_eq!(processor_of(iftask(5), 8, &[0, 1, 2, 3]), None);
-        assert_eq!(
-            processor_of(Address::new(Facility::Ipsecmgr, 1), 4, &[0, 1, 2, 3]),
-            None
-        );
     }
 }

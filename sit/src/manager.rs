@@ -75,7 +75,7 @@ pub(crate) enum Happening {
 
 /// How many workers the node has while it runs: as the option says, or as the boot configuration does.
 fn workers(options: &Options, environment: &Environment) -> Result<u32, Error> {
-    let processors = u32::try_from(environment.processors.len()).unwrap_or(u32::MAX);
+    let processors = u32::try_from(environment.processors.count()).unwrap_or(u32::MAX);
     let configured = environment.tasks.workers(processors);
     match options.workers {
         Some(asked) if !(1..=MOST_WORKERS).contains(&asked) => Err(Error::Workers {

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::measure::Carrier;
 use crate::packets::{Chance, Sizes};
 use crate::tunnels::{BATCH, Tunnels, Way};
 
@@ -52,12 +53,12 @@ pub fn count(path: Path, packets: u64) -> Result<(), String> {
     let mut tunnels = Tunnels::new(TUNNELS, 1..=4)?;
     tunnels.warm_up()?;
     let mut chance = Chance::new(12345);
-    let before = tunnels.pipeline.carried();
+    let before = tunnels.carried();
     for _ in 0..packets / BATCH as u64 {
         tunnels.prepare(way, sizes, &mut chance)?;
         counted(&mut tunnels, way);
     }
-    let after = tunnels.pipeline.carried();
+    let after = tunnels.carried();
     let carried = after.0 - before.0 + after.1 - before.1;
     if carried == packets {
         Ok(())

@@ -8,9 +8,12 @@
 //! It drives the code that carries packets in an `iftask` over real slot segments: SPI lookup, replay window, integrity, selectors, coalescing; route lookup,
 //! sequence numbers, encryption, bursts; counters. Packets belong to tunnels at random. Preparing them is not measured.
 //!
+//! Beside it [`bare`] carries packets of the same sizes through as many SAs with nothing but the cipher: the yardstick.
+//!
 //! Without a command it prints a table, and writes it to `target/bench/pipeline.json`. Times are medians over batches, so that a batch during which others had the
 //! processor does not count. `guard` counts instructions instead, which repeat on a busy machine, and compares them with those that were written down.
 
+mod bare;
 mod guard;
 mod measure;
 mod packets;
@@ -33,6 +36,9 @@ struct Arguments {
     /// Measure only these packets
     #[arg(long, value_enum)]
     only: Option<Sizes>,
+    /// Measure only with so many tunnels
+    #[arg(long)]
+    tunnels: Option<usize>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -52,7 +58,8 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        None => measure::all(arguments.batches, arguments.only).and_then(|rows| report::tell(&rows)),
+        None => measure::all(arguments.batches, arguments.only, arguments.tunnels)
+            .and_then(|rows| report::tell(&rows)),
         Some(Command::Guard { update }) => guard::run(update),
         Some(Command::Count { path, packets }) => guard::count(path, packets),
     };

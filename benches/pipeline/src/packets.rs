@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use clap::ValueEnum;
 use esp::Checksum;
 
+/// Room for a packet with all that is around it.
+pub const ROOM: usize = 2048;
 /// Without options.
 pub const IPV4_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;

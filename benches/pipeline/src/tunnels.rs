@@ -12,7 +12,8 @@ use sadb::{
     Selectors, Slot, SlotOwner, SlotSegments, SlotWorker, Spi,
 };
 
-use crate::packets::{Chance, Sizes, write_udp};
+use crate::measure::Carrier;
+use crate::packets::{Chance, ROOM, Sizes, write_udp};
 
 /// Packets of a round.
 pub const BATCH: usize = 64;
@@ -25,12 +26,10 @@ const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 10);
 const FIRST_INNER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 /// The first peer.
 const FIRST_PEER: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 0);
-/// Room for a packet with all that is around it.
-const ROOM: usize = 2048;
 
 /// A worker, its tunnels, and their peers.
 pub struct Tunnels {
-    pub pipeline: Pipeline,
+    pipeline: Pipeline,
     peers: Vec<Peer>,
     buffers: Vec<Buffer>,
 }
@@ -103,13 +102,6 @@ impl Tunnels {
         Ok(())
     }
 
-    /// Prepares a batch of packets that belong to tunnels at random.
-    pub fn prepare(&mut self, way: Way, sizes: Sizes, chance: &mut Chance) -> Result<(), String> {
-        let count = self.peers.len() as u64;
-        let which: [usize; BATCH] = std::array::from_fn(|_| chance.below(count) as usize);
-        self.fill(way, &which, sizes, chance)
-    }
-
     fn fill(
         &mut self,
         way: Way,
@@ -140,9 +132,17 @@ impl Tunnels {
         }
         Ok(())
     }
+}
 
-    /// Carries the batch that was prepared: a whole round of the data plane.
-    pub fn round(&mut self, way: Way, now_ns: u64) {
+impl Carrier for Tunnels {
+    fn prepare(&mut self, way: Way, sizes: Sizes, chance: &mut Chance) -> Result<(), String> {
+        let count = self.peers.len() as u64;
+        let which: [usize; BATCH] = std::array::from_fn(|_| chance.below(count) as usize);
+        self.fill(way, &which, sizes, chance)
+    }
+
+    /// A whole round of the data plane.
+    fn round(&mut self, way: Way, now_ns: u64) {
         self.pipeline.begin(now_ns);
         let buffers = self.buffers.iter_mut();
         match way {
@@ -159,6 +159,10 @@ impl Tunnels {
                 .seal(buffers.map(|buffer| &mut buffer.data[..buffer.length])),
         }
         self.pipeline.end();
+    }
+
+    fn carried(&self) -> (u64, u64) {
+        self.pipeline.carried()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use esp::OutboundSa;
 use netio::{Datagram, MAX_GSO_BYTES, MAX_GSO_SEGMENTS};
 use sadb::{Encapsulation, Spi};
 
@@ -57,18 +56,18 @@ impl Bursts {
     /// A place for a sealed packet of `length` bytes: the SA's open burst, or a new one. `None` when all are taken: send them first.
     ///
     /// `last` is the SA's own note of its last burst, which is brought up to date.
-    pub(crate) fn place(&mut self, last: &mut (u64, usize), exit: Exit, length: usize) -> Option<usize> {
+    pub(crate) fn place(&mut self, last: &mut (u64, usize), exit: &Exit, length: usize) -> Option<usize> {
         if last.0 == self.batch
             && let Some(burst) = self.list.get(last.1)
-            && burst.takes(&exit, length)
+            && burst.takes(exit, length)
         {
             return Some(last.1);
         }
-        if self.list.len() >= MOST_BURSTS {
+        if self.is_full() {
             return None;
         }
         self.list.push(Burst {
-            exit,
+            exit: *exit,
             segment: length,
             used: 0,
             packets: 0,
@@ -98,24 +97,13 @@ impl Bursts {
         }
     }
 
-    /// Seals an inner packet that was put into the room, at its place behind the ESP header.
-    pub(crate) fn seal(
-        &mut self,
-        index: usize,
-        sa: &mut OutboundSa,
-        inner: usize,
-        next_header: u8,
-        sequence: u64,
-    ) -> Result<(), esp::Cause> {
-        let length = sa.transform().sealed_len(inner);
-        let room = self.room(index, length).ok_or(esp::Cause::NoRoom)?;
-        sa.seal(room, inner, next_header, sequence)?;
-        self.commit(index, length, inner);
-        Ok(())
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// No other can be begun.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MOST_BURSTS
     }
 
     /// How many there are.

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Packet, SharedReplay};
+use esp::{Cause, Coalescer, Delivery, MOST_PARTS, Opened, Packet, SharedReplay};
 use netio::{Received, split_ipv4_header};
 use sadb::{Encapsulation, SaCounter, Spi, StrayOrigin};
 
@@ -10,6 +10,7 @@ use super::engine::{BATCH, Engine, FAR, NEAR, Tag, write_plain};
 use super::io::{Io, Ports, Socket};
 use super::moves::HeldEsp;
 use super::outputs::hand_on;
+use super::sa::Sa;
 use super::strays::{Strays, Via};
 use super::table::Slots;
 use crate::counters::{Call, Count, Tally};
@@ -178,7 +179,11 @@ impl<I: Io> Engine<I> {
     ) -> Result<Option<Accepted<'p>>, Cause> {
         let length = data.len();
         let (slots, entries) = self.table.split();
-        let (Some(sa), Some(worker)) = (entries.get_mut(spi), slots.get(spi.slot())) else {
+        let Some(worker) = slots.get(spi.slot()) else {
+            return Ok(None);
+        };
+        let Some((sa, keys)) = entries.with_keys(spi, worker) else {
+            self.tally.one(Count::Inactive, length);
             return Ok(None);
         };
         if !sa.inbound_active {
@@ -186,55 +191,29 @@ impl<I: Io> Engine<I> {
             slots.count(spi, |cells| cells.add(SaCounter::DropInactive, 1));
             return Ok(None);
         }
-        if sa.keys.is_none() && !super::engine::prepare(sa, worker) {
-            self.tally.one(Count::Inactive, length);
-            return Ok(None);
-        }
-        let (Some(keys), Some(hot)) = (&mut sa.keys, worker.hot(spi)) else {
+        let (Some(inbound), Some(hot)) = (&mut keys.inbound, worker.hot(spi)) else {
             return Ok(None);
         };
         let mut replay = SharedReplay {
             hot,
             window: sa.replay_window,
         };
-        let opened = keys.inbound.open(data, &mut replay)?;
+        let opened = inbound.open(data, &mut replay)?;
         hot.received_at(self.now_ns);
-        if opened.newest
+        let is_elsewhere = opened.newest
             && origin.encapsulation == Encapsulation::Udp
             && sa.encapsulation == Encapsulation::Udp
             && origin.source != sa.peer
-            && origin.local.ip() == sa.local.ip()
-        {
+            && origin.local.ip() == sa.local.ip();
+        let accepted = accept(sa, opened, &origin);
+        if is_elsewhere {
             // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from. From where another address of ours was reached nothing is
             // learned: our packets leave by the SA's own, for which that NAT has no mapping.
             hot.learn_peer(origin.source);
             entries.move_peer(spi, origin.source);
             self.tally.one(Count::EndpointsLearned, 0);
         }
-        let Some(sa) = entries.get(spi) else {
-            return Ok(None);
-        };
-        if opened.next_header == esp::NO_NEXT_HEADER {
-            self.tally.one(Count::Dummies, length);
-            return Ok(None);
-        }
-        let packet = Packet::parse(opened.payload).ok_or(Cause::NotIp)?;
-        if packet.next_header() != opened.next_header {
-            return Err(Cause::NotIp);
-        }
-        if !sa.policy.permits_inbound(&packet) {
-            return Err(Cause::Selector);
-        }
-        let traffic_class = esp::propagate_ecn(origin.traffic_class, opened.payload, &packet)?;
-        let packet = Packet {
-            traffic_class,
-            ..packet
-        };
-        let tag = Tag {
-            context: sa.context,
-            spi,
-        };
-        Ok(Some((tag, opened.payload, packet)))
+        accepted.map(Some)
     }
 
     fn drop_esp(&mut self, spi: Spi, cause: Cause, length: usize) {
@@ -269,6 +248,31 @@ impl<I: Io> Engine<I> {
         };
         self.space = coalescer.finish(&mut |delivery| sink.deliver(delivery));
     }
+}
+
+/// What is in an authentic packet, if its SA may carry that.
+#[inline]
+fn accept<'p>(sa: &Sa, opened: Opened<'p>, origin: &StrayOrigin) -> Result<Accepted<'p>, Cause> {
+    if opened.next_header == esp::NO_NEXT_HEADER {
+        return Err(Cause::Dummy);
+    }
+    let packet = Packet::parse(opened.payload).ok_or(Cause::NotIp)?;
+    if packet.next_header() != opened.next_header {
+        return Err(Cause::NotIp);
+    }
+    if !sa.policy.permits_inbound(&packet) {
+        return Err(Cause::Selector);
+    }
+    let traffic_class = esp::propagate_ecn(origin.traffic_class, opened.payload, &packet)?;
+    let packet = Packet {
+        traffic_class,
+        ..packet
+    };
+    let tag = Tag {
+        context: sa.context,
+        spi: sa.spi,
+    };
+    Ok((tag, opened.payload, packet))
 }
 
 /// The SPI of the first packet of a read.

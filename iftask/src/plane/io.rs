@@ -41,11 +41,17 @@ pub(crate) struct Ports {
     sockets: Vec<Option<Socket>>,
     /// Contexts.
     tuns: Vec<Option<u32>>,
+    /// Goes up whenever sockets come or go.
+    changes: u32,
 }
+
+/// An SA's note of its socket: the changes when it was found, and where.
+pub(crate) type SocketNote = Option<(u32, u32)>;
 
 impl Ports {
     /// Notes a socket; returns its place.
     pub(crate) fn add_socket(&mut self, socket: Socket) -> usize {
+        self.changes = self.changes.wrapping_add(1);
         place(&mut self.sockets, socket)
     }
 
@@ -85,6 +91,24 @@ impl Ports {
         find(&|socket| fits(socket) && socket.context == context).or_else(|| find(&fits))
     }
 
+    /// Likewise, as noted if nothing has changed since.
+    pub(crate) fn noted_socket(
+        &self,
+        note: &mut SocketNote,
+        local: SocketAddr,
+        encapsulation: Encapsulation,
+        context: u32,
+    ) -> Option<usize> {
+        if let Some((changes, place)) = *note
+            && changes == self.changes
+        {
+            return Some(place as usize);
+        }
+        let place = self.socket_for(local, encapsulation, context)?;
+        *note = u32::try_from(place).ok().map(|place| (self.changes, place));
+        Some(place)
+    }
+
     /// Places of the sockets of an address in a context.
     pub(crate) fn sockets_of(&self, context: u32, address: std::net::IpAddr) -> Vec<usize> {
         let fits =
@@ -96,6 +120,7 @@ impl Ports {
 
     /// Frees a socket's place.
     pub(crate) fn remove_socket(&mut self, place: usize) {
+        self.changes = self.changes.wrapping_add(1);
         if let Some(socket) = self.sockets.get_mut(place) {
             *socket = None;
         }
@@ -214,9 +239,14 @@ mod tests {
         assert_eq!(ports.socket_for(local, Encapsulation::Esp, 3), Some(esp));
         let other = "192.0.2.9:4500".parse().unwrap();
         assert_eq!(ports.socket_for(other, Encapsulation::Esp, 3), None);
+        let mut note = None;
+        let noted =
+            |ports: &Ports, note: &mut SocketNote| ports.noted_socket(note, local, Encapsulation::Udp, 2);
+        assert_eq!([(); 2].map(|()| noted(&ports, &mut note)), [Some(udp); 2]);
         assert_eq!(ports.sockets_of(2, local.ip()), [udp, esp]);
         ports.remove_socket(udp);
         assert_eq!(ports.socket_for(local, Encapsulation::Udp, 2), Some(twin));
+        assert_eq!(noted(&ports, &mut note), Some(twin), "the note is no longer true");
         assert_eq!(
             ports.add_socket(socket(4, "192.0.2.1:4500", Encapsulation::Udp)),
             udp

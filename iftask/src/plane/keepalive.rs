@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sadb::{Encapsulation, Slot, Spi};
+use sadb::{Encapsulation, SaIndex, Slot, Spi};
 
 use super::engine::Engine;
 use super::io::Io;
@@ -76,16 +76,14 @@ impl<I: Io> Engine<I> {
         let now_ns = self.now_ns;
         let silent_for = |then: u64| Duration::from_nanos(now_ns.saturating_sub(then));
         let mut due: Vec<Spi> = Vec::new();
-        let rest = self
-            .table
-            .split()
-            .1
-            .slot_mut(slot)
-            .get_mut(start..)
-            .unwrap_or_default();
-        let looked_at = rest.len().min(most);
-        let is_last = rest.len() <= most;
-        for sa in rest.iter_mut().take(most).flatten() {
+        let (_, entries) = self.table.split();
+        let rest = entries.size().saturating_sub(start);
+        let looked_at = rest.min(most);
+        let is_last = rest <= most;
+        for index in (start..start + looked_at).filter_map(|n| SaIndex::new(u16::try_from(n).ok()?)) {
+            let Some(sa) = entries.at_mut(slot, index) else {
+                continue;
+            };
             let Some(keepalive) = self.keepalives.of(sa.local.ip()) else {
                 continue;
             };

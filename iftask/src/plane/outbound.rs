@@ -1,13 +1,11 @@
 //! From the clear side to the network.
 
 use esp::{Fit, Fragments, Offload, Packet, Segments, VnetHeader, finish_checksum};
-use netio::Datagram;
-use sadb::{Hot, SaCounter, SequenceExhausted, Spi};
+use sadb::{SaCounter, Spi};
 
-use super::bursts::{Exit, MOST_BURSTS};
 use super::engine::{BATCH, Engine, FAR, NEAR, write_plain};
 use super::io::Io;
-use super::paths::learn;
+use super::sender::Refusal;
 use super::strays::Stray;
 use super::table::Table;
 use crate::counters::{Call, Count};
@@ -52,7 +50,7 @@ impl<I: Io> Engine<I> {
                 if let Some(spi) = spis.get(n + NEAR).copied().flatten() {
                     self.table.expect_keys(spi, true);
                 }
-                self.clear(context, read, None);
+                self.clear(context, read, spis.get(n).copied().flatten(), None);
             }
             if count < BATCH {
                 break;
@@ -62,10 +60,11 @@ impl<I: Io> Engine<I> {
 
     /// Takes a packet that another worker passed on, as it was read there.
     pub(crate) fn stray_clear(&mut self, context: u32, read: &mut [u8], stray: Stray) {
-        self.clear(context, read, Some(stray));
+        self.clear(context, read, None, Some(stray));
     }
 
-    fn clear(&mut self, context: u32, read: &mut [u8], stray: Option<Stray>) {
+    /// `likely` is the SA that was found for it ahead of its turn.
+    fn clear(&mut self, context: u32, read: &mut [u8], likely: Option<Spi>, stray: Option<Stray>) {
         let length = read.len();
         let Some((header, data)) = VnetHeader::split(read) else {
             return self.tally.one(Count::NotIp, length);
@@ -76,7 +75,8 @@ impl<I: Io> Engine<I> {
         if stray.is_none() {
             self.tally.one(Count::Reads, data.len());
         }
-        let Some(spi) = self.route(context, &packet) else {
+        let likely = likely.filter(|spi| self.table.may_carry(*spi, &packet));
+        let Some(spi) = likely.or_else(|| self.route(context, &packet)) else {
             return self.pass_on_clear(context, &packet, read, stray);
         };
         if let Some(worker) = self.table.taker(spi.slot()) {
@@ -84,17 +84,6 @@ impl<I: Io> Engine<I> {
         }
         if let Some(stray) = stray {
             self.claim(context, &packet, stray);
-        }
-        if !self.prepare(spi) {
-            return self.drop_clear(spi, Count::Unusable, None, 1, packet.length);
-        }
-        if self
-            .table
-            .entries()
-            .get(spi)
-            .is_some_and(|sa| sa.carries_itself(&packet))
-        {
-            return self.drop_clear(spi, Count::OwnOuter, None, 1, packet.length);
         }
         match offload.segmentation {
             None => {
@@ -104,15 +93,9 @@ impl<I: Io> Engine<I> {
             Some(segmentation) => match Segments::new(data, &packet, segmentation) {
                 Some(segments) if segments.count() <= MOST_SEGMENTS => {
                     self.tally.call(Call::Read, segments.count());
-                    self.super_packet(spi, context, data, &packet, &segments);
+                    self.super_packet(spi, data, &packet, &segments);
                 }
-                _ => self.drop_clear(
-                    spi,
-                    Count::NotIp,
-                    Some(SaCounter::DropMalformed),
-                    1,
-                    packet.length,
-                ),
+                _ => self.drop_malformed(spi, &packet),
             },
         }
     }
@@ -133,37 +116,37 @@ impl<I: Io> Engine<I> {
         if let Some(partial) = offload.checksum
             && finish_checksum(data, packet, partial).is_none()
         {
-            return self.drop_clear(
-                spi,
-                Count::NotIp,
-                Some(SaCounter::DropMalformed),
-                1,
-                packet.length,
-            );
+            return self.drop_malformed(spi, packet);
         }
         self.finished(spi, data, packet);
     }
 
     /// One packet with all checksums.
     fn finished(&mut self, spi: Spi, data: &[u8], packet: &Packet) {
-        self.tally.one(Count::ClearReceived, packet.length);
-        let Some(sa) = self.table.entries().get(spi) else {
-            return;
+        if self.bursts.is_full() {
+            self.flush();
+        }
+        let Some(mut sender) = self.sender(spi) else {
+            return self.drop_clear(spi, Count::Unusable, None, 1, packet.length);
         };
-        let (limits, context) = (sa.limits, sa.context);
-        match limits.fit(packet, packet.length) {
+        if sender.sa.carries_itself(packet) {
+            return self.drop_clear(spi, Count::OwnOuter, None, 1, packet.length);
+        }
+        let (fit, context) = (sender.sa.limits.fit(packet, packet.length), sender.sa.context);
+        let refused = match fit {
+            Fit::Whole => sender.send(packet, packet.length, |out| {
+                let data = data.get(..packet.length)?;
+                out.get_mut(..data.len())?.copy_from_slice(data);
+                Some(())
+            }),
+            _ => Ok(()),
+        };
+        self.tally.one(Count::ClearReceived, packet.length);
+        match fit {
             Fit::Whole => {
-                let Some(exit) = self.exit(spi, packet, packet.length) else {
-                    return;
-                };
-                let Some(sequence) = self.reserve(spi, 1, packet.length) else {
-                    return;
-                };
-                self.send(exit, packet.next_header(), packet.length, sequence, |out| {
-                    let data = data.get(..packet.length)?;
-                    out.get_mut(..data.len())?.copy_from_slice(data);
-                    Some(())
-                });
+                if let Err(refusal) = refused {
+                    self.refuse(spi, refusal, 1, packet.length);
+                }
             }
             Fit::Fragment(mtu) => self.fragments(spi, data, packet, mtu),
             Fit::TooBig(mtu) => {
@@ -180,48 +163,39 @@ impl<I: Io> Engine<I> {
         self.tally.one(Count::Fragmented, packet.length);
         let mut scratch = std::mem::take(&mut self.fragment);
         while let Some(length) = fragments.write_next(&mut scratch) {
-            let Some(exit) = self.exit(spi, packet, length) else {
-                break;
-            };
-            let Some(sequence) = self.reserve(spi, 1, length) else {
-                break;
-            };
-            self.send(exit, packet.next_header(), length, sequence, |out| {
+            if self.bursts.is_full() {
+                self.flush();
+            }
+            let Some(mut sender) = self.sender(spi) else { break };
+            let sent = sender.send(packet, length, |out| {
                 out.get_mut(..length)?.copy_from_slice(scratch.get(..length)?);
                 Some(())
             });
+            if let Err(refusal) = sent {
+                self.refuse(spi, refusal, 1, length);
+                break;
+            }
         }
         self.fragment = scratch;
     }
 
-    fn super_packet(
-        &mut self,
-        spi: Spi,
-        context: u32,
-        data: &[u8],
-        packet: &Packet,
-        segments: &Segments<'_>,
-    ) {
+    fn super_packet(&mut self, spi: Spi, data: &[u8], packet: &Packet, segments: &Segments<'_>) {
         let count = segments.count();
-        let Some(sa) = self.table.entries().get(spi) else {
-            return;
+        let Some(sender) = self.sender(spi) else {
+            return self.drop_clear(spi, Count::Unusable, None, 1, packet.length);
         };
-        match sa.limits.fit(packet, segments.length(0)) {
+        if sender.sa.carries_itself(packet) {
+            return self.drop_clear(spi, Count::OwnOuter, None, 1, packet.length);
+        }
+        let (fit, context) = (
+            sender.sa.limits.fit(packet, segments.length(0)),
+            sender.sa.context,
+        );
+        match fit {
             Fit::Whole => {
                 self.tally
                     .add(Count::ClearReceived, count as u64, packet.length as u64);
-                let Some(exit) = self.exit(spi, packet, segments.length(0)) else {
-                    return;
-                };
-                let Some(first) = self.reserve(spi, count as u32, packet.length) else {
-                    return;
-                };
-                for (n, sequence) in (0..count).zip(first..) {
-                    let length = segments.length(n);
-                    self.send(exit, packet.next_header(), length, sequence, |out| {
-                        segments.write(n, out).map(drop)
-                    });
-                }
+                self.segments(spi, packet, segments);
             }
             Fit::Fragment(_) => {
                 let mut scratch = std::mem::take(&mut self.segment);
@@ -245,191 +219,37 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Sequence numbers for `count` packets of together `bytes`; the drop is counted when there are none.
-    fn reserve(&mut self, spi: Spi, count: u32, bytes: usize) -> Option<u64> {
-        let esn = self.table.entries().get(spi)?.esn;
-        let hot = self.table.slots().get(spi.slot()).and_then(|slot| slot.hot(spi));
-        match hot.map_or(Err(SequenceExhausted::Stale), |hot: Hot<'_>| {
-            hot.reserve(count, esn)
-        }) {
-            Ok(first) => Some(first),
-            Err(SequenceExhausted::Spent) => {
-                let drop = Some(SaCounter::DropSequence);
-                self.drop_clear(spi, Count::SequenceSpent, drop, count.into(), bytes);
-                None
-            }
-            Err(SequenceExhausted::Stale) => {
-                self.drop_clear(spi, Count::ClearNoSa, None, count.into(), bytes);
-                self.refresh();
-                None
-            }
-        }
-    }
-
-    /// How a packet of `length` bytes leaves; the drop is counted when it cannot. `packet` is where DSCP and DF come from.
-    fn exit(&mut self, spi: Spi, packet: &Packet, length: usize) -> Option<Exit> {
-        let sa = self.table.entries().get(spi)?;
-        let Some(socket) = self.ports.socket_for(sa.local, sa.encapsulation, sa.context) else {
-            self.drop_clear(spi, Count::NoSocket, Some(SaCounter::DropSend), 1, length);
-            return None;
-        };
-        Some(Exit {
-            spi,
-            socket,
-            encapsulation: sa.encapsulation,
-            destination: sa.destination(),
-            traffic_class: esp::traffic_class(sa.dscp, packet.traffic_class),
-            dont_fragment: sa.limits.dont_fragment(packet, length),
-            joins: length <= sa.limits.fits(),
-        })
-    }
-
-    /// Puts one inner packet of `length` bytes, which `fill` writes, into a burst and seals it.
-    fn send(
-        &mut self,
-        exit: Exit,
-        next_header: u8,
-        length: usize,
-        sequence: u64,
-        fill: impl FnOnce(&mut [u8]) -> Option<()>,
-    ) {
-        if self.bursts.len() >= MOST_BURSTS {
-            self.flush();
-        }
-        let (_, entries) = self.table.split();
-        let Some(sa) = entries.get_mut(exit.spi) else {
+    /// Sends the segments of a super-packet, which fit. They have sequence numbers that follow each other.
+    fn segments(&mut self, spi: Spi, packet: &Packet, segments: &Segments<'_>) {
+        let count = segments.count();
+        let Some(mut sender) = self.sender(spi) else {
             return;
         };
-        let Some(keys) = &mut sa.keys else { return };
-        let outbound = &mut keys.outbound;
-        let transform = outbound.transform();
-        let sealed = transform.sealed_len(length);
-        let place = self.bursts.place(&mut sa.burst, exit, sealed);
-        let sent = place.and_then(|index| {
-            let room = self.bursts.room(index, sealed)?;
-            fill(room.get_mut(transform.header_len()..)?)?;
-            self.bursts
-                .seal(index, outbound, length, next_header, sequence)
-                .ok()
-        });
-        if sent.is_none() {
-            self.drop_clear(exit.spi, Count::NotSent, Some(SaCounter::DropSend), 1, length);
-        }
-    }
-
-    /// Hands all bursts to the kernel.
-    pub(crate) fn flush(&mut self) {
-        let mut index = 0;
-        while let Some((burst, _)) = self.bursts.get(index) {
-            index = match self.strays.output(burst.exit.spi.slot()) {
-                Some(worker) => {
-                    self.hand_on_burst(index, worker);
-                    self.account(index, index + 1, false);
-                    index + 1
-                }
-                None => self.flush_from(index),
-            };
-        }
-        self.bursts.clear();
-    }
-
-    /// Sends the bursts from `start` on that leave in the same way, with as few calls as possible. Returns the index of the next one.
-    fn flush_from(&mut self, start: usize) -> usize {
-        let Some((first, bytes)) = self.bursts.get(start) else {
-            return self.bursts.len();
+        let ready = sender
+            .exit(packet, segments.length(0))
+            .and_then(|exit| Ok((exit, sender.reserve(count as u32)?)));
+        let (exit, first) = match ready {
+            Ok(ready) => ready,
+            Err(refusal) => return self.refuse(spi, refusal, count as u64, packet.length),
         };
-        let (socket, dont_fragment) = (first.exit.socket, first.exit.dont_fragment);
-        let nothing = Datagram::to(first.exit.destination, bytes.get(..0).unwrap_or(bytes));
-        let mut datagrams = [nothing; MOST_BURSTS];
-        let mut owners = [0; MOST_BURSTS];
-        let (mut index, mut count) = (start, 0);
-        while let Some((burst, bytes)) = self.bursts.get(index) {
-            let leaves_so = (burst.exit.socket, burst.exit.dont_fragment) == (socket, dont_fragment);
-            if !leaves_so || index > start && self.strays.output(burst.exit.spi.slot()).is_some() {
-                break;
+        let mut n = 0;
+        while n < count {
+            if !sender.has_room() {
+                self.flush();
+                let Some(again) = self.sender(spi) else { return };
+                sender = again;
             }
-            for datagram in burst.datagrams(bytes) {
-                if count == MOST_BURSTS {
-                    transmit(
-                        &mut self.io,
-                        &mut self.tally,
-                        (socket, dont_fragment),
-                        &datagrams,
-                        |n, lost| {
-                            let burst = owners.get(n).copied().unwrap_or(start);
-                            self.failed.push(Failed { burst, ..lost });
-                        },
-                    );
-                    count = 0;
-                }
-                if let (Some(place), Some(owner)) = (datagrams.get_mut(count), owners.get_mut(count)) {
-                    (*place, *owner) = (datagram, index);
-                }
-                count += 1;
-            }
-            index += 1;
-        }
-        let rest = datagrams.get(..count).unwrap_or(&datagrams);
-        transmit(
-            &mut self.io,
-            &mut self.tally,
-            (socket, dont_fragment),
-            rest,
-            |n, lost| {
-                let burst = owners.get(n).copied().unwrap_or(start);
-                self.failed.push(Failed { burst, ..lost });
-            },
-        );
-        self.account(start, index, true);
-        index
-    }
-
-    /// Counts the bursts from `start` to `end` as sent, or as dropped if they are among the failed. What another worker sends it counts itself as sent by the node.
-    fn account(&mut self, start: usize, end: usize, is_sent_here: bool) {
-        for index in start..end {
-            let Some((burst, bytes)) = self.bursts.get(index) else {
-                break;
-            };
-            let spi = burst.exit.spi;
-            let packets = u64::from(burst.packets);
-            let failures = self.failed.iter().filter(|failed| failed.burst == index);
-            let lost: u64 = failures.map(|failed| failed.packets).sum();
-            let lost = lost.min(packets);
-            let mut failures = self.failed.iter().filter(|failed| failed.burst == index);
-            let too_long = failures.any(|failed| failed.too_long);
-            let segment = burst.segment;
-            let sent_inner = share(burst.inner, packets - lost, packets);
-            let (slots, entries) = self.table.split();
-            if too_long
-                && let Some(sa) = entries.get_mut(spi)
-                && let Some(mtu) = sa.limits.narrower(segment)
-            {
-                // The link does not say how much it takes. The next such packet is answered.
-                learn(slots, sa, mtu, self.now_ns);
-                // The SA that replaces it takes it over.
-                entries.index_peers();
-            }
-            if packets > lost {
-                slots.count(spi, |cells| cells.sent(packets - lost, sent_inner));
-                if let Some(sa) = entries.get_mut(spi) {
-                    sa.sent_ns = self.now_ns;
-                }
-                if let Some(hot) = slots.get(spi.slot()).and_then(|slot| slot.hot(spi)) {
-                    hot.sent_at(self.now_ns);
-                }
-                let octets = share(bytes.len() as u64, packets - lost, packets);
-                if is_sent_here {
-                    self.tally.add(Count::EspSent, packets - lost, octets);
-                }
-                self.tally.of_slot(spi.slot(), packets - lost);
-            }
-            if lost > 0 {
-                slots.count(spi, |cells| cells.add(SaCounter::DropSend, lost));
-                let octets = share(bytes.len() as u64, lost, packets);
-                self.tally.add(Count::NotSent, lost, octets);
+            let (length, sequence) = (segments.length(n), first + n as u64);
+            let sealed = sender.seal(&exit, packet.next_header(), length, sequence, |out| {
+                segments.write(n, out).map(drop)
+            });
+            n += 1;
+            if let Err(refusal) = sealed {
+                self.refuse(spi, refusal, 1, length);
+                let Some(again) = self.sender(spi) else { return };
+                sender = again;
             }
         }
-        self.failed.clear();
     }
 
     /// Tells the sender of a packet how long packets may be.
@@ -449,65 +269,23 @@ impl<I: Io> Engine<I> {
         }
     }
 
+    fn refuse(&mut self, spi: Spi, refusal: Refusal, packets: u64, bytes: usize) {
+        let (count, of_sa) = refusal.counts();
+        self.drop_clear(spi, count, of_sa, packets, bytes);
+        if refusal == Refusal::Stale {
+            self.refresh();
+        }
+    }
+
+    fn drop_malformed(&mut self, spi: Spi, packet: &Packet) {
+        let drop = Some(SaCounter::DropMalformed);
+        self.drop_clear(spi, Count::NotIp, drop, 1, packet.length);
+    }
+
     fn drop_clear(&mut self, spi: Spi, count: Count, of_sa: Option<SaCounter>, packets: u64, bytes: usize) {
         self.tally.add(count, packets, bytes as u64);
         if let Some(counter) = of_sa {
             self.table.slots().count(spi, |cells| cells.add(counter, packets));
         }
-    }
-}
-
-/// What falls to `part` of `all` packets. Nearly always everything, for which nothing is divided.
-fn share(octets: u64, part: u64, all: u64) -> u64 {
-    if part == all {
-        octets
-    } else {
-        octets * part / all.max(1)
-    }
-}
-
-/// Packets of a burst that the kernel refused.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Failed {
-    pub(super) burst: usize,
-    pub(super) packets: u64,
-    /// They are longer than the interface takes in one piece.
-    pub(super) too_long: bool,
-}
-
-/// Sends all datagrams; calls `failed` with the number of each that the kernel refuses, and what that costs.
-pub(super) fn transmit<I: Io>(
-    io: &mut I,
-    tally: &mut crate::counters::Tally,
-    (socket, dont_fragment): (usize, bool),
-    mut datagrams: &[Datagram<'_>],
-    mut failed: impl FnMut(usize, Failed),
-) {
-    let all = datagrams.len();
-    while !datagrams.is_empty() {
-        tally.one(Count::GsoSends, 0);
-        tally.call(Call::Send, datagrams.iter().map(Datagram::segments).sum());
-        let Err(error) = io.send(socket, dont_fragment, datagrams) else {
-            return;
-        };
-        let done = all - datagrams.len() + error.sent;
-        let is_full = error.error.kind() == std::io::ErrorKind::WouldBlock;
-        // When the queue is full, what follows would not fit either.
-        let left = datagrams.get(error.sent..).unwrap_or(&[]);
-        let refused = if is_full { left.len() } else { 1 };
-        for (n, datagram) in left.iter().take(refused).enumerate() {
-            let on_their_way = if n == 0 { error.segments } else { 0 };
-            let lost = Failed {
-                packets: datagram.segments().saturating_sub(on_their_way) as u64,
-                too_long: error.is_too_long(),
-                ..Failed::default()
-            };
-            failed(done + n, lost);
-        }
-        if is_full {
-            return;
-        }
-        tracing::debug!("cannot send: {}", error.error);
-        datagrams = datagrams.get(error.sent + 1..).unwrap_or(&[]);
     }
 }

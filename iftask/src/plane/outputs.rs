@@ -16,8 +16,8 @@ use netio::Datagram;
 use sadb::{Slot, StrayHeader, StrayOrigin};
 
 use super::engine::{Engine, Tag, write_plain};
+use super::flush::{Failed, transmit};
 use super::io::Io;
-use super::outbound::{Failed, transmit};
 use super::paths::learn;
 use super::strays::{Owners, Strays};
 use crate::counters::{Call, Count, Tally};

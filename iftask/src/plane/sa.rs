@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use esp::{Error, InboundSa, Limits, OutboundSa, Packet, Policy, Transform};
 use ipnet::IpNet;
+use netio::Place;
 use sadb::{ChildSa, DscpPolicy, Encapsulation, Hot, Spi};
 
+use super::io::SocketNote;
 use super::paths::Path;
 use super::ranges::networks;
 
@@ -18,7 +20,8 @@ pub(crate) struct Sa {
     pub(crate) spi: Spi,
     /// Of the clear side.
     pub(crate) context: u32,
-    pub(crate) keys: Option<Box<Keys>>,
+    /// Once they were needed.
+    pub(super) keys: Option<Place>,
     pub(crate) policy: Policy,
     /// Where the peer is: learned, or as configured.
     pub(crate) peer: SocketAddr,
@@ -29,6 +32,8 @@ pub(crate) struct Sa {
     pub(crate) encapsulation: Encapsulation,
     pub(crate) dscp: DscpPolicy,
     pub(crate) local: SocketAddr,
+    /// That of `local`.
+    pub(super) socket: SocketNote,
     /// As far as is known of the path.
     pub(crate) limits: Limits,
     /// The burst that its last packet went into, and the batch in which that was.
@@ -47,12 +52,11 @@ pub(crate) struct Sa {
     pub(crate) routes: Box<[IpNet]>,
 }
 
-/// Both directions, prepared.
-#[derive(Debug)]
-#[repr(align(64))]
+/// Both directions, prepared; or room for them.
+#[derive(Debug, Default)]
 pub(crate) struct Keys {
-    pub(crate) inbound: InboundSa,
-    pub(crate) outbound: OutboundSa,
+    pub(crate) inbound: Option<InboundSa>,
+    pub(crate) outbound: Option<OutboundSa>,
 }
 
 impl Sa {
@@ -97,6 +101,7 @@ impl Sa {
             path: None,
             policy: Policy::new(&record.local_selectors, &record.remote_selectors),
             routes: networks(&record.remote_selectors).into(),
+            socket: None,
             burst: (0, 0),
             sent_ns: 0,
             kept_alive_ns: 0,
@@ -123,14 +128,15 @@ impl Sa {
                 _ => false,
             }
     }
+}
 
-    /// Prepares the keys, if that was not done yet.
-    pub(crate) fn prepare(&mut self, record: &ChildSa) -> Result<(), Error> {
-        self.keys = Some(Box::new(Keys {
-            inbound: InboundSa::from_record(record)?,
-            outbound: OutboundSa::from_record(record)?,
-        }));
-        Ok(())
+impl Keys {
+    /// Prepares those of a record.
+    pub(crate) fn new(record: &ChildSa) -> Result<Self, Error> {
+        Ok(Self {
+            inbound: Some(InboundSa::from_record(record)?),
+            outbound: Some(OutboundSa::from_record(record)?),
+        })
     }
 }
 

@@ -1,15 +1,15 @@
 //! The child SAs of this worker's slots, kept in step with the segments by their change logs.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi, prefetch, prefetch_front};
+use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi, prefetch_front};
 
+use super::entries::Entries;
 use super::lookup::Lookup;
 use super::sa::Sa;
 
-const SLOTS: usize = 256;
+pub(super) const SLOTS: usize = 256;
 /// SAs to the same peer that are asked for what they know of its path.
 const MOST_SIBLINGS: usize = 8;
 /// New destinations that are told one by one.
@@ -44,24 +44,11 @@ struct Mapped {
     taker: Option<u16>,
 }
 
-/// The SAs, by slot and index: where one lies follows from its SPI, so that it can be fetched without looking anywhere else.
-pub(crate) struct Entries {
-    slots: Vec<Vec<Option<Sa>>>,
-    /// How many there are of each slot.
-    counts: [u32; SLOTS],
-    /// Where packets go, the peer's SPI, ours: to find the SAs that a router speaks of. Made when one does for the first time.
-    peers: Option<BTreeSet<(SocketAddr, u32, u32)>>,
-}
-
 impl Table {
     pub(crate) fn new() -> Self {
         Self {
             slots: Slots((0..SLOTS).map(|_| None).collect()),
-            entries: Entries {
-                slots: (0..SLOTS).map(|_| Vec::new()).collect(),
-                counts: [0; SLOTS],
-                peers: None,
-            },
+            entries: Entries::new(),
             lookup: Lookup::default(),
             torn: Vec::new(),
             news: None,
@@ -94,10 +81,10 @@ impl Table {
     /// Forgets a slot, which now belongs to somebody else.
     pub(crate) fn drop_slot(&mut self, slot: Slot) {
         let number = usize::from(slot.number());
-        let size = self.entries.slots.get(number).map_or(0, Vec::len);
-        for index in (0..size).filter_map(|n| SaIndex::new(n as u16)) {
+        for index in (0..self.entries.size()).filter_map(|n| SaIndex::new(n as u16)) {
             self.forget(slot, index);
         }
+        self.entries.free(slot);
         if let Some(place) = self.slots.0.get_mut(number) {
             *place = None;
         }
@@ -127,9 +114,7 @@ impl Table {
                     let Some(mapped) = self.slots.mapped(slot) else {
                         return;
                     };
-                    let indices = mapped.worker.indices();
-                    self.entries.reserve(slot, indices.size_hint().1.unwrap_or(0));
-                    for index in indices {
+                    for index in mapped.worker.indices() {
                         self.read(slot, index);
                     }
                 }
@@ -144,7 +129,7 @@ impl Table {
 
     /// How many SAs each slot has, by its number; none if it is not ours.
     pub(crate) fn counts(&self) -> impl Iterator<Item = u32> {
-        let slots = self.slots.0.iter().zip(&self.entries.counts);
+        let slots = self.slots.0.iter().zip(self.entries.counts());
         slots.map(|(mapped, count)| match mapped {
             Some(Mapped { taker: None, .. }) => *count,
             _ => 0,
@@ -185,13 +170,7 @@ impl Table {
 
     /// Begins to load the keys of an SA, which should be in the cache by now.
     pub(crate) fn expect_keys(&self, spi: Spi, leaves: bool) {
-        if let Some(keys) = self.entries.get(spi).and_then(|sa| sa.keys.as_deref()) {
-            if leaves {
-                prefetch(&keys.outbound);
-            } else {
-                prefetch(&keys.inbound);
-            }
-        }
+        self.entries.expect_keys(spi, leaves);
     }
 
     /// Begins to look for the SA of a clear packet.
@@ -206,11 +185,14 @@ impl Table {
 
     /// The SA that carries a clear packet.
     pub(crate) fn route(&self, context: u32, packet: &esp::Packet) -> Option<Spi> {
-        self.lookup.find(context, packet, |spi| {
-            self.entries
-                .get(spi)
-                .is_some_and(|sa| sa.outbound_active && sa.policy.permits_outbound(packet))
-        })
+        self.lookup
+            .find(context, packet, |spi| self.may_carry(spi, packet))
+    }
+
+    /// Whether this SA may carry a clear packet.
+    pub(crate) fn may_carry(&self, spi: Spi, packet: &esp::Packet) -> bool {
+        let sa = self.entries.get(spi);
+        sa.is_some_and(|sa| sa.outbound_active && sa.policy.permits_outbound(packet))
     }
 
     /// Both halves, to be used at the same time.
@@ -336,110 +318,4 @@ impl Slots {
             count(cells);
         }
     }
-}
-
-impl Entries {
-    /// The SA with this very SPI.
-    pub(crate) fn get(&self, spi: Spi) -> Option<&Sa> {
-        self.place(spi)?.as_ref().filter(|sa| sa.spi == spi)
-    }
-
-    /// Where the SA of an SPI is, if there is one.
-    fn place(&self, spi: Spi) -> Option<&Option<Sa>> {
-        let slot = self.slots.get(usize::from(spi.slot().number()))?;
-        slot.get(usize::from(spi.index().number()))
-    }
-
-    /// The SA with this very SPI.
-    pub(crate) fn get_mut(&mut self, spi: Spi) -> Option<&mut Sa> {
-        let slot = self.slots.get_mut(usize::from(spi.slot().number()))?;
-        let sa = slot.get_mut(usize::from(spi.index().number()))?.as_mut()?;
-        (sa.spi == spi).then_some(sa)
-    }
-
-    /// The SAs of a slot, with holes.
-    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut [Option<Sa>] {
-        self.slots
-            .get_mut(usize::from(slot.number()))
-            .map_or(&mut [], Vec::as_mut_slice)
-    }
-
-    /// Makes room for the first `count` SAs of a slot: one that grew by itself would be copied again and again.
-    fn reserve(&mut self, slot: Slot, count: usize) {
-        if let Some(slot) = self.slots.get_mut(usize::from(slot.number())) {
-            slot.reserve_exact(count.saturating_sub(slot.len()));
-        }
-    }
-
-    /// Makes sure that [`towards`](Self::towards) finds what there is. The first time costs a look at every SA, and memory for each from then on: most nodes never
-    /// hear of a narrow path.
-    pub(crate) fn index_peers(&mut self) {
-        if self.peers.is_none() {
-            self.peers = Some(self.slots.iter().flatten().flatten().map(peer).collect());
-        }
-    }
-
-    /// The SAs whose packets go there; only those with the peer's SPI if it is given. None as long as nothing was learned of any path.
-    pub(crate) fn towards(
-        &self,
-        destination: SocketAddr,
-        outbound_spi: Option<u32>,
-    ) -> impl Iterator<Item = Spi> {
-        let first = (destination, outbound_spi.unwrap_or(0), 0);
-        let last = (destination, outbound_spi.unwrap_or(u32::MAX), u32::MAX);
-        let found = self.peers.iter().flat_map(move |peers| peers.range(first..=last));
-        found.filter_map(|(.., spi)| Spi::from_u32(*spi))
-    }
-
-    /// The peer of an SA is somewhere else.
-    pub(crate) fn move_peer(&mut self, spi: Spi, address: SocketAddr) {
-        let Some(sa) = self.get_mut(spi) else { return };
-        let before = peer(sa);
-        sa.peer = address;
-        let after = peer(sa);
-        if let Some(peers) = &mut self.peers {
-            peers.remove(&before);
-            peers.insert(after);
-        }
-    }
-
-    fn insert(&mut self, sa: Sa) {
-        if let Some(peers) = &mut self.peers {
-            peers.insert(peer(&sa));
-        }
-        let index = usize::from(sa.spi.index().number());
-        let number = usize::from(sa.spi.slot().number());
-        let Some(slot) = self.slots.get_mut(number) else {
-            return;
-        };
-        if slot.len() <= index {
-            slot.resize_with(index + 1, || None);
-        }
-        if let Some(place) = slot.get_mut(index)
-            && place.replace(sa).is_none()
-            && let Some(count) = self.counts.get_mut(number)
-        {
-            *count += 1;
-        }
-    }
-
-    fn remove(&mut self, slot: Slot, index: SaIndex) -> Option<Sa> {
-        let number = usize::from(slot.number());
-        let slot = self.slots.get_mut(number)?;
-        let old = slot.get_mut(usize::from(index.number()))?.take();
-        if let Some(old) = &old {
-            if let Some(count) = self.counts.get_mut(number) {
-                *count -= 1;
-            }
-            if let Some(peers) = &mut self.peers {
-                peers.remove(&peer(old));
-            }
-        }
-        old
-    }
-}
-
-/// An SA as [`Entries::towards`] finds it.
-fn peer(sa: &Sa) -> (SocketAddr, u32, u32) {
-    (sa.destination(), sa.outbound_spi, sa.spi.to_u32())
 }

@@ -10,7 +10,7 @@ use crate::offload::{Offload, PartialChecksum, SegmentKind, Segmentation};
 use crate::packet::{Addresses, IPV4_HEADER, IPV6_HEADER, Packet, TCP, UDP};
 
 /// Flows that can be open at a time; beyond that some are delivered early.
-const MOST_RUNS: usize = 64;
+const MOST_RUNS: usize = u64::BITS as usize;
 /// Hashes of them that are compared at once.
 const COMPARED: usize = 16;
 /// The longest super-packet, by its IP length field.
@@ -43,6 +43,7 @@ impl<T: Copy + PartialEq> CoalescerSpace<T> {
         Coalescer {
             hashes: [0; MOST_RUNS],
             runs: recycle(self.runs),
+            taken: 0,
             pieces: recycle(self.pieces),
             free: NONE,
             victim: 0,
@@ -63,6 +64,8 @@ pub struct Coalescer<'p, T> {
     /// Of the open runs, 0 = free place: looked through first, as it lies close together.
     hashes: [u32; MOST_RUNS],
     runs: Vec<Run<'p, T>>,
+    /// Bit n is set when place n is taken.
+    taken: u64,
     pieces: Vec<Piece<'p>>,
     /// The first unused piece.
     free: u32,
@@ -167,6 +170,9 @@ impl<'p, T: Copy + PartialEq> Coalescer<'p, T> {
     fn place_of(&self, hash: u32, start: usize) -> Option<usize> {
         let (blocks, _) = self.hashes.as_chunks::<COMPARED>();
         for (n, block) in blocks.iter().enumerate().skip(start / COMPARED) {
+            if self.taken >> (n * COMPARED) == 0 {
+                return None;
+            }
             if block.iter().fold(false, |found, open| found | (*open == hash)) {
                 let first = start.saturating_sub(n * COMPARED);
                 let place = block.iter().skip(first).position(|open| *open == hash);
@@ -241,16 +247,14 @@ impl<'p, T: Copy + PartialEq> Coalescer<'p, T> {
             head: piece,
             tail: piece,
         };
-        let free = self.place_of(0, 0);
-        let place = match free {
-            Some(place) => place,
-            None => {
-                let victim = self.victim;
-                self.victim = (victim + 1) % MOST_RUNS;
-                self.close(victim, deliver);
-                victim
-            }
-        };
+        // The first free one, or that behind all.
+        let mut place = self.taken.trailing_ones() as usize;
+        if place >= MOST_RUNS {
+            place = self.victim;
+            self.victim = (place + 1) % MOST_RUNS;
+            self.close(place, deliver);
+        }
+        self.taken |= 1 << place;
         match self.runs.get_mut(place) {
             Some(old) => *old = run,
             None => self.runs.push(run),
@@ -308,6 +312,7 @@ impl<'p, T: Copy + PartialEq> Coalescer<'p, T> {
         if std::mem::take(hash) == 0 {
             return;
         }
+        self.taken &= !(1 << place);
         if run.count == 1 {
             deliver(single(run.tag, run.first, &[run.first]));
         } else {

@@ -7,7 +7,8 @@ use crate::sequence::{Replay, extended};
 use crate::transform::{ESP_HEADER, TRAILER, Transform};
 use crate::{Cause, Error};
 
-/// One direction of a child SA, prepared for receiving. One per SA and receiver.
+/// One direction of a child SA, prepared for receiving. One per SA and receiver. Whole cache lines, to be fetched ahead of its use.
+#[repr(align(64))]
 pub struct InboundSa {
     protection: Protection,
     transform: Transform,

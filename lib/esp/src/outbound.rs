@@ -7,6 +7,7 @@ use crate::transform::{TRAILER, Transform};
 use crate::{Cause, Error};
 
 /// One direction of a child SA, prepared for sending. One per SA and sender; sequence numbers come from outside ([`sadb::Hot::reserve`]).
+#[repr(align(64))]
 pub struct OutboundSa {
     protection: Protection,
     transform: Transform,

@@ -7,11 +7,13 @@
 //! | packets | [`DatagramSocket`], [`UdpGroup`], [`ReceiveBatch`], [`SendBatch`], [`Tun`], [`TunQueue`], [`TunBatch`], [`XdpPort`], [`XdpReceiver`], [`XdpSender`], [`steering`] |
 //! | waiting | [`Poller`], [`Event`] |
 //! | protection | [`Identity`], [`seccomp`], [`landlock`] |
+//! | memory | [`Arena`], [`numa_nodes`] |
 //! | arithmetic | [`sum_words`] |
 //!
 //! Set-up functions return [`Error`], which says what was tried on what; calls on the packet path return plain `std::io::Result`.
 //! Nothing here knows what the packets mean.
 
+mod arena;
 mod batch;
 mod bpf;
 mod control;
@@ -23,6 +25,7 @@ pub mod landlock;
 mod lock;
 mod memory;
 mod namespace;
+mod numa;
 mod poller;
 mod process;
 pub mod seccomp;
@@ -36,6 +39,7 @@ mod tun;
 mod udp;
 mod xdp;
 
+pub use arena::{Arena, Place};
 pub use batch::{
     Datagram, GRO_BUFFER_BYTES, MAX_GSO_BYTES, MAX_GSO_SEGMENTS, ReceiveBatch, Received, SendBatch,
     SendError, split_ipv4_header,
@@ -50,6 +54,7 @@ pub use lock::LockFile;
 pub use namespace::{Namespace, enter_user_namespace};
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
+pub use numa::{NUMA_NODES, NumaNode, cpu_list, numa_nodes};
 pub use poller::{Event, Poller};
 pub use process::{Child, Spawn, open_pidfd, spawn_inside};
 pub use sum::sum_words;

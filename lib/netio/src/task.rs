@@ -70,9 +70,16 @@ pub fn usable_cpus() -> Result<Vec<usize>, Error> {
 
 /// Ties the calling thread to one CPU.
 pub fn pin_to_cpu(cpu: usize) -> Result<(), Error> {
-    let action = || format!("tie a thread to CPU {cpu}");
+    stay_on_cpus(&[cpu])
+}
+
+/// Has the calling thread, and those that it starts from now on, run on these CPUs only.
+pub fn stay_on_cpus(cpus: &[usize]) -> Result<(), Error> {
+    let action = || format!("tie a thread to CPUs {cpus:?}");
     let mut set = CpuSet::new();
-    set.set(cpu).map_err(|e| Error::system(action(), e))?;
+    for cpu in cpus {
+        set.set(*cpu).map_err(|e| Error::system(action(), e))?;
+    }
     sched_setaffinity(Pid::from_raw(0), &set).map_err(|e| Error::system(action(), e))
 }
 

@@ -171,7 +171,12 @@ pub fn prefetch_front<T>(value: &T, bytes: usize) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let first = std::ptr::from_ref(value).cast::<i8>();
-        let before = first.addr() % CACHE_LINE;
+        // Known at compile time of what is aligned: no loop is left then.
+        let before = if align_of::<T>() >= CACHE_LINE {
+            0
+        } else {
+            first.addr() % CACHE_LINE
+        };
         for offset in (0..bytes + before).step_by(CACHE_LINE) {
             // SAFETY: a prefetch has no effect but on the cache, for any address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_sub(before).wrapping_add(offset)) };

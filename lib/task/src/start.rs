@@ -122,8 +122,15 @@ async fn start(address: Address, unprotected: Vec<String>) -> Result<Task, Error
             .map_err(|_| Error::Timeout {
                 request: Welcome::NAME,
             })??;
-    if let Some(processor) = welcome.processor
-        && let Err(error) = netio::task::pin_to_cpu(processor as usize)
+    let own = welcome.processor.as_slice();
+    let processors = if own.is_empty() {
+        &welcome.near_processors
+    } else {
+        own
+    };
+    let processors: Vec<usize> = processors.iter().map(|cpu| *cpu as usize).collect();
+    if !processors.is_empty()
+        && let Err(error) = netio::task::stay_on_cpus(&processors)
     {
         tracing::warn!("{error}");
     }

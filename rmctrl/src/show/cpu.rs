@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::processors::{Group, Place, Processors, Share};
+use netio::NumaNode;
+
+use crate::processors::{Place, Processors, Share};
 
 /// `show cpu table`.
 pub(crate) fn table(processors: &Processors) -> String {
@@ -68,7 +70,7 @@ pub(crate) fn info(processors: &Processors, only: Option<&BTreeSet<u32>>) -> Str
 fn section(
     text: &mut String,
     indent: &str,
-    groups: &[Group],
+    groups: &[NumaNode],
     only: Option<&BTreeSet<u32>>,
     share: &dyn Fn(Place) -> Option<Share>,
 ) {

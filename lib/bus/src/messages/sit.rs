@@ -63,6 +63,9 @@ pub struct Welcome {
     /// Boot configuration file (for `sct`).
     #[prost(string, tag = "9")]
     pub boot_config: String,
+    /// The processors near its memory, which this task should stay on if it has none of its own. Empty: all.
+    #[prost(uint32, repeated, tag = "10")]
+    pub near_processors: Vec<u32>,
 }
 
 /// IKE sockets of this worker for a local address: UDP 500, then UDP 4500.
@@ -307,6 +310,7 @@ mod tests {
             processor: Some(1),
             unprotected: vec!["nothing".into()],
             boot_config: "/etc/starward/starward.cfg".into(),
+            near_processors: Vec::new(),
         };
         let header = Header {
             kind: Kind::Event,
