@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::iter::{from_fn, once};
 use std::time::{Duration, Instant};
 
 use bus::messages::rmctrl::{CongestionChanged, GetCongestion, GetSlotMap, SlotMap, SlotMapChanged};
@@ -36,6 +37,8 @@ const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
 /// Of opening the first slots; after so many it is not for want of a newer map.
 const OPENING_ATTEMPTS: u32 = 10;
+/// What tasks found out that is taken in with one turn of the loop.
+const TOGETHER: usize = 32;
 /// How often it is looked at how much waits in the sockets.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
@@ -117,7 +120,10 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
             .min();
         tokio::select! {
             () = state.sockets.readable() => state.receive(),
-            Some(found) = answers.recv() => state.found(found),
+            Some(first) = answers.recv() => {
+                let others = from_fn(|| answers.try_recv().ok()).take(TOGETHER - 1);
+                state.found(once(first).chain(others));
+            }
             () = until(timeout) => state.expire(),
             map = slot_maps.next() => state.follow(map),
             congestion = congestion.next() => state.congestion.set(congestion),

@@ -114,14 +114,15 @@ async fn admit(bus: Bus, sessmgr: Address, batch: Vec<(Asked, Admission)>, found
         sleep(AGAIN).await;
     }
     let mut verdicts = verdicts.into_iter();
-    for asked in asked {
+    let decided = asked.into_iter().map(|asked| {
         let verdict = verdicts
             .next()
             .filter(|verdict| verdict.ike_spi == asked.ike().0)
             .ok_or_else(|| failure.clone());
-        // The loop is gone only when the process ends.
-        let _ = found.send(Found::Verdict(asked, verdict));
-    }
+        (asked, verdict)
+    });
+    // The loop is gone only when the process ends.
+    let _ = found.send(Found::Verdicts(decided.collect()));
 }
 
 async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>, found: UnboundedSender<Found>) {
