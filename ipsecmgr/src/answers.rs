@@ -106,7 +106,7 @@ impl State {
                     local: wsg.secrets.local().filter(|_| wants_local).cloned(),
                 };
                 if let Some(session) = self.sessions.get_mut(ticket.ike) {
-                    session.peer = Some(remote.to_string());
+                    session.peer = Some(remote.to_string().into());
                 }
                 let missing: Vec<_> = [&wanted.remote, &wanted.local]
                     .into_iter()

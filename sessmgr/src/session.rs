@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ikev2::{Identity, UserName};
+use sadb::Spis;
 use services::DisconnectReason;
 
 use crate::policy::{PoolKey, Service};
@@ -100,7 +101,7 @@ pub struct Session {
     /// What AAA said, if that was asked.
     pub authorized: Option<Box<Authorized>>,
     /// Inbound SPIs of its child SAs.
-    pub spis: Box<[u32]>,
+    pub spis: Spis,
     /// Traffic of child SAs that are gone.
     pub past: Usage,
     /// All traffic, as last seen.
