@@ -281,7 +281,7 @@ impl Usage {
 mod tests {
     use super::*;
 
-    /// With its allocation, its place in the tree, its identity and its SPIs, a session takes some 400 octets.
+    /// With its allocation, its place in the tree, its identity and one SPI, a session takes some 370 octets.
     #[test]
     fn a_session_is_small() {
         assert!(size_of::<Session>() <= 280, "{}", size_of::<Session>());
