@@ -22,9 +22,20 @@ use crate::sessions::EAP_MSCHAPV2;
 use crate::state::State;
 
 impl State {
-    /// Takes in what a task found out.
-    pub(crate) fn found(&mut self, found: Found) {
+    /// Takes in what tasks found out: what came together is committed together.
+    pub(crate) fn found(&mut self, all: impl Iterator<Item = Found>) {
         let now = Instant::now();
+        for found in all {
+            self.take_answer(now, found);
+            // This life ends: what depends on it must not go on.
+            if self.failure.is_some() {
+                return;
+            }
+        }
+        self.pump(now);
+    }
+
+    fn take_answer(&mut self, now: Instant, found: Found) {
         match found {
             Found::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Found::Routed(spis) => self.routed(&spis),
@@ -55,14 +66,19 @@ impl State {
                 }
                 self.engine.answer(now, ticket, answer, &mut self.slots);
             }
-            Found::Verdict(Asked::Engine(ticket), verdict) => self.decided(now, ticket, verdict),
-            Found::Verdict(Asked::Outlived(ike), verdict) => self.claimed(now, ike, verdict),
+            Found::Verdicts(verdicts) => {
+                for (asked, verdict) in verdicts {
+                    match asked {
+                        Asked::Engine(ticket) => self.decided(now, ticket, verdict),
+                        Asked::Outlived(ike) => self.claimed(now, ike, verdict),
+                    }
+                }
+            }
             Found::Renamed(ikes) => self.sessions.told(&ikes),
             Found::Unknown(ikes) => ikes.into_iter().for_each(|ike| self.claim(now, IkeSaId(ike))),
             Found::Opened(slot, result) => self.opened(now, slot, result),
             Found::LetGo(request, responder) => self.hand_over(now, &request, responder),
         }
-        self.pump(now);
     }
 
     /// Finds an answer, at once or through a task.
@@ -90,7 +106,7 @@ impl State {
                     local: wsg.secrets.local().filter(|_| wants_local).cloned(),
                 };
                 if let Some(session) = self.sessions.get_mut(ticket.ike) {
-                    session.peer = Some(remote.to_string());
+                    session.peer = Some(remote.to_string().into());
                 }
                 let missing: Vec<_> = [&wanted.remote, &wanted.local]
                     .into_iter()
@@ -286,7 +302,9 @@ impl State {
         let ikes = ikes.iter().map(|ike| IkeSaId(*ike));
         let (ours, others): (Vec<IkeSaId>, Vec<IkeSaId>) =
             ikes.partition(|ike| self.moves.is_ours(ike.slot()));
-        self.delete(now, &ours, DisconnectReason::Duplicate);
+        if !ours.is_empty() {
+            self.delete(now, &ours, DisconnectReason::Duplicate);
+        }
         if !others.is_empty() {
             self.asker.delete_elsewhere(&others, DisconnectReason::Duplicate);
         }

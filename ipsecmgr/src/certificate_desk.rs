@@ -7,15 +7,17 @@ use bus::{Address, Bus, Facility};
 use ikev2::{Answer, Ticket};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::batches;
+use crate::batches::{self, Pace};
 use crate::questions::Found;
 
 const CERTMGR: Address = Address::only(Facility::Certmgr);
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Signatures and peers in one request.
-const BATCH: usize = 32;
-/// Requests that are under way at a time.
-const UNDER_WAY: usize = 2;
+/// Signatures and peers in one request. Another is under way while `certmgr` works on the first.
+const PACE: Pace = Pace {
+    most: 32,
+    under_way: 2,
+    patience: Duration::ZERO,
+};
 
 /// Takes what goes to `certmgr`. Never waits. Clones are the same.
 #[derive(Clone)]
@@ -40,7 +42,7 @@ impl CertificateDesk {
                 }
             }
         };
-        tokio::spawn(batches::run(incoming, BATCH, UNDER_WAY, ask));
+        tokio::spawn(batches::run(incoming, PACE, ask));
         Self(work)
     }
 

@@ -71,7 +71,7 @@ impl State {
             Event::Established(established) => {
                 self.sessions.establish(
                     established.ike,
-                    established.peer.to_string(),
+                    &established.peer.to_string(),
                     established.peer_auth,
                 );
                 if established.child.is_some() {
@@ -149,8 +149,8 @@ impl State {
                 tracing::error!("IKE SA {ike} is lost: its record is damaged");
                 self.counters.inc(recovery::LOST);
                 let children = self.sessions.get(ike).map(|session| session.children.clone());
-                for spi in children.into_iter().flatten() {
-                    self.remove(spi, RemoveReason::Local);
+                for spi in children.unwrap_or_default().iter() {
+                    self.remove(*spi, RemoveReason::Local);
                 }
                 self.ended(ike, DisconnectReason::Internal);
             }
@@ -180,8 +180,8 @@ impl State {
             return;
         };
         // Child SAs whose removal comes later have counted all they will count.
-        for spi in std::mem::take(&mut session.children) {
-            session.carry(&self.slots.counters(spi));
+        for spi in std::mem::take(&mut session.children).iter() {
+            session.carry(&self.slots.counters(*spi));
         }
         if session.admitted {
             self.desks

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::iter::{from_fn, once};
 use std::time::{Duration, Instant};
 
 use bus::messages::rmctrl::{CongestionChanged, GetCongestion, GetSlotMap, SlotMap, SlotMapChanged};
@@ -12,7 +13,7 @@ use task::Task;
 use telemetry::counters::congestion as counter;
 use tokio::sync::mpsc::{channel, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::{interval, sleep, sleep_until};
+use tokio::time::{interval, sleep, sleep_until, timeout};
 
 use crate::Error;
 use crate::bus_api::Desk;
@@ -36,10 +37,14 @@ const RMCTRL_DEADLINE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
 /// Of opening the first slots; after so many it is not for want of a newer map.
 const OPENING_ATTEMPTS: u32 = 10;
+/// What tasks found out that is taken in with one turn of the loop.
+const TOGETHER: usize = 32;
 /// How often it is looked at how much waits in the sockets.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
 const RESERVE: Duration = Duration::from_millis(200);
+/// At the end, for `sessmgr` and `vpnmgr` to hear the last news.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// One life.
 pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
@@ -111,14 +116,17 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
     let mut ready = false;
     let mut end: Option<Instant> = None;
     loop {
-        let timeout = [state.next_timeout(), desk.next_timeout(), end]
+        let due = [state.next_timeout(), desk.next_timeout(), end]
             .into_iter()
             .flatten()
             .min();
         tokio::select! {
             () = state.sockets.readable() => state.receive(),
-            Some(found) = answers.recv() => state.found(found),
-            () = until(timeout) => state.expire(),
+            Some(first) = answers.recv() => {
+                let others = from_fn(|| answers.try_recv().ok()).take(TOGETHER - 1);
+                state.found(once(first).chain(others));
+            }
+            () = until(due) => state.expire(),
             map = slot_maps.next() => state.follow(map),
             congestion = congestion.next() => state.congestion.set(congestion),
             _ = backlog.tick() => state.counters.set(counter::QUEUE, state.sockets.backlog().into()),
@@ -153,6 +161,8 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         }
         desk.settle(&state);
         if end.is_some_and(|end| state.engine.totals().ike_sas == 0 || end <= Instant::now()) {
+            // What ended last is to be accounted for, too.
+            let _ = timeout(LAST_WORDS, state.delivered().recv()).await;
             return Ok(());
         }
     }

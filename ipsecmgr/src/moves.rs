@@ -373,7 +373,7 @@ impl State {
     }
 
     /// Ends when all that `sessmgr`s and `vpnmgr`s were told until now is delivered.
-    fn delivered(&self) -> Receiver<()> {
+    pub(crate) fn delivered(&self) -> Receiver<()> {
         let (mark, marked) = channel(1);
         self.desks.mark(&mark);
         self.routes.mark(&mark);

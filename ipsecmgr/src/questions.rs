@@ -44,8 +44,8 @@ pub(crate) enum Found {
     },
     /// The routes of these child SAs stand.
     Routed(Vec<u32>),
-    /// What `sessmgr` decided, or why it did not.
-    Verdict(Asked, Result<Verdict, String>),
+    /// What `sessmgr` decided, or why it did not, of each that was asked for together.
+    Verdicts(Vec<(Asked, Result<Verdict, String>)>),
     /// `sessmgr` knows these IKE SAs by their new names.
     Renamed(Vec<u64>),
     /// `sessmgr` does not know these, which outlived the last life.

@@ -313,7 +313,7 @@ impl State {
         // An IKE SA that was replaced has no session any more.
         let mut whole = self
             .sessions
-            .restore(restored.ike, view.profile.tag, view.path, spis, ours)
+            .restore(restored.ike, view.profile.tag, view.path, &spis, ours)
             || view.state != IkeState::Established;
         if let Some(spi) = restored.reserved {
             let result = self.slots.withdraw(spi);

@@ -12,15 +12,21 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender, channel, unbounded_channel};
 use tokio::time::sleep;
 
-use crate::batches;
+use crate::batches::{self, Pace};
 use crate::questions::Found;
 
 /// Sessions in one request.
 const BATCH: usize = 128;
 /// Sessions of the last life in one request.
 const RECOVERED_BATCH: usize = 1000;
-/// Requests for admission that are under way at a time: one whose answer takes long (a pool's block must be leased first) does not hold up the others.
-const UNDER_WAY: usize = 8;
+/// Of requests for admission: one whose answer takes long (a pool's block must be leased first) does not hold up the others.
+const ADMISSIONS: Pace = Pace {
+    most: BATCH,
+    under_way: 8,
+    patience: Duration::from_millis(5),
+};
+/// Between deliveries of news, which nobody waits for: meanwhile there is more to tell with the next one.
+const NEWS_INTERVAL: Duration = Duration::from_millis(5);
 const ADMIT_DEADLINE: Duration = Duration::from_secs(5);
 const NEWS_DEADLINE: Duration = Duration::from_secs(2);
 /// Between attempts to deliver news.
@@ -82,7 +88,7 @@ impl SessionDesk {
         let (news, stories) = channel(QUEUE);
         let (asker, verdicts) = (bus.clone(), found.clone());
         let admit = move |batch| admit(asker.clone(), sessmgr, batch, verdicts.clone());
-        tokio::spawn(batches::run(incoming, BATCH, UNDER_WAY, admit));
+        tokio::spawn(batches::run(incoming, ADMISSIONS, admit));
         tokio::spawn(deliver(bus.clone(), sessmgr, stories, found));
         Self { admissions, news }
     }
@@ -114,19 +120,24 @@ async fn admit(bus: Bus, sessmgr: Address, batch: Vec<(Asked, Admission)>, found
         sleep(AGAIN).await;
     }
     let mut verdicts = verdicts.into_iter();
-    for asked in asked {
+    let decided = asked.into_iter().map(|asked| {
         let verdict = verdicts
             .next()
             .filter(|verdict| verdict.ike_spi == asked.ike().0)
             .ok_or_else(|| failure.clone());
-        // The loop is gone only when the process ends.
-        let _ = found.send(Found::Verdict(asked, verdict));
-    }
+        (asked, verdict)
+    });
+    // The loop is gone only when the process ends.
+    let _ = found.send(Found::Verdicts(decided.collect()));
 }
 
 async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>, found: UnboundedSender<Found>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while stories.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        let count = stories.recv_many(&mut batch, BATCH).await;
+        if count == 0 {
+            return;
+        }
         let (mut connected, mut released, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         for news in batch.drain(..) {
             match news {
@@ -148,6 +159,11 @@ async fn deliver(bus: Bus, sessmgr: Address, mut stories: Receiver<News>, found:
         }
         if !released.is_empty() {
             insist(&bus, sessmgr, &Release { sessions: released }).await;
+        }
+        let quiet = count < BATCH && marks.is_empty();
+        drop(marks);
+        if quiet {
+            sleep(NEWS_INTERVAL).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use bus::messages::sessmgr::{Authorization, ConnectedSession, RecoveredSession, Released};
 use ikev2::{AuthMethod, IkeSaId, Path};
-use sadb::{SaCounter, SaCounters};
+use sadb::{SaCounter, SaCounters, Spis};
 use services::DisconnectReason;
 
 /// EAP method number of EAP-MSCHAPv2.
@@ -22,9 +22,9 @@ pub(crate) struct Session {
     /// Outer addresses.
     pub(crate) path: Path,
     /// The peer's identity, once it is known.
-    pub(crate) peer: Option<String>,
+    pub(crate) peer: Option<Box<str>>,
     /// Inbound SPIs of its child SAs.
-    pub(crate) children: Vec<u32>,
+    pub(crate) children: Spis,
     /// `sessmgr` has a session for it.
     pub(crate) admitted: bool,
     /// The engine says that it is established.
@@ -94,7 +94,7 @@ impl Session {
             service,
             path,
             peer: None,
-            children: Vec::new(),
+            children: Spis::default(),
             admitted: false,
             established: false,
             up: false,
@@ -112,9 +112,10 @@ impl Session {
 
     /// The peer's identity, or its address while there is none.
     pub(crate) fn peer_text(&self) -> String {
-        self.peer
-            .clone()
-            .unwrap_or_else(|| self.path.remote.ip().to_string())
+        match &self.peer {
+            Some(peer) => peer.to_string(),
+            None => self.path.remote.ip().to_string(),
+        }
     }
 
     /// Its share of the levels.
@@ -214,7 +215,7 @@ impl Sessions {
         let session = self.sessions.remove(&ike)?;
         self.changed.remove(&ike);
         self.unsaved.remove(&ike);
-        for spi in &session.children {
+        for spi in session.children.iter() {
             self.by_child.remove(spi);
         }
         self.levels.subtract(session.levels());
@@ -222,14 +223,14 @@ impl Sessions {
     }
 
     /// The engine says that it is established.
-    pub(crate) fn establish(&mut self, ike: IkeSaId, peer: String, peer_auth: AuthMethod) {
+    pub(crate) fn establish(&mut self, ike: IkeSaId, peer: &str, peer_auth: AuthMethod) {
         let Some(session) = self.sessions.get_mut(&ike) else {
             return;
         };
         self.unsaved.insert(ike);
         self.levels.subtract(session.levels());
         session.established = true;
-        session.peer = Some(peer);
+        session.peer = Some(peer.into());
         session.peer_auth = Some(peer_auth);
         self.levels.add(session.levels());
     }
@@ -243,7 +244,7 @@ impl Sessions {
             session.known_as = old.0;
         }
         self.unsaved.extend([old, new]);
-        for spi in &session.children {
+        for spi in session.children.iter() {
             self.by_child.insert(*spi, new);
         }
         // If `sessmgr` has not heard of the name before either, it knows the one before that.
@@ -273,7 +274,7 @@ impl Sessions {
     ) -> Option<(IkeSaId, &mut Session)> {
         let ike = self.by_child.remove(&spi)?;
         let session = self.sessions.get_mut(&ike)?.as_mut();
-        session.children.retain(|child| *child != spi);
+        session.children.remove(spi);
         session.carry(counters);
         self.changed.entry(ike).or_insert(0);
         self.unsaved.insert(ike);
@@ -313,7 +314,7 @@ impl Sessions {
                 let news = ConnectedSession {
                     ike_spi: ike.0,
                     was,
-                    spis: session.children.clone(),
+                    spis: session.children.to_vec(),
                 };
                 Some((session.sessmgr, news))
             })
@@ -345,16 +346,16 @@ impl Sessions {
         ike: IkeSaId,
         service: u64,
         path: Path,
-        children: Vec<u32>,
+        children: &[u32],
         record: &[u8],
     ) -> bool {
         let Some(mut session) = Session::from_record(service, path, record, self.sessmgr) else {
             return false;
         };
-        for spi in &children {
+        for spi in children {
             self.by_child.insert(*spi, ike);
         }
-        session.children = children;
+        session.children = children.iter().copied().collect();
         self.levels.add(session.levels());
         self.sessions.insert(ike, Box::new(session));
         true
@@ -370,7 +371,7 @@ impl Sessions {
                 let outlived = RecoveredSession {
                     ike_spi: ike.0,
                     known_as: session.known_as,
-                    spis: session.children.clone(),
+                    spis: session.children.to_vec(),
                 };
                 (session.sessmgr, outlived)
             })

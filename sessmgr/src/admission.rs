@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bus::messages::sessmgr::{Admission, Authorization, Verdict};
 use ikev2::{Identity, IdentityKind, UserName};
+use sadb::Spis;
 
 use crate::policy::{PoolKey, Service};
 use crate::session::{Assigned, Authorized, Phase, Session, Source, Usage};
@@ -233,7 +234,7 @@ impl Draft {
             began: unix_nanoseconds(),
             connected: None,
             authorized,
-            spis: Box::default(),
+            spis: Spis::default(),
             past: Usage::default(),
             usage: Usage::default(),
             restored: false,

@@ -313,7 +313,7 @@ fn session(record: &SessionRecord, policy: &Policy, now: Instant) -> Option<Box<
         began: record.began,
         connected,
         authorized: (authorized != Authorized::default()).then(|| Box::new(authorized)),
-        spis: record.spis.as_slice().into(),
+        spis: record.spis.iter().copied().collect(),
         past,
         usage: past,
         restored: true,

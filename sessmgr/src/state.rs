@@ -299,7 +299,7 @@ impl State {
             .fold(session.past, Usage::plus);
         session.past = past;
         self.changed.sessions.insert(connected.ike_spi);
-        session.spis = connected.spis.as_slice().into();
+        session.spis = connected.spis.iter().copied().collect();
         session.displaced = None;
         if session.phase != Phase::Arrived {
             return;

@@ -53,7 +53,7 @@ impl Session {
     pub(crate) fn record(&self) -> Vec<u8> {
         let carried = self.carried;
         SessionRecord {
-            peer: self.peer.clone(),
+            peer: self.peer.as_deref().map(str::to_owned),
             admitted: self.admitted,
             established: self.established,
             up: self.up,
@@ -84,7 +84,7 @@ impl Session {
         let sessmgr = record.sessmgr(ours);
         let [packets_in, bytes_in, packets_out, bytes_out] = *record.carried.first_chunk()?;
         Some(Self {
-            peer: record.peer,
+            peer: record.peer.map(String::into_boxed_str),
             admitted: record.admitted,
             established: record.established,
             up: record.up,

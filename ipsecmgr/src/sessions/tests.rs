@@ -19,7 +19,7 @@ fn established() -> Sessions {
     let mut sessions = Sessions::new(OURS);
     sessions.begin(IkeSaId(1), 7, path());
     sessions.get_mut(IkeSaId(1)).unwrap().admitted = true;
-    sessions.establish(IkeSaId(1), "peer".to_owned(), AuthMethod::Signature(14));
+    sessions.establish(IkeSaId(1), "peer", AuthMethod::Signature(14));
     sessions
 }
 
@@ -99,7 +99,7 @@ fn a_session_goes_on_in_a_later_life() {
     // Also where another worker has it then: it stays with the `sessmgr` that admitted it.
     assert_eq!(recorded_name(&record, OTHER), Some((OURS, 1)));
     let mut later = Sessions::new(OTHER);
-    assert!(later.restore(IkeSaId(3), 8, path(), vec![11], &record));
+    assert!(later.restore(IkeSaId(3), 8, path(), &[11], &record));
     assert_eq!(later.levels(), sessions.levels());
     let session = Session {
         service: 7,
@@ -128,8 +128,8 @@ fn a_session_goes_on_in_a_later_life() {
         IkeSaId(3)
     );
     // One that only the engine knows has no session.
-    assert!(!later.restore(IkeSaId(9), 8, path(), Vec::new(), &[]));
-    assert!(!later.restore(IkeSaId(9), 8, path(), Vec::new(), &[0xff; 9]));
+    assert!(!later.restore(IkeSaId(9), 8, path(), &[], &[]));
+    assert!(!later.restore(IkeSaId(9), 8, path(), &[], &[0xff; 9]));
 }
 
 #[test]
@@ -155,6 +155,6 @@ fn a_record_without_instance_is_of_the_sessmgr_of_the_worker() {
     let record = sessions.get(IkeSaId(1)).unwrap().record();
     assert_eq!(recorded_name(&record, OTHER), Some((OTHER, 0)));
     let mut later = Sessions::new(OTHER);
-    assert!(later.restore(IkeSaId(1), 7, path(), Vec::new(), &record));
+    assert!(later.restore(IkeSaId(1), 7, path(), &[], &record));
     assert_eq!(later.sessmgr_of(IkeSaId(1)), OTHER);
 }

@@ -242,8 +242,9 @@ impl Engine {
     pub fn expire(&mut self, now: Instant, sad: &mut dyn Sad) {
         let mut env = env(&mut self.core, now, sad);
         while let Some((at, id)) = env.core.timers.pop(now) {
-            if let Some(Found::Resting(rest)) = env.core.table.find(id)
-                && !rest.is_armed_for(at)
+            if let (Some(Found::Resting(rest)), Some(epoch)) =
+                (env.core.table.find(id), env.core.config.epoch)
+                && !rest.is_armed_for(at, epoch)
             {
                 continue;
             }

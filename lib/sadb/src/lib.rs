@@ -33,6 +33,7 @@ mod ring;
 mod sa;
 mod segment;
 mod slot;
+mod spis;
 mod stray;
 mod word;
 mod worker;
@@ -55,5 +56,6 @@ pub use sa::{
 };
 pub use segment::{DEFAULT_CAPACITY, SegmentFds, SlotSegments};
 pub use slot::{IkeSpi, SaIndex, Slot, Spi};
+pub use spis::Spis;
 pub use stray::StrayOrigin;
 pub use worker::{SlotReader, SlotWorker};
