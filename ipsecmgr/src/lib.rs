@@ -54,7 +54,7 @@ mod strays;
 mod waiting;
 
 pub use error::Error;
-pub use ikev2::RECORD_VERSION;
+pub use ikev2::{OLDEST_RECORD_VERSION, RECORD_VERSION};
 
 use task::Task;
 

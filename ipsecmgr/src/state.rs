@@ -346,6 +346,7 @@ impl State {
             Output::Move {
                 inbound_spis, path, ..
             } => self.later.push(Later::Move(inbound_spis, path)),
+            Output::Beside { .. } => {}
             Output::Event(event) => self.happened(now, event),
         }
     }

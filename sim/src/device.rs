@@ -359,6 +359,8 @@ impl End {
                     self.plane.activate(inbound_spi);
                     tell(&format!("tunnel rekeyed: {}", self.spis()));
                 }
+                // All of them are one to a device.
+                Output::Beside { .. } => {}
                 Output::Event(event) => self.event(event),
             }
         }

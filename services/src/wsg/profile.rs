@@ -9,7 +9,8 @@ use config::{
 };
 use ikev2::{
     ChildLifetime, ChildProfile, CookieThresholds, FamilyMatch, FragmentMtu, IkeLifetime, Liveness,
-    LocalAuth, NotifyPolicy, Profile, RemoteAuth, Retransmission, SelectorPolicy, TrafficSelector,
+    LocalAuth, NotifyPolicy, PerResource, Profile, RemoteAuth, Retransmission, SelectorPolicy,
+    TrafficSelector,
 };
 
 use super::{Certificates, identity};
@@ -141,6 +142,7 @@ fn children(
                 rekey: payload.rekey.is_some(),
                 rekey_idle: payload.rekey.is_some_and(|rekey| rekey.keepalive),
             },
+            per_resource: PerResource::default(),
         }))
     };
     (0..).zip(&template.payloads).map(child).collect()
