@@ -22,6 +22,7 @@
 
 mod answers;
 mod batches;
+mod beside;
 mod bus_api;
 mod certificate_desk;
 mod child;

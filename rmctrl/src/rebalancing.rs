@@ -30,7 +30,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// What to move now, if anything.
+    /// What to move now, if anything; `may_go` says of a slot whether it may be.
     pub fn decide(
         &mut self,
         now: Instant,
@@ -38,6 +38,7 @@ impl Policy {
         map: &SlotMap,
         workers: u32,
         carried: &Carried,
+        may_go: impl Fn(u8) -> bool,
     ) -> Option<Order> {
         self.moved.retain(|_, at| now.duration_since(*at) < STAYS);
         match self.version {
@@ -66,7 +67,8 @@ impl Policy {
             .map(|slot| (carried.of(slot.into()).packets, u32::from(slot)))
             .filter(|(packets, _)| *packets > 0)
             .collect();
-        let slots = choose(slots, most, most - least, |slot| !self.moved.contains_key(&slot));
+        let may_go = |slot: u32| u8::try_from(slot).is_ok_and(&may_go) && !self.moved.contains_key(&slot);
+        let slots = choose(slots, most, most - least, may_go);
         if slots.is_empty() {
             return None;
         }

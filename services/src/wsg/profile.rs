@@ -142,7 +142,12 @@ fn children(
                 rekey: payload.rekey.is_some(),
                 rekey_idle: payload.rekey.is_some_and(|rekey| rekey.keepalive),
             },
-            per_resource: PerResource::default(),
+            per_resource: payload
+                .per_resource
+                .map_or_else(PerResource::default, |wanted| PerResource {
+                    accept: wanted.max,
+                    make: wanted.initiate,
+                }),
         }))
     };
     (0..).zip(&template.payloads).map(child).collect()
