@@ -83,4 +83,6 @@ impl Io for Nowhere {
     }
 
     fn attract(&mut self, _: usize, _: IpAddr) {}
+
+    fn spread(&mut self, _: usize, _: IpAddr) {}
 }

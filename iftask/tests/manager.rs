@@ -235,6 +235,7 @@ impl Node {
             fragment_mtu: 0,
             inner_mtu: 0,
             outer_mtu: 1500,
+            shared: false,
             df: DfPolicy::Copy,
             dscp: DscpPolicy::Copy,
             ike_sa: IkeSpi::new(SLOT, 1, 1).unwrap(),

@@ -52,6 +52,7 @@ pub(crate) fn record(child: &ikev2::ChildSa, path: &DataPath) -> Result<ChildSa,
             path.inner_mtu_ipv6
         },
         outer_mtu: path.outer_mtu,
+        shared: false,
         df: path.df,
         dscp: path.dscp,
         ike_sa: IkeSpi::from_u64(child.ike.0).ok_or(invalid("ike_sa", "an IKE SPI with a slot"))?,

@@ -315,6 +315,10 @@ fn counted(counters: &Counters, count: Count) {
         }
         Count::FragmentReceived => ike::RX_FRAGMENTS,
         Count::Reassembled => ike::RX_FRAGMENTED,
+        Count::PerResourceCreated(true) => ike::PER_RESOURCE_INITIATED,
+        Count::PerResourceCreated(false) => ike::PER_RESOURCE_ACCEPTED,
+        Count::PerResourceRefused(true) => ike::PER_RESOURCE_MAX_RECV,
+        Count::PerResourceRefused(false) => ike::PER_RESOURCE_MAX_SENT,
         _ => return,
     };
     counters.inc(counter);

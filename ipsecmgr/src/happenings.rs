@@ -8,6 +8,7 @@ use telemetry::counters::{ikev2 as counter, recovery};
 
 use crate::later::Later;
 use crate::session_desk::News;
+use crate::slots::slot_of;
 use crate::state::State;
 use crate::{child, counters, report};
 
@@ -20,7 +21,7 @@ impl State {
         let record = child::record(child, &wsg.data_path);
         let result = record.and_then(|record| self.slots.install(&record));
         if wsg.routes_selectors && result.is_ok() {
-            let tenure = self.moves.tenure(child.ike.slot());
+            let tenure = self.moves.tenure(slot_of(child.inbound_spi));
             let routed = self.routes.add(
                 wsg.data_path.context,
                 tenure,

@@ -22,6 +22,7 @@
 
 mod answers;
 mod batches;
+mod beside;
 mod bus_api;
 mod certificate_desk;
 mod child;
@@ -54,7 +55,7 @@ mod strays;
 mod waiting;
 
 pub use error::Error;
-pub use ikev2::RECORD_VERSION;
+pub use ikev2::{OLDEST_RECORD_VERSION, RECORD_VERSION};
 
 use task::Task;
 

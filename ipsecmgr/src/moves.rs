@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::questions::Found;
-use crate::slots::Slots;
+use crate::slots::{Slots, slot_of};
 use crate::state::State;
 use crate::waiting::Place;
 
@@ -207,6 +207,7 @@ impl State {
         if map.version < self.moves.map.version {
             return;
         }
+        self.slots.follow(&map);
         self.moves.map = map;
         let gone = self.moves.gone(&self.moves.map);
         if !gone.is_empty() {
@@ -319,7 +320,7 @@ impl State {
         if self.failure.is_some() {
             return;
         }
-        if let Some(refusal) = self.unsaved(&slots) {
+        if let Some(refusal) = self.tied(&slots).or_else(|| self.unsaved(&slots)) {
             return responder.reply(self.moves.report(refusal));
         }
         self.let_go(&slots);
@@ -350,6 +351,21 @@ impl State {
                 .find(|ike| !saved(*ike))?;
             Some(format!(
                 "slot {slot}: IKE SA {lost} has no record, and would be lost"
+            ))
+        })
+    }
+
+    /// Why slots cannot be let go: an IKE SA has a child SA in another slot, for another data plane, and one process must have both.
+    fn tied(&self, slots: &[u8]) -> Option<String> {
+        self.sessions.iter().find_map(|(ike, session)| {
+            let apart = |spi: &&u32| {
+                let slot = slot_of(**spi);
+                slot != ike.slot() && (slots.contains(&slot) || slots.contains(&ike.slot()))
+            };
+            let spi = session.children.iter().find(apart)?;
+            let (own, other) = (ike.slot(), slot_of(*spi));
+            Some(format!(
+                "per-resource child SA {spi:#010x} of IKE SA {ike} ties slot {other} to slot {own}"
             ))
         })
     }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bus::messages::sessmgr::RecoveredSession;
-use ikev2::{IkeSaId, IkeState, Profile, RestoreError, Restored};
+use ikev2::{Action, IkeSaId, IkeState, Profile, RestoreError, Restored};
 use services::DisconnectReason;
 use telemetry::counters::recovery as counter;
 use telemetry::events::{SessionRecoveryComplete, TunnelsLost, emit};
 
 use crate::sessions::recorded_name;
+use crate::slots::slot_of;
 use crate::sockets::Sockets;
 use crate::state::State;
 
@@ -39,6 +40,13 @@ pub(crate) struct Recovery {
     /// Slots that were taken over, where former owners may have routes that nobody needs.
     unclear: BTreeSet<u8>,
     tally: Tally,
+}
+
+/// What came back and is of no use.
+enum Broken {
+    Whole(IkeSaId),
+    /// One child SA of several, by its inbound SPI.
+    Child(IkeSaId, u32),
 }
 
 /// How it went.
@@ -128,7 +136,7 @@ impl State {
         self.announce(&[slot]);
         self.recovery.unclear.insert(slot);
         self.clear_routes();
-        self.delete(now, &broken, DisconnectReason::Internal);
+        self.end_broken(now, broken);
         tracing::info!("took over slot {slot} with {found} IKE SAs, {lost} of them lost");
     }
 
@@ -142,7 +150,10 @@ impl State {
 
     /// Takes back the routes that only former owners of slots asked for, where all that is to go on does.
     fn clear_routes(&mut self) {
-        let waits: HashSet<u8> = self.recovery.parked.keys().map(|ike| ike.slot()).collect();
+        let parked = self.recovery.parked.values();
+        let children = parked.flat_map(|parked| &parked.spis).map(|spi| slot_of(*spi));
+        let ikes = self.recovery.parked.keys().map(|ike| ike.slot());
+        let waits: HashSet<u8> = ikes.chain(children).collect();
         let (clear, later) = std::mem::take(&mut self.recovery.unclear)
             .into_iter()
             .partition(|slot| !waits.contains(slot));
@@ -178,7 +189,7 @@ impl State {
             self.announce(&ours);
         }
         self.clear_routes();
-        self.delete(now, &broken, DisconnectReason::Internal);
+        self.end_broken(now, broken);
         // Answers and liveness checks that came meanwhile count before timers do.
         for _ in 0..TURNS {
             if !self.take_in(now, Sockets::receive_now) {
@@ -251,8 +262,8 @@ impl State {
     }
 
     /// Restores those of these whose services are there; gives up those whose records are damaged, and if the configuration is `complete`, those whose services
-    /// are gone for good. Returns those that cannot carry packets any more.
-    fn restore_parked(&mut self, now: Instant, ikes: Vec<IkeSaId>, complete: bool) -> Vec<IkeSaId> {
+    /// are gone for good. Returns what cannot carry packets any more.
+    fn restore_parked(&mut self, now: Instant, ikes: Vec<IkeSaId>, complete: bool) -> Vec<Broken> {
         let profiles: HashMap<String, Arc<Profile>> = self
             .services
             .values()
@@ -278,9 +289,7 @@ impl State {
             };
             match restored {
                 Ok((restored, record)) => {
-                    if !self.revive(&restored, record.ours(), parked.moved) {
-                        broken.push(ike);
-                    }
+                    broken.extend(self.revive(&restored, record.ours(), parked.moved));
                 }
                 Err(RestoreError::NoProfile { .. }) if !complete => {
                     self.recovery.parked.insert(ike, parked);
@@ -298,8 +307,25 @@ impl State {
         broken
     }
 
-    /// Takes up everything outside of the engine that belongs to an IKE SA. False if its session or a child SA of it is not there.
-    fn revive(&mut self, restored: &Restored, ours: &[u8], moved: bool) -> bool {
+    /// Deletes what cannot carry packets, telling the peers.
+    fn end_broken(&mut self, now: Instant, broken: Vec<Broken>) {
+        let mut whole = Vec::new();
+        for broken in broken {
+            match broken {
+                Broken::Whole(ike) => whole.push(ike),
+                Broken::Child(ike, spi) => {
+                    let action = Action::DeleteChild(spi);
+                    if let Err(error) = self.engine.action(now, ike, action, &mut self.slots) {
+                        tracing::debug!("child SA {spi:#010x}: {error}");
+                    }
+                }
+            }
+        }
+        self.delete(now, &whole, DisconnectReason::Internal);
+    }
+
+    /// Takes up everything outside of the engine that belongs to an IKE SA. Returns what is broken because its session or a child SA is not there.
+    fn revive(&mut self, restored: &Restored, ours: &[u8], moved: bool) -> Vec<Broken> {
         let view = &restored.view;
         let spis: Vec<u32> = restored.children.iter().map(|child| child.inbound_spi).collect();
         if !moved {
@@ -319,7 +345,13 @@ impl State {
             let result = self.slots.withdraw(spi);
             self.flow(result, "take back", spi);
         }
+        let mut astray = Vec::new();
         for child in &restored.children {
+            // The former owner of its slot died while it was asked to let go of that.
+            if !self.moves.is_ours(slot_of(child.inbound_spi)) && restored.children.len() > 1 {
+                astray.push(Broken::Child(restored.ike, child.inbound_spi));
+                continue;
+            }
             match self
                 .slots
                 .revive(child.inbound_spi, child.outbound_active, view.path)
@@ -336,13 +368,18 @@ impl State {
             .get(&view.profile.tag)
             .filter(|wsg| wsg.routes_selectors)
         {
-            let (context, tenure) = (wsg.data_path.context, self.moves.tenure(restored.ike.slot()));
+            let context = wsg.data_path.context;
             for child in &view.children {
+                let tenure = self.moves.tenure(slot_of(child.inbound_spi));
                 self.routes
                     .add(context, tenure, child.inbound_spi, &child.remote_selectors);
             }
         }
-        whole
+        self.slots.note_groups(restored.ike, &restored.groups);
+        match whole {
+            true => astray,
+            false => vec![Broken::Whole(restored.ike)],
+        }
     }
 
     /// Removes child SAs in these slots that no IKE SA has, and gives back SPIs that none asks for.

@@ -159,6 +159,8 @@ fn child_sa(
     block.field("HMAC", child.integrity.map_or("none", integrity));
     block.field("DH Group", child.group.map_or("none", group));
     block.field("Extended Sequence Numbers", if child.esn { "Yes" } else { "No" });
+    // RFC 9611.
+    block.field("Per Resource", if child.per_resource { "Yes" } else { "No" });
     block.field("Local Selectors", list(&child.local_selectors));
     block.field("Remote Selectors", list(&child.remote_selectors));
     for (label, counter) in [
@@ -316,6 +318,7 @@ mod tests {
             integrity: None,
             group: None,
             esn: false,
+            per_resource: false,
             udp_encapsulation: true,
             local_selectors: vec![TrafficSelector::ANY_IPV4].into(),
             remote_selectors: vec![TrafficSelector::host("10.20.1.1".parse().unwrap())].into(),

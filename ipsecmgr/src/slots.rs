@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bus::messages::rmctrl::SlotMap;
 use ikev2::{IkeSaId, Path, Usage};
 use sadb::{Activity, ChildSa, SaCounter, SaCounters, SegmentFds, Slot, SlotOwner, Spi};
 
+use crate::beside::Beside;
 use crate::records::Records;
 
 /// All slots of this worker.
@@ -19,6 +21,7 @@ pub(crate) struct Slots {
     freed: Vec<u32>,
     clock: Clock,
     moves: RefCell<Moves>,
+    beside: Beside,
 }
 
 /// Peers that the data plane found to have moved.
@@ -50,6 +53,7 @@ impl Slots {
             freed: Vec::new(),
             clock,
             moves: RefCell::default(),
+            beside: Beside::default(),
         }
     }
 
@@ -75,6 +79,32 @@ impl Slots {
         let of_slot = |spi: &u32| slot_of(*spi) == slot;
         self.freed.retain(|spi| !of_slot(spi));
         self.moves.get_mut().learned.retain(|spi, _| !of_slot(spi));
+        self.beside.let_go(slot);
+    }
+
+    /// Follows the slot map: who works with what.
+    pub(crate) fn follow(&mut self, map: &SlotMap) {
+        let concerned = self.beside.follow(map);
+        self.note_shared(&concerned);
+    }
+
+    /// Takes which child SAs of an IKE SA carry the same.
+    pub(crate) fn note_groups(&mut self, ike: IkeSaId, groups: &[Vec<u32>]) {
+        let concerned = self.beside.note(ike, groups);
+        self.note_shared(&concerned);
+    }
+
+    fn note_shared(&mut self, spis: &[u32]) {
+        for spi in spis {
+            let shared = self.beside.is_shared(*spi);
+            let Ok(id) = ours(*spi) else { continue };
+            let known = self.owner(id).and_then(|owner| owner.read(id));
+            if known.is_ok_and(|sa| sa.shared != shared)
+                && let Err(error) = self.change(*spi, |sa| sa.shared = shared)
+            {
+                tracing::debug!("child SA {spi:#010x} has gone: {error}");
+            }
+        }
     }
 
     /// When records begin to count time: the same moment in each life.
@@ -248,6 +278,10 @@ impl ikev2::Sad for Slots {
                 None
             }
         }
+    }
+
+    fn slot_beside(&self, of: u8, taken: &[u8]) -> u8 {
+        self.beside.slot(self.owners.keys().copied(), of, taken)
     }
 
     fn free_spi(&mut self, spi: u32) {

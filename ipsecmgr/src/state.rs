@@ -346,6 +346,7 @@ impl State {
             Output::Move {
                 inbound_spis, path, ..
             } => self.later.push(Later::Move(inbound_spis, path)),
+            Output::Beside { ike, groups } => self.slots.note_groups(ike, &groups),
             Output::Event(event) => self.happened(now, event),
         }
     }

@@ -18,6 +18,7 @@ mod alarms;
 mod bus_api;
 mod carried;
 mod congestion;
+mod lanes;
 mod load;
 mod manager;
 mod measure;

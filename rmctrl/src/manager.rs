@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::alarms::CoreAlarms;
 use crate::carried::Carried;
 use crate::congestion::{Congestion, Measurement};
+use crate::lanes::Lanes;
 use crate::load::Loads;
 use crate::measure::{LimitedService, measure};
 use crate::moves::Moves;
@@ -38,6 +39,7 @@ pub(crate) struct Manager {
     pub loads: Loads,
     pub carried: Carried,
     policy: Policy,
+    lanes: Lanes,
     rebalancing: Rebalancing,
     pub tasks: Tasks,
     pub processors: Processors,
@@ -61,6 +63,7 @@ impl Manager {
             loads: Loads::new(&counters, workers),
             carried: Carried::default(),
             policy: Policy::default(),
+            lanes: Lanes::default(),
             rebalancing: Rebalancing::default(),
             tasks: Tasks::default(),
             processors: Processors::default(),
@@ -82,6 +85,7 @@ impl Manager {
         self.alarms.configure(Instant::now(), &config.thresholds);
         self.congestion.configure(&config.congestion);
         self.rebalancing = config.rebalancing;
+        self.lanes.configure(config);
         self.services = LimitedService::all(config);
     }
 
@@ -104,12 +108,15 @@ impl Manager {
         self.alarms.look(Instant::now(), cores);
     }
 
-    /// Has slots moved if some data plane has too much to do.
+    /// Has slots moved if a manager lacks some of another data plane, or some data plane has too much to do.
     fn rebalance(&mut self) {
+        self.lanes.make(&self.moves, self.workers, &self.carried);
         let (now, map) = (Instant::now(), self.moves.map());
+        let may_go = |slot| self.lanes.may_go(&map, slot);
+        let (workers, carried) = (self.workers, &self.carried);
         let order = self
             .policy
-            .decide(now, self.rebalancing, &map, self.workers, &self.carried);
+            .decide(now, self.rebalancing, &map, workers, carried, may_go);
         if let Some(order) = order {
             self.moves.order(order);
         }

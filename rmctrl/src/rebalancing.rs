@@ -31,7 +31,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// What to move now, if anything.
+    /// What to move now, if anything; `may_go` says of a slot whether its data plane may be another.
     pub fn decide(
         &mut self,
         now: Instant,
@@ -39,6 +39,7 @@ impl Policy {
         map: &SlotMap,
         workers: u32,
         carried: &Carried,
+        may_go: impl Fn(u8) -> bool,
     ) -> Option<Order> {
         self.moved.retain(|_, at| now.duration_since(*at) < STAYS);
         match self.version {
@@ -56,7 +57,7 @@ impl Policy {
             return None;
         }
         let (slots, part, to) = handed_back(settings, map, carried, |slot| !self.moved.contains_key(&slot))
-            .or_else(|| self.relief(settings, map, workers, carried))?;
+            .or_else(|| self.relief(settings, map, workers, carried, may_go))?;
         self.moved.extend(slots.iter().map(|slot| (*slot, now)));
         Some(Order { slots, part, to })
     }
@@ -68,6 +69,7 @@ impl Policy {
         map: &SlotMap,
         workers: u32,
         carried: &Carried,
+        may_go: impl Fn(u8) -> bool,
     ) -> Option<(Vec<u32>, SlotPart, u32)> {
         let busy = |worker| carried.busy(worker).map(|busy| (busy, worker));
         // Who does not say how busy it is neither gives nor takes.
@@ -81,8 +83,9 @@ impl Policy {
             .map(|slot| (carried.of(slot.into()).packets, u32::from(slot)))
             .filter(|(packets, _)| *packets > 0)
             .collect();
-        let may_go = |slot: u32| !self.moved.contains_key(&slot);
-        let chosen = choose(slots.clone(), most, most - least, may_go);
+        let stays = |slot: u32| self.moved.contains_key(&slot);
+        let leaves = |slot: u32| u8::try_from(slot).is_ok_and(&may_go) && !stays(slot);
+        let chosen = choose(slots.clone(), most, most - least, leaves);
         if !chosen.is_empty() {
             return Some((chosen, SlotPart::Data, to));
         }
@@ -90,7 +93,7 @@ impl Policy {
         let (packets, heaviest) = slots.into_iter().max()?;
         let output = map.owner(SlotPart::Output, u8::try_from(heaviest).ok()?);
         let helps = packets > all / 2 && carried.takes_output(to);
-        let helps = helps && output == Some(from) && may_go(heaviest);
+        let helps = helps && output == Some(from) && !stays(heaviest);
         helps.then_some((vec![heaviest], SlotPart::Output, to))
     }
 }
@@ -167,12 +170,9 @@ mod tests {
         }
         let mut policy = Policy::default();
         let settings = Rebalancing::default();
-        assert_eq!(
-            policy.decide(start, settings, map, 2, &carried),
-            None,
-            "not settled"
-        );
-        policy.decide(start + SETTLED, settings, map, 2, &carried)
+        let mut decide = |now| policy.decide(now, settings, map, 2, &carried, |_| true);
+        assert_eq!(decide(start), None, "not settled");
+        decide(start + SETTLED)
     }
 
     #[test]

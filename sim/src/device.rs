@@ -68,6 +68,9 @@ pub struct Device {
     /// Name of the device
     #[arg(long, default_value = "tunnel0")]
     pub device: String,
+    /// Child SAs beside the first that are asked for, each for some of the flows (RFC 9611)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub per_resource: u8,
     /// Size of the largest inner packet
     #[arg(long, default_value_t = 1400)]
     pub mtu: u16,
@@ -93,6 +96,7 @@ impl Device {
             fakes_nat: self.encapsulation == Encapsulation::Udp,
             identity_prefix: self.identity_prefix.clone(),
             retransmission: RETRANSMISSION,
+            per_resource: self.per_resource,
         };
         let stop = stop_signals().map_err(|error| format!("signals: {error}"))?;
         let mut end = End::open(&self, common).map_err(|error| error.to_string())?;
@@ -355,9 +359,16 @@ impl End {
                     }
                 }
                 Output::Move { path, .. } => self.path = path,
-                Output::Activate { inbound_spi, .. } => {
-                    self.plane.activate(inbound_spi);
+                Output::Activate {
+                    inbound_spi,
+                    replaces,
+                } => {
+                    self.plane.activate(inbound_spi, Some(replaces));
                     tell(&format!("tunnel rekeyed: {}", self.spis()));
+                }
+                Output::Beside { groups, .. } => {
+                    let count = groups.iter().map(Vec::len).max().unwrap_or(1);
+                    tell(&format!("child SAs that share the flows: {count}"));
                 }
                 Output::Event(event) => self.event(event),
             }

@@ -145,6 +145,8 @@ impl Fleet {
                 }
                 Output::Move { ike, path, .. } => crew.redirect(ike, path),
                 Output::Activate { inbound_spi, .. } => crew.activate(inbound_spi),
+                // Each carries its own.
+                Output::Beside { .. } => {}
                 Output::Event(event) => crew.event(&event),
             }
         }

@@ -33,6 +33,8 @@ pub(crate) struct Common {
     pub fakes_nat: bool,
     pub identity_prefix: String,
     pub retransmission: Retransmission,
+    /// Child SAs that are made beside the first of each tunnel.
+    pub per_resource: u8,
 }
 
 /// How requests are sent again unless told otherwise.
@@ -50,16 +52,13 @@ pub(crate) fn profile(common: &Common, number: usize, inner: Ipv4Addr) -> Arc<Pr
         SelectorPolicy::Ranges(vec![TrafficSelector::host(inner.into())])
     };
     let far = TrafficSelector::prefix(common.protected.addr(), common.protected.prefix_len());
+    let mut child = ChildProfile::new("net", common.offer.esp(), own, SelectorPolicy::Ranges(vec![far]));
+    child.per_resource.make = common.per_resource;
     let mut profile = Profile {
         name: format!("{}{number}", common.identity_prefix),
         tag: number as u64,
         proposals: common.offer.ike(),
-        children: vec![Arc::new(ChildProfile::new(
-            "net",
-            common.offer.esp(),
-            own,
-            SelectorPolicy::Ranges(vec![far]),
-        ))],
+        children: vec![Arc::new(child)],
         local_identity: Identity::fqdn(&format!("{}{number}.sim.test", common.identity_prefix)),
         retransmission: common.retransmission,
         liveness: Some(LIVENESS),

@@ -63,6 +63,7 @@ impl Peers {
             asks_for_address: self.ask_for_address,
             fakes_nat: true,
             identity_prefix: self.identity_prefix.clone(),
+            per_resource: 0,
             retransmission: Retransmission {
                 timeout: Duration::from_millis(self.retransmit_ms),
                 exponential: !self.steady,

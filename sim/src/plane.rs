@@ -1,5 +1,6 @@
 //! Packets between a TUN device and the child SAs of one tunnel, in as few system calls as can be.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::IoSlice;
 
 use esp::VnetHeader;
@@ -20,8 +21,8 @@ pub(crate) struct Plane {
     queue: TunQueue,
     offloads: Offloads,
     pairs: Vec<Pair>,
-    /// Inbound SPI of the pair to send with.
-    active: Option<u32>,
+    /// Inbound SPIs of the pairs to send with: each flow has one of them.
+    senders: Vec<u32>,
     read: Vec<u8>,
     burst: Burst,
     space: Option<CoalescerSpace<()>>,
@@ -44,7 +45,7 @@ impl Plane {
             queue,
             offloads,
             pairs: Vec::new(),
-            active: None,
+            senders: Vec::new(),
             read: vec![0; READ_BYTES],
             burst: Burst::default(),
             space: None,
@@ -63,49 +64,57 @@ impl Plane {
             sequence: 0,
         });
         if child.outbound_active {
-            self.activate(child.inbound_spi);
+            self.activate(child.inbound_spi, child.replaces);
         }
         Ok(())
     }
 
-    /// Sends with this child SA from now on: the gateway receives with it.
-    pub(crate) fn activate(&mut self, inbound_spi: u32) {
-        self.active = Some(inbound_spi);
+    /// Sends with this child SA from now on, and no more with the one that it replaces: the gateway receives with it.
+    pub(crate) fn activate(&mut self, inbound_spi: u32, replaces: Option<u32>) {
+        let mut senders = self.senders.iter_mut();
+        match senders.find(|sender| Some(**sender) == replaces) {
+            Some(place) => *place = inbound_spi,
+            None => self.senders.push(inbound_spi),
+        }
     }
 
     /// Forgets this child SA.
     pub(crate) fn remove(&mut self, inbound_spi: u32) {
         self.pairs.retain(|pair| pair.inbound_spi != inbound_spi);
+        self.senders.retain(|sender| *sender != inbound_spi);
     }
 
-    /// SPIs of the child SA to send with: inbound, outbound.
+    /// SPIs of the first child SA to send with: inbound, outbound.
     pub(crate) fn spis(&self) -> Option<(u32, u32)> {
         let mut pairs = self.pairs.iter();
-        let active = pairs.find(|pair| Some(pair.inbound_spi) == self.active)?;
-        Some((active.inbound_spi, active.outbound_spi))
+        let first = pairs.find(|pair| self.senders.first() == Some(&pair.inbound_spi))?;
+        Some((first.inbound_spi, first.outbound_spi))
     }
 
     /// Reads what waits on the device, a round at most, and gives `send` ESP packets: octets, octets of each but the last. Returns how many reads that were.
     pub(crate) fn outbound(&mut self, mut send: impl FnMut(&[u8], u16)) -> usize {
-        let mut pairs = self.pairs.iter_mut();
-        let mut active = pairs.find(|pair| Some(pair.inbound_spi) == self.active);
-        let mut reads = 0;
+        let (mut reads, mut last) = (0, None);
         for _ in 0..ROUND {
             let Ok(length) = self.queue.read(&mut self.read) else {
                 break;
             };
             reads += 1;
+            let read = self.read.get_mut(..length).and_then(VnetHeader::split);
+            let Some((header, data)) = read else { continue };
+            let sender = sender_of(&self.senders, data);
+            let mut pairs = self.pairs.iter_mut();
             let Some(Pair {
                 outbound, sequence, ..
-            }) = active.as_deref_mut()
+            }) = pairs.find(|pair| Some(pair.inbound_spi) == sender)
             else {
                 continue;
             };
-            let read = self.read.get_mut(..length).and_then(VnetHeader::split);
-            if let Some((header, data)) = read {
-                // What cannot be sent is lost, as in any network.
-                let _ = protect(header, data, outbound, sequence, &mut self.burst, &mut send);
+            // What is sent in one go reaches one data plane.
+            if last.replace(sender).is_some_and(|last| last != sender) {
+                self.burst.flush(&mut send);
             }
+            // What cannot be sent is lost, as in any network.
+            let _ = protect(header, data, outbound, sequence, &mut self.burst, &mut send);
         }
         self.burst.flush(&mut send);
         reads
@@ -139,6 +148,21 @@ impl Plane {
         }
         self.space = Some(coalescer.finish(&mut deliver));
     }
+}
+
+/// With which of several child SAs a packet leaves: the same for each packet of a flow.
+fn sender_of(senders: &[u32], data: &[u8]) -> Option<u32> {
+    let count = senders.len().max(1) as u64;
+    let place = match Packet::parse(data).filter(|_| count > 1) {
+        Some(packet) => {
+            let mut hasher = DefaultHasher::new();
+            let addresses = (packet.addresses.source(), packet.addresses.destination());
+            (addresses, packet.ports).hash(&mut hasher);
+            hasher.finish() % count
+        }
+        None => 0,
+    };
+    senders.get(usize::try_from(place).ok()?).copied()
 }
 
 /// Cuts a super-packet, finishes checksums, and seals what comes of it into the burst.

@@ -82,7 +82,7 @@ struct Run {
 /// What one version of the software leaves to the next, beside what `sit` knows of.
 const FORMATS: [sit::Format; 1] = [sit::Format {
     name: "ike-records",
-    oldest: ipsecmgr::RECORD_VERSION as u64,
+    oldest: ipsecmgr::OLDEST_RECORD_VERSION as u64,
     newest: ipsecmgr::RECORD_VERSION as u64,
 }];
 

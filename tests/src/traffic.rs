@@ -15,6 +15,8 @@ pub struct Report {
     pub received: u64,
     /// Packets this end received more than once.
     pub duplicates: u64,
+    /// Packets this end received after one that was sent later.
+    pub overtaken: u64,
 }
 
 /// A numbered stream that is running in both directions.
@@ -129,6 +131,7 @@ fn report(end: &mut Running) -> Report {
         sent: number("sent"),
         received: number("received"),
         duplicates: number("duplicates"),
+        overtaken: number("overtaken"),
     }
 }
 

@@ -7,6 +7,7 @@ mod common;
 mod liveness;
 mod net_to_net;
 mod own_traffic;
+mod per_resource;
 mod recovery;
 mod refusals;
 mod rekeying;

@@ -208,6 +208,7 @@ fn child_sa(spi: Spi, transform: Transform, peer: u32) -> Result<ChildSa, String
         fragment_mtu: 0,
         inner_mtu: 0,
         outer_mtu: 1500,
+        shared: false,
         df: DfPolicy::Copy,
         dscp: DscpPolicy::Copy,
         ike_sa: IkeSpi::new(spi.slot(), 1, 1).ok_or("no IKE SPI")?,

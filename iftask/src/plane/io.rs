@@ -24,6 +24,9 @@ pub(crate) trait Io {
 
     /// Has clear packets to this destination come to our queue of this TUN from now on, if that can be.
     fn attract(&mut self, tun: usize, destination: IpAddr);
+
+    /// Has the flows of clear packets to this destination go to all queues of this TUN from now on, if that can be.
+    fn spread(&mut self, tun: usize, destination: IpAddr);
 }
 
 /// A socket of the encrypted side.
@@ -214,6 +217,12 @@ impl Io for KernelIo {
     fn attract(&mut self, tun: usize, destination: IpAddr) {
         if let Some(Some(queue)) = self.tuns.get(tun) {
             queue.attract(destination);
+        }
+    }
+
+    fn spread(&mut self, tun: usize, destination: IpAddr) {
+        if let Some(Some(queue)) = self.tuns.get(tun) {
+            queue.spread(destination);
         }
     }
 }

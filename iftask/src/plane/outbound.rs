@@ -82,8 +82,12 @@ impl<I: Io> Engine<I> {
         if let Some(worker) = self.table.taker(spi.slot()) {
             return self.follow_slot(worker, context, &packet, read, stray);
         }
+        let shared = self.table.entries().get(spi).is_some_and(|sa| sa.shared);
+        if shared {
+            self.spread(context, packet.addresses.destination());
+        }
         if let Some(stray) = stray {
-            self.claim(context, &packet, stray);
+            self.claim(context, &packet, stray, shared);
         }
         match offload.segmentation {
             None => {

@@ -29,6 +29,8 @@ pub(crate) struct Sa {
     pub(crate) inbound_active: bool,
     pub(crate) outbound_active: bool,
     pub(crate) esn: bool,
+    /// Other workers have SAs of their own for the same packets.
+    pub(crate) shared: bool,
     pub(crate) encapsulation: Encapsulation,
     pub(crate) dscp: DscpPolicy,
     pub(crate) local: SocketAddr,
@@ -89,6 +91,7 @@ impl Sa {
             inbound_active: record.inbound_active,
             outbound_active: record.outbound_active,
             esn: record.esn,
+            shared: record.shared,
             encapsulation: record.encapsulation,
             dscp: record.dscp,
             replay_window: record.replay_window,

@@ -321,10 +321,13 @@ impl<I: Io> Engine<I> {
         None
     }
 
-    /// The SA for the destination of a packet that another worker passed on is here: tells the kernel, and the worker where it came in, if that does not know.
-    pub(crate) fn claim(&mut self, context: u32, packet: &Packet, stray: Stray) {
+    /// The SA for the destination of a packet that another worker passed on is here: tells the kernel, unless others have SAs for it too, and the worker where it
+    /// came in, if that does not know.
+    pub(crate) fn claim(&mut self, context: u32, packet: &Packet, stray: Stray, shared: bool) {
         let destination = packet.addresses.destination();
-        self.attract(context, destination);
+        if !shared {
+            self.attract(context, destination);
+        }
         if !stray.hinted {
             self.tell_origin(context, destination, stray, self.strays.worker);
         }
@@ -333,6 +336,13 @@ impl<I: Io> Engine<I> {
     fn attract(&mut self, context: u32, destination: IpAddr) {
         if let Some(tun) = self.ports.tun(context) {
             self.io.attract(tun, destination);
+        }
+    }
+
+    /// Has each worker get some of the flows to a destination that several have SAs for.
+    pub(crate) fn spread(&mut self, context: u32, destination: IpAddr) {
+        if let Some(tun) = self.ports.tun(context) {
+            self.io.spread(tun, destination);
         }
     }
 

@@ -150,6 +150,7 @@ impl Peer {
                 Output::Remove { inbound_spi, .. } => {
                     self.children.remove(&inbound_spi);
                 }
+                Output::Beside { .. } => {}
                 Output::Event(event) => self.events.push_back(event),
                 Output::Activate { .. } | Output::Move { .. } => {}
             }

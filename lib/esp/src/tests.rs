@@ -358,6 +358,7 @@ fn the_window_of_a_slot_is_used_like_one_in_memory() {
         fragment_mtu: 0,
         inner_mtu: 0,
         outer_mtu: 1500,
+        shared: false,
         df: sadb::DfPolicy::Copy,
         dscp: sadb::DscpPolicy::Copy,
         ike_sa: sadb::IkeSpi::new(slot, 1, 1).unwrap(),

@@ -200,11 +200,13 @@ impl Env<'_> {
     pub fn put_back(&mut self, mut sa: Box<IkeSa>) {
         if sa.is_dead() {
             sa.forget(self);
+            sa.note_groups(self);
             self.note_changed(&mut sa);
             self.core.table.release(sa.id);
             return;
         }
         sa.note_memory(self);
+        sa.note_groups(self);
         sa.arm(self);
         self.note_changed(&mut sa);
         self.core.table.put(sa);

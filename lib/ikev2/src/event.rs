@@ -290,6 +290,10 @@ pub enum Count {
     LateAnswer,
     /// A message was decrypted and read, of this exchange.
     Processed(Exchange),
+    /// A child SA was created beside one with the same traffic selectors (RFC 9611); true if we asked for it.
+    PerResourceCreated(bool),
+    /// There are enough of them; true if the peer said so, false if we did.
+    PerResourceRefused(bool),
 }
 
 /// What CREATE_CHILD_SA is for.
@@ -364,6 +368,8 @@ pub enum ChildFailure {
     NoAddress(String),
     /// More than [`Profile::max_children`].
     TooMany,
+    /// More with the same traffic selectors than [`PerResource::accept`](crate::PerResource::accept).
+    TooManyBeside,
     /// There is no SPI left.
     NoSpi,
     /// Its kind has gone from the configuration.
@@ -443,6 +449,7 @@ impl fmt::Display for ChildFailure {
             Self::ConfigurationRequired => f.write_str("peer did not ask for an address"),
             Self::NoAddress(reason) => write!(f, "no address: {reason}"),
             Self::TooMany => f.write_str("too many child SAs"),
+            Self::TooManyBeside => f.write_str("too many child SAs with the same traffic selectors"),
             Self::NoSpi => f.write_str("no SPI left"),
             Self::Unconfigured => f.write_str("not configured any more"),
             Self::Refused(kind) => write!(f, "peer refused with {kind}"),

@@ -51,10 +51,10 @@ pub use output::{
 };
 pub use profile::{
     ChildLifetime, ChildProfile, Configuration, ConfigurationRequest, CookieThresholds, EspProposal,
-    FamilyMatch, FragmentMtu, IkeLifetime, IkeProposal, Liveness, LocalAuth, NotifyPolicy, Profile,
-    RemoteAuth, Retransmission, SelectorPolicy,
+    FamilyMatch, FragmentMtu, IkeLifetime, IkeProposal, Liveness, LocalAuth, NotifyPolicy, PerResource,
+    Profile, RemoteAuth, Retransmission, SelectorPolicy,
 };
-pub use record::VERSION as RECORD_VERSION;
+pub use record::{OLDEST_VERSION as OLDEST_RECORD_VERSION, VERSION as RECORD_VERSION};
 pub use recovery::{Changed, Claim, RestoreError, Restored, RestoredChild};
 pub use redirect::Redirectable;
 pub use sad::{Sad, Usage};

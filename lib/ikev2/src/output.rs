@@ -72,6 +72,14 @@ pub enum Output {
         /// The new path.
         path: Path,
     },
+    /// Which child SAs of this IKE SA send to the same peer with the same traffic selectors now, if there are several (RFC 9611). What was told
+    /// before is over.
+    Beside {
+        /// The IKE SA.
+        ike: IkeSaId,
+        /// Our SPIs of each group of at least two.
+        groups: Vec<Vec<u32>>,
+    },
     /// Something worth counting or logging.
     Event(Event),
 }

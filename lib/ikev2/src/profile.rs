@@ -110,6 +110,17 @@ pub struct ChildProfile {
     pub remote: SelectorPolicy,
     /// When it is rekeyed or deleted.
     pub lifetime: ChildLifetime,
+    /// How many there may be with the same traffic selectors.
+    pub per_resource: PerResource,
+}
+
+/// Child SAs beside one with the same traffic selectors, so that each processor has its own (RFC 9611).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerResource {
+    /// So many may be beside one when the peer wants another.
+    pub accept: u8,
+    /// So many we make ourselves.
+    pub make: u8,
 }
 
 /// What one side of a child SA may be.
@@ -326,6 +337,12 @@ impl Default for ChildLifetime {
     }
 }
 
+impl Default for PerResource {
+    fn default() -> Self {
+        Self { accept: 8, make: 0 }
+    }
+}
+
 impl Default for NotifyPolicy {
     fn default() -> Self {
         Self {
@@ -362,6 +379,7 @@ impl ChildProfile {
             local,
             remote,
             lifetime: ChildLifetime::default(),
+            per_resource: PerResource::default(),
         }
     }
 }

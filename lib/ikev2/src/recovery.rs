@@ -50,6 +50,8 @@ pub struct Restored {
     pub children: Vec<RestoredChild>,
     /// The inbound SPI that is reserved for a child SA under negotiation.
     pub reserved: Option<u32>,
+    /// Child SAs that send with the same traffic selectors: see [`Output::Beside`](crate::Output::Beside).
+    pub groups: Vec<Vec<u32>>,
     /// What is to be seen of it.
     pub view: IkeSaView,
 }

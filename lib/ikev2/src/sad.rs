@@ -12,6 +12,13 @@ pub trait Sad {
     /// [`Sad::free_spi`], or by [`Output::Remove`](crate::Output::Remove) once it was installed.
     fn allocate_spi(&mut self, slot: u8) -> Option<u32>;
 
+    /// The slot for a child SA of an IKE SA in slot `of`, beside those with the same traffic selectors in the slots of `taken`: one that another
+    /// processor works for, if there is one.
+    fn slot_beside(&self, of: u8, taken: &[u8]) -> u8 {
+        let _ = taken;
+        of
+    }
+
     /// Gives back an SPI that was never installed.
     fn free_spi(&mut self, spi: u32);
 

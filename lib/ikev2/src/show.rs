@@ -77,6 +77,8 @@ pub struct ChildSaView {
     pub group: Option<DhGroup>,
     /// Extended sequence numbers.
     pub esn: bool,
+    /// It stands beside one with the same traffic selectors (RFC 9611).
+    pub per_resource: bool,
     /// ESP in UDP.
     pub udp_encapsulation: bool,
     /// Addresses behind us.

@@ -130,6 +130,13 @@ impl TunQueue {
         }
     }
 
+    /// Has packets to this destination go by flows among all queues from now on, likewise.
+    pub fn spread(&self, destination: IpAddr) {
+        if let Some((steering, _)) = &self.steering {
+            steering.spread(destination);
+        }
+    }
+
     /// Reads a header and a packet; `WouldBlock` when none waits.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(nix::unistd::read(&self.fd, buffer)?)

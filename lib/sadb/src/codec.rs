@@ -19,6 +19,8 @@ const FLAG_INBOUND: u8 = 1;
 const FLAG_ESN: u8 = 4;
 const FLAG_TRANSPORT: u8 = 8;
 const FLAG_UDP: u8 = 16;
+/// Whoever does not know it works as if it were not there.
+const FLAG_SHARED: u8 = 32;
 const DSCP_COPY: u8 = 0xff;
 
 /// Encodes a validated child SA.
@@ -40,7 +42,8 @@ pub(crate) fn encode(sa: &ChildSa) -> Body {
             FLAG_UDP
         } else {
             0
-        };
+        }
+        | if sa.shared { FLAG_SHARED } else { 0 };
     let df = match sa.df {
         DfPolicy::Copy => 0,
         DfPolicy::Set => 1,
@@ -135,6 +138,7 @@ pub(crate) fn decode(body: &Body) -> Result<ChildSa, Error> {
         fragment_mtu,
         inner_mtu,
         outer_mtu,
+        shared: flags & FLAG_SHARED != 0,
         context,
         ike_sa,
         lifetimes,
@@ -340,6 +344,7 @@ pub(crate) mod tests {
             fragment_mtu: 1400,
             inner_mtu: 1438,
             outer_mtu: 1500,
+            shared: false,
             df: DfPolicy::Clear,
             dscp: DscpPolicy::Fixed(46),
             ike_sa: IkeSpi::new(spi.slot(), 77, 0x0102_0304).unwrap(),
@@ -379,6 +384,15 @@ pub(crate) mod tests {
         let octets = recorded(include_str!("../formats/child-sa-3.hex"));
         let body = <[u8; BODY_BYTES]>::try_from(octets).unwrap();
         assert_eq!(decode(&Zeroizing::new(body)).unwrap(), sample(spi()));
+    }
+
+    #[test]
+    fn what_is_shared_comes_back_so() {
+        let shared = ChildSa {
+            shared: true,
+            ..sample(spi())
+        };
+        assert_eq!(decode(&encode(&shared)).unwrap(), shared);
     }
 
     #[test]

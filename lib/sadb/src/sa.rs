@@ -55,6 +55,8 @@ pub struct ChildSa {
     pub df: DfPolicy,
     /// The DSCP of the outer header.
     pub dscp: DscpPolicy,
+    /// Other data planes send to the same peer with the same selectors, by child SAs of their own.
+    pub shared: bool,
     /// Our SPI of the IKE SA it belongs to.
     pub ike_sa: IkeSpi,
     /// When it must be rekeyed or deleted.

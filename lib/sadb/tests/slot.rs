@@ -47,6 +47,7 @@ fn child_sa(spi: Spi) -> ChildSa {
         fragment_mtu: 1400,
         inner_mtu: 0,
         outer_mtu: 1500,
+        shared: false,
         df: DfPolicy::Copy,
         dscp: DscpPolicy::Copy,
         ike_sa: IkeSpi::new(spi.slot(), 1, 2).unwrap(),

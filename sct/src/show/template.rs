@@ -244,7 +244,12 @@ fn payload_block(text: &mut String, context: &Context, payload: &Payload) {
         Some(_) => "Enabled",
         None => "Disabled",
     };
-    let _ = writeln!(text, "  IPSec SA Rekey: {rekey}\n");
+    let _ = writeln!(text, "  IPSec SA Rekey: {rekey}");
+    let per_resource = match payload.per_resource {
+        Some(wanted) => format!("Enabled (max {}, initiate {})", wanted.max, wanted.initiate),
+        None => "Disabled".to_owned(),
+    };
+    let _ = writeln!(text, "  IPSec SA Per Resource: {per_resource}\n");
 }
 
 fn ike_set(text: &mut String, set: &IkeTransformSet, indent: &str) {

@@ -9,7 +9,8 @@ use config::{
 };
 use ikev2::{
     ChildLifetime, ChildProfile, CookieThresholds, FamilyMatch, FragmentMtu, IkeLifetime, Liveness,
-    LocalAuth, NotifyPolicy, Profile, RemoteAuth, Retransmission, SelectorPolicy, TrafficSelector,
+    LocalAuth, NotifyPolicy, PerResource, Profile, RemoteAuth, Retransmission, SelectorPolicy,
+    TrafficSelector,
 };
 
 use super::{Certificates, identity};
@@ -141,6 +142,12 @@ fn children(
                 rekey: payload.rekey.is_some(),
                 rekey_idle: payload.rekey.is_some_and(|rekey| rekey.keepalive),
             },
+            per_resource: payload
+                .per_resource
+                .map_or_else(PerResource::default, |wanted| PerResource {
+                    accept: wanted.max,
+                    make: wanted.initiate,
+                }),
         }))
     };
     (0..).zip(&template.payloads).map(child).collect()

@@ -59,8 +59,8 @@ fn main() {
     std::thread::sleep(Duration::from_millis(100));
     tally.drain(&socket);
     println!(
-        "{{\"sent\": {sent}, \"received\": {}, \"duplicates\": {}}}",
-        tally.received, tally.duplicates
+        "{{\"sent\": {sent}, \"received\": {}, \"duplicates\": {}, \"overtaken\": {}}}",
+        tally.received, tally.duplicates, tally.overtaken
     );
 }
 
@@ -69,6 +69,9 @@ struct Tally {
     buffer: Vec<u8>,
     received: u64,
     duplicates: u64,
+    /// Came after one that was sent later.
+    overtaken: u64,
+    next: usize,
     hello: bool,
 }
 
@@ -79,6 +82,8 @@ impl Tally {
             buffer: vec![0; MOST],
             received: 0,
             duplicates: 0,
+            overtaken: 0,
+            next: 0,
             hello: false,
         }
     }
@@ -96,11 +101,13 @@ impl Tally {
             };
             if number == HELLO {
                 self.hello = true;
-            } else if let Some(seen) = usize::try_from(number)
+            } else if let Some((index, seen)) = usize::try_from(number)
                 .ok()
-                .and_then(|index| self.seen.get_mut(index))
+                .and_then(|index| Some((index, self.seen.get_mut(index)?)))
             {
                 self.hello = true;
+                self.overtaken += u64::from(index < self.next);
+                self.next = self.next.max(index + 1);
                 if std::mem::replace(seen, true) {
                     self.duplicates += 1;
                 } else {

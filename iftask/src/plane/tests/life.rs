@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sadb::{SaCounter, Slot, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing};
+use sadb::{
+    SaCounter, Selector, Selectors, Slot, StrayConsumer, StrayHeader, StrayOrigin, StrayProducer, StrayRing,
+};
 
 use super::world::*;
 use crate::counters::Count;
@@ -400,6 +402,68 @@ fn strays_from_the_clear_side_find_their_owner_and_later_ones_go_straight() {
     assert!(workers[1].count(Count::EspSent) >= 2);
     let tun = workers[1].engine.ports.tun(CONTEXT).unwrap();
     assert_eq!(attracted(&workers[1]), Some((tun, "10.2.0.7".parse().unwrap())));
+}
+
+/// RFC 9611.
+#[test]
+fn flows_to_a_destination_that_several_have_sas_for_go_to_each_of_them() {
+    for range in [("10.2.0.7", "10.2.0.7"), ("10.2.0.0", "10.2.0.255")] {
+        let mut workers: Vec<World> = (1..=3).map(|n| World::new(n, n as u8, GATEWAY)).collect();
+        connect(&mut workers);
+        let spis: Vec<_> = (1..3)
+            .map(|n| {
+                let inbound = workers[n].owner.allocate().unwrap();
+                let mut sa = gateway_sa(inbound, 0xcafe, 7);
+                let [start, end] = [range.0, range.1].map(|address| address.parse().unwrap());
+                sa.remote_selectors = Selectors::new(&[Selector::any_port(start, end)]).unwrap();
+                sa.shared = true;
+                workers[n].install(&sa);
+                (inbound, sa)
+            })
+            .collect();
+        settle(&mut workers);
+        for worker in &mut workers {
+            worker.engine.io.attracted.clear();
+        }
+        let (header, packet) = udp("10.1.0.1", "10.2.0.7", b"x", None);
+        for worker in &mut workers {
+            worker.send(header, &packet);
+        }
+        settle(&mut workers);
+        // Whoever has an SA uses it, whoever has none finds one.
+        let sent: Vec<u64> = workers
+            .iter_mut()
+            .map(|worker| worker.count(Count::EspSent))
+            .collect();
+        assert_eq!((sent[0], sent.iter().sum::<u64>()), (0, 3), "{sent:?}");
+        assert!(sent[1] > 0 && sent[2] > 0);
+        for worker in &workers[1..] {
+            let tun = worker.engine.ports.tun(CONTEXT).unwrap();
+            assert!(
+                worker
+                    .engine
+                    .io
+                    .spread
+                    .contains(&(tun, "10.2.0.7".parse().unwrap()))
+            );
+            assert_eq!(worker.engine.io.attracted, [], "nobody takes all of them");
+        }
+        // One of them is left: it takes them all.
+        workers[1].owner.remove(spis[0].0).unwrap();
+        workers[1].engine.refresh();
+        let mut alone = spis[1].1.clone();
+        alone.shared = false;
+        workers[2].owner.update(&alone).unwrap();
+        workers[2].engine.refresh();
+        for _ in 0..2 {
+            workers[1].send(header, &packet);
+            settle(&mut workers);
+        }
+        assert!(workers[2].count(Count::EspSent) > sent[2]);
+        let tun = workers[2].engine.ports.tun(CONTEXT).unwrap();
+        let attracted = workers[2].engine.io.attracted.last();
+        assert_eq!(attracted, Some(&(tun, "10.2.0.7".parse().unwrap())));
+    }
 }
 
 #[test]

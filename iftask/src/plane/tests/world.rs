@@ -42,6 +42,7 @@ pub(super) struct FakeIo {
     pub(super) calls: usize,
     /// TUN and destination.
     pub(super) attracted: Vec<(usize, IpAddr)>,
+    pub(super) spread: Vec<(usize, IpAddr)>,
     /// The clear side knows no UDP super-packets.
     pub(super) old_kernel: bool,
     /// The clear side is down.
@@ -109,6 +110,10 @@ impl Io for FakeIo {
 
     fn attract(&mut self, tun: usize, destination: IpAddr) {
         self.attracted.push((tun, destination));
+    }
+
+    fn spread(&mut self, tun: usize, destination: IpAddr) {
+        self.spread.push((tun, destination));
     }
 }
 
@@ -285,6 +290,7 @@ pub(super) fn gateway_sa(inbound: Spi, outbound: u32, number: u8) -> ChildSa {
         fragment_mtu: 1400,
         inner_mtu: 0,
         outer_mtu: 1500,
+        shared: false,
         df: DfPolicy::Copy,
         dscp: DscpPolicy::Copy,
         ike_sa: IkeSpi::new(inbound.slot(), 1, 1).unwrap(),

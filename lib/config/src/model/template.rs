@@ -244,6 +244,8 @@ pub struct Payload {
     pub lifetime_kilobytes: Option<u32>,
     /// `maximum-child-sa`: 1 to 4.
     pub maximum_child_sa: u8,
+    /// `per-resource-sa`: child SAs with the same selectors are spread over the workers. `None`, the default: peers may have them, and we make none.
+    pub per_resource: Option<PerResourceSa>,
     /// `rekey`: we rekey child SAs; `None` is off, the default: they end with their lifetime.
     pub rekey: Option<PayloadRekey>,
     /// `ignore-rekeying-requests`: the peer's rekeying is refused. Default off.
@@ -268,6 +270,21 @@ command::keywords! {
     pub enum AddressAllocation {
         Dynamic = "dynamic", "An address from a pool or from AAA";
         HomeAddress = "home-address", "The home address of the peer";
+    }
+}
+
+/// Child SAs beside one with the same traffic selectors (RFC 9611).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerResourceSa {
+    /// `max`: peers may have so many beside one, 1 to 15.
+    pub max: u8,
+    /// `initiate`: so many we make ourselves, 0 to 15.
+    pub initiate: u8,
+}
+
+impl Default for PerResourceSa {
+    fn default() -> Self {
+        Self { max: 8, initiate: 0 }
     }
 }
 
@@ -370,6 +387,7 @@ impl Default for Payload {
             lifetime: DEFAULT_LIFETIME,
             lifetime_kilobytes: None,
             maximum_child_sa: 1,
+            per_resource: None,
             rekey: None,
             ignore_rekeying_requests: false,
             tsi: PayloadTsi::Endpoint,

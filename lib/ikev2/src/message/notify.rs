@@ -62,6 +62,8 @@ kinds! {
     TEMPORARY_FAILURE = 43;
     /// The child SA to be rekeyed does not exist.
     CHILD_SA_NOT_FOUND = 44;
+    /// No more child SAs with these traffic selectors (RFC 9611 5.2).
+    TS_MAX_QUEUE = 48;
     /// The only IKE SA between these identities.
     INITIAL_CONTACT = 16384;
     /// A window larger than 1 is possible.
@@ -118,6 +120,9 @@ kinds! {
     IKEV2_FRAGMENTATION_SUPPORTED = 16430;
     /// RFC 7427.
     SIGNATURE_HASH_ALGORITHMS = 16431;
+    /// One of several child SAs with the same traffic selectors, each for a resource of its sender, such as a processor (RFC 9611 5.1).
+    /// The data is for people.
+    SA_RESOURCE_INFO = 16444;
 }
 
 impl NotifyKind {

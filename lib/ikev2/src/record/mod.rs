@@ -16,8 +16,13 @@ use zeroize::Zeroize;
 
 use crate::profile::Profile;
 
-/// Version of the layout.
-pub const VERSION: u8 = 1;
+/// Newest version of the layout. An IKE SA is written in the oldest that has room for what it has, so that an earlier version of the software reads most
+/// of them: [`PER_RESOURCE`] is for those that have child SAs beside others.
+pub const VERSION: u8 = PER_RESOURCE;
+/// Oldest version that is read.
+pub const OLDEST_VERSION: u8 = 1;
+/// First version that says which child SAs stand beside others.
+pub(crate) const PER_RESOURCE: u8 = 2;
 
 /// Octets of a time.
 const TIME_LEN: usize = 6;

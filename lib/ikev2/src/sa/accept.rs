@@ -101,6 +101,7 @@ pub(super) fn failure_notify(failure: &ChildFailure, rfc7296: bool) -> NotifyKin
         ChildFailure::Temporary | ChildFailure::TooMany | ChildFailure::NoSpi => {
             NotifyKind::NO_ADDITIONAL_SAS
         }
+        ChildFailure::TooManyBeside => NotifyKind::TS_MAX_QUEUE,
         ChildFailure::Crypto(_) => NotifyKind::INVALID_SYNTAX,
         _ => NotifyKind::NO_PROPOSAL_CHOSEN,
     }

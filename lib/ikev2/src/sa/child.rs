@@ -42,6 +42,8 @@ pub(crate) struct Child {
     pub replaced_by: Option<u32>,
     /// The data plane sends with it.
     pub sends: bool,
+    /// It was made beside another with the same traffic selectors (RFC 9611).
+    pub per_resource: bool,
     pub created: Instant,
     pub rekey: Option<Instant>,
     pub expire: Option<Instant>,
@@ -70,6 +72,7 @@ stored!(Child {
     learned,
     soft_reached,
 } without {
+    per_resource: false,
     check: None,
     checked_bytes: 0,
 });
@@ -98,6 +101,8 @@ pub(super) struct NewChild {
     pub outbound_keys: ChildKeys,
     /// Our SPI of the one whose place it takes once that one goes.
     pub replaces: Option<u32>,
+    /// It stands beside another with the same traffic selectors. One that takes another's place does if that did.
+    pub per_resource: bool,
     pub initiator: bool,
 }
 
@@ -153,6 +158,11 @@ impl Child {
     /// In use or about to be.
     pub fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Active | Phase::Pending(_))
+    }
+
+    /// Packets leave with it.
+    pub fn carries(&self) -> bool {
+        self.is_live() && self.sends
     }
 
     /// Live and not replaced.
@@ -211,6 +221,8 @@ impl IkeSa {
             lifetime: lifetime.time,
             lifetime_bytes: bytes,
         })));
+        let replaced = new.replaces.and_then(|spi| self.child(spi));
+        let per_resource = new.per_resource || replaced.is_some_and(|child| child.per_resource);
         let rekey = match (lifetime.time, lifetime.rekey) {
             (Some(time), true) => Some(env.now + env.jitter(time, SOFT_LOW, SOFT_HIGH)),
             _ => None,
@@ -225,6 +237,7 @@ impl IkeSa {
             phase: new.replaces.map_or(Phase::Active, Phase::Pending),
             replaced_by: None,
             sends: new.replaces.is_none(),
+            per_resource,
             created: env.now,
             rekey,
             expire: lifetime.time.map(|time| env.now + time),
@@ -244,6 +257,10 @@ impl IkeSa {
             replaces: new.replaces,
             initiator: new.initiator,
         });
+        if new.per_resource {
+            env.count(Count::PerResourceCreated(new.initiator));
+        }
+        self.want_beside_new(env, new.inbound_spi);
     }
 
     /// Sends with this child SA from now on, and not with the one it replaces.

@@ -9,6 +9,7 @@ use super::IkeSa;
 use super::accept::{PeerOffer, check_answer};
 use super::child::{NewChild, Phase};
 use super::offer::{ChildOffer, Lost, OfferError};
+use super::per_resource::slot_of;
 use super::request::Pending;
 use super::tasks::Task;
 use crate::env::Env;
@@ -75,7 +76,8 @@ impl IkeSa {
             child.remote.to_vec(),
         );
         let first = group.or(child.algorithms.group);
-        let offer = ChildOffer::new(env, self.id.slot(), profile, None, Pfs::AsConfigured, first);
+        // RFC 9611 3: the new one is for the same resource.
+        let offer = ChildOffer::new(env, slot_of(spi), profile, None, Pfs::AsConfigured, first);
         let offer = offer.map(|offer| ChildOffer {
             // RFC 7296 2.9.2: never narrower than what is in use.
             local,
@@ -86,7 +88,7 @@ impl IkeSa {
         self.send_child_request(env, offer, group);
     }
 
-    fn send_child_request(
+    pub(super) fn send_child_request(
         &mut self,
         env: &mut Env<'_>,
         offer: Result<ChildOffer, OfferError>,
@@ -111,6 +113,9 @@ impl IkeSa {
         if let Some(spi) = offer.rekeying {
             builder.notify_esp(NotifyKind::REKEY_SA, spi);
         }
+        if self.is_per_resource(&offer) {
+            builder.notify(NotifyKind::SA_RESOURCE_INFO, &[]);
+        }
         offer.write(&mut builder);
         env.count(Count::ChildRequestSent(exchange_of(&offer)));
         self.send_request(
@@ -134,7 +139,7 @@ impl IkeSa {
         }
         self.temporary_failures = 0;
         let (spi, rekeying, collision) = (offer.inbound_spi, offer.rekeying, offer.collision.clone());
-        let nonce = offer.nonce;
+        let (nonce, beside) = (offer.nonce, offer.beside);
         match self.install_as_initiator(env, *offer, payloads) {
             Err(failure) => {
                 env.sad.free_spi(spi);
@@ -142,6 +147,9 @@ impl IkeSa {
                 self.check_empty(env);
             }
             Ok(()) => {
+                if let Some(first) = beside {
+                    self.want_beside(first);
+                }
                 let Some(old) = rekeying else { return };
                 let peer_nonce = payloads.nonce.unwrap_or_default();
                 let rival = collision.as_ref().map(|collision| collision.rival);
@@ -182,7 +190,7 @@ impl IkeSa {
                 peer_nonce,
             )
             .map_err(ChildFailure::Crypto)?;
-        let replaces = offer.rekeying;
+        let (replaces, per_resource) = (offer.rekeying, offer.beside.is_some());
         self.install_child(
             env,
             NewChild {
@@ -192,6 +200,7 @@ impl IkeSa {
                 inbound_keys,
                 outbound_keys,
                 replaces,
+                per_resource,
                 initiator: true,
             },
         );
@@ -229,10 +238,11 @@ impl IkeSa {
         kind: NotifyKind,
         payloads: &Payloads<'_>,
     ) {
-        let again = match (offer.rekeying, &offer.restores) {
-            (Some(spi), _) => Task::RekeyChild(spi),
-            (None, Some(lost)) => Task::RestoreChild(Arc::clone(lost)),
-            (None, None) => Task::CreateChild(Arc::clone(&offer.profile)),
+        let again = match (offer.rekeying, offer.beside, &offer.restores) {
+            (Some(spi), ..) => Task::RekeyChild(spi),
+            (_, Some(spi), _) => Task::CreateBeside(spi),
+            (.., Some(lost)) => Task::RestoreChild(Arc::clone(lost)),
+            (None, None, None) => Task::CreateChild(Arc::clone(&offer.profile)),
         };
         match kind {
             NotifyKind::INVALID_KE_PAYLOAD if !offer.group_asked => {
@@ -244,12 +254,11 @@ impl IkeSa {
                     .iter()
                     .flat_map(|proposal| &proposal.groups);
                 match wanted.filter(|group| Some(*group) != tried && ours.clone().any(|ours| ours == group)) {
-                    Some(group) => match (offer.rekeying, &offer.restores) {
-                        (Some(spi), _) => self.request_child_rekey(env, spi, Some(group)),
-                        (None, Some(lost)) => {
-                            self.request_restored_child(env, Arc::clone(lost), Some(group));
-                        }
-                        (None, None) => self.request_child(env, Arc::clone(&offer.profile), Some(group)),
+                    Some(group) => match again {
+                        Task::RekeyChild(spi) => self.request_child_rekey(env, spi, Some(group)),
+                        Task::CreateBeside(spi) => self.request_beside(env, spi, Some(group)),
+                        Task::RestoreChild(lost) => self.request_restored_child(env, lost, Some(group)),
+                        _ => self.request_child(env, Arc::clone(&offer.profile), Some(group)),
                     },
                     None => self.child_failed(env, ChildFailure::Refused(kind)),
                 }
@@ -257,6 +266,10 @@ impl IkeSa {
             // The peer's rekey of the same stands.
             _ if offer.collision.is_some() => {}
             NotifyKind::TEMPORARY_FAILURE => self.try_later(env, again),
+            // RFC 9611 3: the peer has enough of them. Those that there are stay.
+            NotifyKind::TS_MAX_QUEUE | NotifyKind::NO_ADDITIONAL_SAS if offer.beside.is_some() => {
+                env.count(Count::PerResourceRefused(true));
+            }
             NotifyKind::CHILD_SA_NOT_FOUND => {
                 // RFC 7296 2.25: the peer has it no more; forget it, and make a new one for the same traffic.
                 if let Some(spi) = offer.rekeying
@@ -267,8 +280,13 @@ impl IkeSa {
                         local: Arc::clone(&child.local),
                         remote: Arc::clone(&child.remote),
                     };
+                    let others = self.others_beside(spi).next().map(|other| other.inbound_spi);
                     self.remove_child(env, spi, RemoveReason::Peer);
-                    self.add_task(Task::RestoreChild(Arc::new(lost)));
+                    match others {
+                        // Another carries its traffic.
+                        Some(other) => self.want_beside(other),
+                        None => self.add_task(Task::RestoreChild(Arc::new(lost))),
+                    }
                 }
             }
             _ => self.child_failed(env, ChildFailure::Refused(kind)),

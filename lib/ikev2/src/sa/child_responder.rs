@@ -5,6 +5,7 @@ use crypto::{DhGroup, Secret};
 use super::accept::{Accepted, PeerOffer, accept, failure_notify};
 use super::child::{Child, NewChild, Phase};
 use super::offer::Collision;
+use super::per_resource::slot_of;
 use super::request::Pending;
 use super::tasks::Task;
 use super::{IkeSa, State};
@@ -67,8 +68,19 @@ impl IkeSa {
         let (Some(offer), Some(peer_nonce)) = (PeerOffer::of(payloads), payloads.nonce) else {
             return Err(Refused::Malformed);
         };
+        let resource = payloads.notify(NotifyKind::SA_RESOURCE_INFO).is_some();
         let old = self.may_create(rekeying)?;
         let accepted = self.accept_child(env, &offer, old)?;
+        let (accepted, slot) = match old {
+            // RFC 9611 3: whatever the notify says, it is for the same resource.
+            Some(old) => (accepted, slot_of(old)),
+            None if resource => self.accept_beside(env, &offer, accepted)?,
+            None => (accepted, self.id.slot()),
+        };
+        let per_resource = resource && self.others_like(&accepted).next().is_some();
+        if old.is_none() && !per_resource {
+            self.has_room()?;
+        }
         let algorithms = accepted.chosen.algorithms;
         let (key, shared) = match algorithms.group {
             None => (None, None),
@@ -86,7 +98,7 @@ impl IkeSa {
             }
         };
         let nonce = env.nonce();
-        let inbound_spi = env.sad.allocate_spi(self.id.slot()).ok_or(ChildFailure::NoSpi)?;
+        let inbound_spi = env.sad.allocate_spi(slot).ok_or(ChildFailure::NoSpi)?;
         let answer = answer_esp(&accepted.chosen, inbound_spi);
         let (tsi, tsr, more) = (accepted.remote.clone(), accepted.local.clone(), accepted.more);
         let installed = self.install_as_responder(
@@ -96,7 +108,7 @@ impl IkeSa {
             shared.as_ref(),
             peer_nonce,
             &nonce,
-            old,
+            (old, per_resource && old.is_none()),
         );
         if let Err(failure) = installed {
             env.sad.free_spi(inbound_spi);
@@ -116,6 +128,9 @@ impl IkeSa {
         if more {
             builder.notify(NotifyKind::ADDITIONAL_TS_POSSIBLE, &[]);
         }
+        if resource {
+            builder.notify(NotifyKind::SA_RESOURCE_INFO, &[]);
+        }
         self.send_response(env, Exchange::CreateChildSa, builder);
         Ok(())
     }
@@ -126,11 +141,6 @@ impl IkeSa {
             return Err(ChildFailure::Temporary);
         }
         let Some(outbound_spi) = rekeying else {
-            let limit = usize::from(self.profile.max_children);
-            let live = self.children.iter().filter(|child| child.is_current()).count();
-            if live >= limit || self.children.len() >= limit.saturating_mul(CHILDREN_SHARE) {
-                return Err(ChildFailure::TooMany);
-            }
             return Ok(None);
         };
         let child = self
@@ -141,16 +151,40 @@ impl IkeSa {
         // The one that this replaces: as long as it is not deleted the rekey before is not over. Else chains of them had no end.
         let predecessor =
             |other: &Child| other.replaced_by == Some(child.inbound_spi) && other.phase != Phase::Draining;
-        let most = usize::from(self.profile.max_children).saturating_mul(CHILDREN_SHARE);
         match child.phase {
             Phase::Deleting(_) => Err(ChildFailure::Temporary),
             Phase::Draining => Err(ChildFailure::NotFound),
             // Rekeyed already: the peer may do it again only when the one before is settled.
             _ if child.replaced_by.is_some() => Err(ChildFailure::Temporary),
             _ if self.children.iter().any(predecessor) => Err(ChildFailure::Temporary),
-            _ if self.children.len() >= most => Err(ChildFailure::Temporary),
+            _ if self.is_full() => Err(ChildFailure::Temporary),
             _ => Ok(Some(child.inbound_spi)),
         }
+    }
+
+    /// May there be another child SA that does not stand beside one?
+    fn has_room(&self) -> Result<(), ChildFailure> {
+        let own = self
+            .children
+            .iter()
+            .filter(|child| child.is_current() && !child.per_resource);
+        match own.count() >= usize::from(self.profile.max_children) || self.is_full() {
+            true => Err(ChildFailure::TooMany),
+            false => Ok(()),
+        }
+    }
+
+    /// It has as many child SAs as it may, with those that are about to go.
+    pub(super) fn is_full(&self) -> bool {
+        let beside = self.children.iter().filter(|child| child.per_resource).count();
+        let own = usize::from(self.profile.max_children).saturating_mul(CHILDREN_SHARE);
+        let accepted = self
+            .profile
+            .children
+            .iter()
+            .map(|child| child.per_resource.accept);
+        let most = usize::from(accepted.max().unwrap_or(0)).saturating_mul(CHILDREN_SHARE);
+        self.children.len() >= own.saturating_add(beside.min(most))
     }
 
     fn accept_child(
@@ -188,7 +222,7 @@ impl IkeSa {
         shared: Option<&Secret>,
         peer_nonce: &[u8],
         nonce: &[u8],
-        old: Option<u32>,
+        (old, per_resource): (Option<u32>, bool),
     ) -> Result<(), ChildFailure> {
         let outbound_spi = accepted.outbound_spi().ok_or(ChildFailure::BadAnswer("no SPI"))?;
         let keys = self.keys.as_ref().ok_or(ChildFailure::Temporary)?;
@@ -204,6 +238,7 @@ impl IkeSa {
                 inbound_keys,
                 outbound_keys,
                 replaces: old,
+                per_resource,
                 initiator: false,
             },
         );
@@ -239,6 +274,9 @@ impl IkeSa {
                 self.send_notify_response(env, exchange, NotifyKind::INVALID_KE_PAYLOAD, &data);
             }
             Refused::Failure(failure) => {
+                if failure == ChildFailure::TooManyBeside {
+                    env.count(Count::PerResourceRefused(false));
+                }
                 let kind = failure_notify(&failure, self.profile.rfc7296_notifies);
                 env.event(Event::ChildFailed {
                     ike: self.id,

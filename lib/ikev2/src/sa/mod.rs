@@ -27,6 +27,7 @@ mod init_initiator;
 mod init_responder;
 mod nat;
 mod offer;
+mod per_resource;
 mod receive;
 mod record;
 mod rekey_ike;
@@ -93,6 +94,8 @@ pub(crate) struct IkeSa {
     /// What waits for the outstanding request to be answered.
     tasks: VecDeque<Task>,
     children: Vec<Child>,
+    /// The groups of child SAs that the shell was told of last.
+    told_groups: Vec<Vec<u32>>,
     parties: Option<Arc<Parties>>,
     created: Instant,
     deadlines: Deadlines,
@@ -241,6 +244,7 @@ impl IkeSa {
             reassembly: None,
             tasks: VecDeque::new(),
             children: Vec::new(),
+            told_groups: Vec::new(),
             parties: None,
             created: env.now,
             deadlines: Deadlines::default(),

@@ -26,6 +26,8 @@ pub(crate) struct ChildOffer {
     pub rekeying: Option<u32>,
     /// What it is to be in place of.
     pub restores: Option<Arc<Lost>>,
+    /// Our SPI of the child SA that it is to stand beside (RFC 9611).
+    pub beside: Option<u32>,
     /// The peer rekeys the same at the same time: what came of its request.
     pub collision: Option<Collision<u32>>,
     pub pfs: Pfs,
@@ -43,6 +45,8 @@ stored!(ChildOffer {
     restores,
     collision,
     pfs,
+} without {
+    beside: None,
 });
 
 stored!(Lost {
@@ -133,6 +137,7 @@ impl ChildOffer {
             remote,
             rekeying: None,
             restores: None,
+            beside: None,
             collision: None,
             pfs,
         })

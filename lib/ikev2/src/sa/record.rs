@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::child::Child;
 use super::request::{Outstanding, Pending};
+use super::tasks::Task;
 use super::timers::spread_overdue;
 use super::{Class, IkeSa, State, bump};
 use crate::env::Env;
 use crate::output::IkeSaId;
 use crate::profile::Profile;
-use crate::record::{Sink, Source, Stored, VERSION};
+use crate::record::{OLDEST_VERSION, PER_RESOURCE, Sink, Source, Stored, VERSION};
 use crate::recovery::Restored;
 
 /// Messages that a life may have encrypted after its last record of the IKE SA, at most. None should be, but an IV that comes twice gives
@@ -28,6 +29,8 @@ const SPREAD: Duration = Duration::from_millis(500);
 
 /// The front of a record: what can be read of it without the profile.
 pub(crate) struct Head {
+    /// Of the layout.
+    version: u8,
     /// [`Profile::service`].
     pub service: String,
     /// The SPI that is reserved for the IKE SA which is to replace this one.
@@ -41,8 +44,10 @@ pub(crate) struct Head {
 impl Head {
     /// Reads it from the front of a record.
     fn load(from: &mut Source<'_>) -> Option<Self> {
-        (from.octet()? == VERSION).then_some(())?;
+        let version = from.octet()?;
+        (OLDEST_VERSION..=VERSION).contains(&version).then_some(())?;
         Some(Self {
+            version,
             service: Stored::load(from)?,
             offered: Stored::load(from)?,
             children: Stored::load(from)?,
@@ -56,6 +61,9 @@ impl Head {
         Self::load(&mut Source::new(record, Instant::now(), &nobody))
     }
 }
+
+/// Our SPIs of the child SAs that stand beside others, and of the one that another is just being asked for beside.
+type Beside = (Vec<u32>, Option<u32>);
 
 impl Stored for State {
     fn store(&self, out: &mut Sink) {
@@ -153,7 +161,13 @@ impl IkeSa {
 
     /// Writes its record. Gives a digest of all in it that matters: with the same digest it need not be saved again.
     pub fn store(&self, out: &mut Sink) -> u64 {
-        out.put(&[VERSION]);
+        let beside = self.beside();
+        let version = if beside.is_some() {
+            PER_RESOURCE
+        } else {
+            OLDEST_VERSION
+        };
+        out.put(&[version]);
         self.profile.service.store(out);
         self.offered().store(out);
         out.length(self.children.len());
@@ -182,6 +196,9 @@ impl IkeSa {
         self.temporary_failures.store(out);
         self.contested_by.store(out);
         self.predecessor.store(out);
+        if let Some(beside) = beside {
+            beside.store(out);
+        }
         self.outstanding.is_some().store(out);
         if let Some(outstanding) = &self.outstanding {
             outstanding.store(out);
@@ -215,6 +232,7 @@ impl IkeSa {
             next_request: Stored::load(from)?,
             tasks: Stored::load(from)?,
             children: Stored::load(from)?,
+            told_groups: Vec::new(),
             parties: Stored::load(from)?,
             created: Stored::load(from)?,
             deadlines: Stored::load(from)?,
@@ -234,8 +252,22 @@ impl IkeSa {
             saved: None,
             resumed: false,
         });
+        let (spis, asked) = match head.version >= PER_RESOURCE {
+            true => <Beside>::load(from)?,
+            false => Beside::default(),
+        };
+        for child in &mut sa.children {
+            child.per_resource = spis.contains(&child.inbound_spi);
+        }
         if bool::load(from)? {
             sa.outstanding = Some(Box::new(Outstanding::load(from, epoch)?));
+        }
+        if let Some(Pending::CreateChild(offer)) = sa
+            .outstanding
+            .as_mut()
+            .map(|outstanding| &mut outstanding.pending)
+        {
+            offer.beside = asked;
         }
         let matters = record.len() - from.len();
         sa.saved = record.get(..matters).map(digest);
@@ -243,6 +275,7 @@ impl IkeSa {
             outstanding.load_timing(from)?;
         }
         sa.children.iter_mut().for_each(Child::complete_profile);
+        sa.told_groups = sa.groups();
         let children = sa.children.iter().map(|child| child.inbound_spi);
         let fits = from.is_empty()
             && sa.next_iv < MAX_IV
@@ -282,6 +315,21 @@ impl IkeSa {
             None => "",
         };
         format!("{state}{doing}")
+    }
+
+    /// What only [`PER_RESOURCE`] has room for, if there is anything.
+    fn beside(&self) -> Option<Beside> {
+        let marked = self.children.iter().filter(|child| child.per_resource);
+        let spis: Vec<u32> = marked.map(|child| child.inbound_spi).collect();
+        let asked = match self.outstanding.as_ref().map(|outstanding| &outstanding.pending) {
+            Some(Pending::CreateChild(offer)) => offer.beside,
+            _ => None,
+        };
+        let waits = self
+            .tasks
+            .iter()
+            .any(|task| matches!(task, Task::CreateBeside(_)));
+        (waits || asked.is_some() || !spis.is_empty()).then_some((spis, asked))
     }
 
     /// The SPI that is reserved for an IKE SA in place of this one.
@@ -324,6 +372,7 @@ impl IkeSa {
             ike: self.id,
             children: self.children.iter().map(Child::restored).collect(),
             reserved: self.reserved_spi(),
+            groups: self.told_groups.clone(),
             view: self.view(env.now),
         };
         if self.rival().is_some() {

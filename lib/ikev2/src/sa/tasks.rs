@@ -30,6 +30,8 @@ pub(crate) enum Task {
     Liveness,
     /// Tell the peer that this Message ID was outside the window.
     InvalidMessageId(u32),
+    /// Another child SA beside the one with this inbound SPI (RFC 9611).
+    CreateBeside(u32),
 }
 
 stored_enum!(Task {
@@ -41,14 +43,15 @@ stored_enum!(Task {
     6 => DeleteIke(reason),
     7 => Liveness,
     8 => InvalidMessageId(message_id),
+    9 => CreateBeside(spi),
 });
 
 impl Task {
     fn is_same(&self, other: &Task) -> bool {
         match (self, other) {
-            (Task::RekeyChild(a), Task::RekeyChild(b)) | (Task::DeleteChild(a), Task::DeleteChild(b)) => {
-                a == b
-            }
+            (Task::RekeyChild(a), Task::RekeyChild(b))
+            | (Task::DeleteChild(a), Task::DeleteChild(b))
+            | (Task::CreateBeside(a), Task::CreateBeside(b)) => a == b,
             (Task::RekeyIke, Task::RekeyIke)
             | (Task::DeleteIke(_), Task::DeleteIke(_))
             | (Task::Liveness, Task::Liveness)
@@ -61,7 +64,11 @@ impl Task {
     fn can_fail_temporarily(&self) -> bool {
         matches!(
             self,
-            Task::CreateChild(_) | Task::RestoreChild(_) | Task::RekeyChild(_) | Task::RekeyIke
+            Task::CreateChild(_)
+                | Task::CreateBeside(_)
+                | Task::RestoreChild(_)
+                | Task::RekeyChild(_)
+                | Task::RekeyIke
         )
     }
 }
@@ -98,6 +105,7 @@ impl IkeSa {
     fn run_task(&mut self, env: &mut Env<'_>, task: Task) {
         match task {
             Task::CreateChild(profile) => self.request_child(env, profile, None),
+            Task::CreateBeside(spi) => self.request_beside(env, spi, None),
             Task::RestoreChild(lost) => self.request_restored_child(env, lost, None),
             Task::RekeyChild(spi) => self.request_child_rekey(env, spi, None),
             Task::RekeyIke => self.request_ike_rekey(env, None),

@@ -63,6 +63,7 @@ impl IkeSa {
             integrity: child.algorithms.integrity,
             group: child.algorithms.group,
             esn: child.algorithms.esn,
+            per_resource: child.per_resource,
             udp_encapsulation: self.nat.any(),
             local_selectors: Arc::clone(&child.local),
             remote_selectors: Arc::clone(&child.remote),

@@ -14,6 +14,7 @@ mod informational;
 mod loss;
 mod moves;
 mod nat;
+mod per_resource;
 mod records;
 mod rekey;
 mod restarts;

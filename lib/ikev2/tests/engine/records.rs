@@ -279,18 +279,16 @@ fn an_engine_without_epoch_saves_nothing() {
     assert_eq!(world.b.engine.totals().resting, 0);
 }
 
-/// A record of version 1 as it was recorded when that was the newest, after the SPI of its IKE SA. It never changes: another layout gets another version, beside
-/// which this one stays readable.
-#[test]
-fn a_record_of_version_1_is_read() {
+/// Takes up a record as it was recorded when its version was the newest, after the SPI of its IKE SA; returns it, and its child SAs with which of them stand beside
+/// another. Such a record never changes: another layout gets another version, beside which this one stays readable.
+fn take_up(recorded: &str) -> (u8, Vec<(u32, bool)>) {
     let mut world = World::connected();
-    let recorded: Vec<u8> = include_str!("../../formats/ike-record-1.hex")
+    let recorded: Vec<u8> = recorded
         .split_whitespace()
         .map(|octet| u8::from_str_radix(octet, 16).unwrap())
         .collect();
     let (spi, record) = recorded.split_first_chunk().unwrap();
     let ike = IkeSaId(u64::from_be_bytes(*spi));
-    assert_eq!(record[0], ikev2::RECORD_VERSION);
     let profiles = world.b.memory.profiles.clone();
     let find = |service: &str| {
         profiles
@@ -300,8 +298,28 @@ fn a_record_of_version_1_is_read() {
     };
     world.b.engine = later_life(&world.b);
     let claim = world.b.engine.reserve_restored(ike, record).unwrap();
-    assert_eq!((claim.service.as_str(), claim.spis.len()), ("local/1", 1));
+    assert_eq!(claim.service, "local/1");
     let now = world.now;
     let restored = world.b.engine.restore(now, ike, record, &find, &mut world.b.sad);
-    assert_eq!(restored.unwrap().children.len(), 1);
+    let restored = restored.unwrap();
+    let spis: Vec<u32> = restored.children.iter().map(|child| child.inbound_spi).collect();
+    assert_eq!(claim.spis, spis);
+    let children = restored.view.children.iter();
+    let children = children.map(|child| (child.inbound_spi, child.per_resource));
+    (record[0], children.collect())
+}
+
+#[test]
+fn a_record_of_version_1_is_read() {
+    let (version, children) = take_up(include_str!("../../formats/ike-record-1.hex"));
+    assert_eq!(version, 1);
+    assert!(matches!(children[..], [(_, false)]), "{children:x?}");
+}
+
+#[test]
+fn a_record_of_version_2_is_read() {
+    let (version, children) = take_up(include_str!("../../formats/ike-record-2.hex"));
+    assert_eq!(version, 2);
+    let wanted = [(0x2200_0001, false), (0x2300_0002, true), (0x2400_0003, true)];
+    assert_eq!(children, wanted);
 }

@@ -238,6 +238,11 @@ impl World {
                         host.installed.get_mut(&spi).unwrap().path = path;
                     }
                 }
+                Output::Beside { ike, groups } => {
+                    let known = groups.iter().flatten();
+                    assert!(known.into_iter().all(|spi| host.installed.contains_key(spi)));
+                    host.groups.insert(ike, groups);
+                }
                 Output::Event(event) => host.events.push(event),
             }
         }

@@ -1,7 +1,7 @@
 //! Which queue of a TUN gets a packet: an eBPF program asks a table that the readers of the queues write.
 //!
 //! The table has a place for each hash of a destination. What stands there was written by whoever works with packets to such a destination; when nothing
-//! does, the hash alone chooses. Two destinations of one place have the queue of the one that was written last: a queue is a hint, never a promise.
+//! does, the hash alone chooses, or a hash of the whole flow, if several can work with them (addresses, and ports where they are in every packet). Two destinations of one place have the queue of the one that was written last: a queue is a hint, never a promise.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,6 +26,23 @@ const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0_u32 as libc::Ioctl;
 /// RFC 791 3.1, RFC 8200 3: where words of the destination stand.
 const IPV4_DESTINATION: [i32; 1] = [16];
 const IPV6_DESTINATION: [i32; 4] = [24, 28, 32, 36];
+/// Where words of the source stand.
+const IPV4_SOURCE: [i32; 1] = [12];
+const IPV6_SOURCE: [i32; 4] = [8, 12, 16, 20];
+/// Where the protocol stands, and the ports behind a header without options.
+const IPV4_PROTOCOL: i32 = 9;
+const IPV6_PROTOCOL: i32 = 6;
+const IPV4_PORTS: i32 = 20;
+const IPV6_PORTS: i32 = 40;
+/// First octet of an IPv4 header without options; where the word with flags and fragment offset stands, and its bits that only fragments have.
+const IPV4_PLAIN: i32 = 0x45;
+const IPV4_FRAGMENT: i32 = 4;
+const IPV4_IS_FRAGMENT: i32 = 0x3fff;
+/// Protocol numbers of TCP and UDP.
+const TCP: i32 = 6;
+const UDP: i32 = 17;
+/// In the table: packets to there go by flows. All else is the number of a queue and one more, or 0.
+const BY_FLOW: u8 = u8::MAX;
 
 /// Registers: result; arguments; the packet, by rule of the packet loads; the whole hash; its place; the frame pointer.
 const R0: u8 = 0;
@@ -48,6 +65,10 @@ pub(super) struct TunSteering {
 enum Label {
     Ipv6,
     Lookup,
+    ByFlow,
+    PortsIpv4,
+    ByFlowIpv6,
+    PortsIpv6,
     Unknown,
 }
 
@@ -58,11 +79,21 @@ impl TunSteering {
         Ok(Self { table })
     }
 
-    /// Packets to this destination come to the queue of this number from now on, as far as nobody says otherwise. Queues from 255 on cannot be told.
+    /// Packets to this destination come to the queue of this number from now on, as far as nobody says otherwise. Queues from 254 on cannot be told.
     pub(super) fn set(&self, destination: IpAddr, queue: usize) {
-        let place = self.table.octets(place(destination), 1).first();
         let told = u8::try_from(queue).ok().and_then(|queue| queue.checked_add(1));
-        if let (Some(place), Some(told)) = (place, told)
+        if let Some(told) = told.filter(|told| *told != BY_FLOW) {
+            self.tell(destination, told);
+        }
+    }
+
+    /// Each flow to this destination comes to a queue of its own from now on, as far as nobody says otherwise.
+    pub(super) fn spread(&self, destination: IpAddr) {
+        self.tell(destination, BY_FLOW);
+    }
+
+    fn tell(&self, destination: IpAddr, told: u8) {
+        if let Some(place) = self.table.octets(place(destination), 1).first()
             && place.load(Ordering::Relaxed) != told
         {
             place.store(told, Ordering::Relaxed);
@@ -135,8 +166,40 @@ fn assemble(table: impl AsFd) -> Vec<u64> {
         do_(ADD, R0, PLACE, 0, 0),
         do_(LOAD_BYTE, R0, R0, 0, 0),
         jump_if(IF_EQUAL, R0, 0, Label::Unknown),
+        jump_if(IF_EQUAL, R0, BY_FLOW.into(), Label::ByFlow),
         do_(ADD_CONSTANT, R0, 0, 0, -1),
         do_(EXIT, 0, 0, 0, 0),
+        Line::Here(Label::ByFlow),
+        do_(LOAD_PACKET_BYTE, 0, 0, 0, 0),
+        do_(SHIFT_RIGHT_WORD, R0, 0, 0, 4),
+        jump_if(IF_EQUAL, R0, 6, Label::ByFlowIpv6),
+    ]);
+    lines.extend(IPV4_SOURCE.into_iter().flat_map(mix));
+    lines.extend([
+        do_(LOAD_PACKET_BYTE, 0, 0, 0, 0),
+        jump_if(IF_NOT_EQUAL, R0, IPV4_PLAIN, Label::Unknown),
+        do_(LOAD_PACKET_WORD, 0, 0, 0, IPV4_FRAGMENT),
+        do_(AND_CONSTANT, R0, 0, 0, IPV4_IS_FRAGMENT),
+        jump_if(IF_NOT_EQUAL, R0, 0, Label::Unknown),
+        do_(LOAD_PACKET_BYTE, 0, 0, 0, IPV4_PROTOCOL),
+        jump_if(IF_EQUAL, R0, TCP, Label::PortsIpv4),
+        jump_if(IF_NOT_EQUAL, R0, UDP, Label::Unknown),
+        Line::Here(Label::PortsIpv4),
+    ]);
+    lines.extend(mix(IPV4_PORTS));
+    lines.extend([
+        Line::To(Label::Unknown, instruction(JUMP, 0, 0, 0, 0)),
+        Line::Here(Label::ByFlowIpv6),
+    ]);
+    lines.extend(IPV6_SOURCE.into_iter().flat_map(mix));
+    lines.extend([
+        do_(LOAD_PACKET_BYTE, 0, 0, 0, IPV6_PROTOCOL),
+        jump_if(IF_EQUAL, R0, TCP, Label::PortsIpv6),
+        jump_if(IF_NOT_EQUAL, R0, UDP, Label::Unknown),
+        Line::Here(Label::PortsIpv6),
+    ]);
+    lines.extend(mix(IPV6_PORTS));
+    lines.extend([
         Line::Here(Label::Unknown),
         do_(MOVE, R0, HASH, 0, 0),
         do_(EXIT, 0, 0, 0, 0),
@@ -221,6 +284,34 @@ mod tests {
                 }
                 assert_eq!(waiting(&queues), [queue; 3], "{to}");
             }
+        }
+        // Told that all may have them: each flow has one queue, and not all the same.
+        for to in ["10.9.3.4", "fd09::7"] {
+            queues[1].spread(to.parse().unwrap());
+            let any = if to.contains(':') {
+                "[fd09::1]:0"
+            } else {
+                "10.9.0.1:0"
+            };
+            let mut chosen = std::collections::BTreeSet::new();
+            for _ in 0..32 {
+                let socket = namespace.run(|| UdpSocket::bind(any)).unwrap().unwrap();
+                let to: IpAddr = to.parse().unwrap();
+                for _ in 0..3 {
+                    socket.send_to(b"ours", (to, 9)).unwrap();
+                }
+                let found = waiting(&queues);
+                assert!(
+                    found.len() == 3 && found.iter().all(|queue| *queue == found[0]),
+                    "{found:?}"
+                );
+                chosen.extend(found);
+            }
+            assert_eq!(chosen.len(), 4, "{to}");
+            // One says otherwise.
+            queues[2].attract(to.parse().unwrap());
+            send(to, 7);
+            assert_eq!(waiting(&queues), [2]);
         }
         // Nobody told: one queue for all ports of a destination, and not the same for all destinations.
         let mut chosen = std::collections::BTreeSet::new();

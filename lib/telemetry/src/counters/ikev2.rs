@@ -124,6 +124,13 @@ counters! {
         BAD_RESPONSE         Counter Bits32 "ikev2-xchg-badresp"   "Bad Response";
     }
 
+    section "Total IKEv2 Per-Resource CHILD_SA Statistics", moved by "strongswan::per_resource::flows_of_one_tunnel_cross_both_workers" {
+        PER_RESOURCE_INITIATED Counter Bits32 "ikev2-perres-initiated" "Created by Us";
+        PER_RESOURCE_ACCEPTED Counter Bits32 "ikev2-perres-accepted" "Created by the Peer";
+        PER_RESOURCE_MAX_RECV Counter Bits32 "ikev2-perres-maxrecv" "Refused by the Peer";
+        PER_RESOURCE_MAX_SENT Counter Bits32 "ikev2-perres-maxsent" "Refused by Us";
+    }
+
     section "Total IKEv2 Misc Statistics", moved by "strongswan::net_to_net::a_tunnel_carries_packets_both_ways_and_nothing_leaks" {
         SA_CREATE_FAIL       Counter Bits32 "ikev2-misc-ikesacrefail" "IKE_SA Create Failures";
         FLOW_FAIL            Counter Bits32 "ikev2-misc-saflowopfail" "SA Flow Operation Failures";

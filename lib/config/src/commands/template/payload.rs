@@ -8,7 +8,7 @@ use super::super::{absent, find_or_make, mode, remove};
 use super::unique;
 use crate::{
     AddressAllocation, AddressRange, Config, CryptoTemplate, DEFAULT_LIFETIME, Payload, PayloadFamily,
-    PayloadRekey, PayloadTsi,
+    PayloadRekey, PayloadTsi, PerResourceSa,
 };
 
 /// Most `tsr` lines of a payload.
@@ -89,6 +89,7 @@ pub(super) fn declare(tree: &mut Tree<Config>) {
         lens!(maximum_child_sa),
         initial.maximum_child_sa,
     ))
+    .add(per_resource())
     .add(rekey())
     .add(tsi())
     .add(tsr());
@@ -136,6 +137,38 @@ fn lifetime() -> Command<Payload> {
         (DEFAULT_LIFETIME, None) => {}
         (seconds, None) => out.line(format!("lifetime {seconds}")),
         (seconds, Some(kilobytes)) => out.line(format!("lifetime {seconds} kilo-bytes {kilobytes}")),
+    })
+}
+
+fn per_resource() -> Command<Payload> {
+    Command::<Payload>::new(
+        "per-resource-sa [max'How many peers may have' <max:1-15'Beside the first'>] [initiate'We make them, too' <initiate:1-15'Beside the first'>]",
+        "Spreads child SAs with the same traffic selectors over the workers (RFC 9611)",
+    )
+    .undo("per-resource-sa")
+    .set(|payload, args| {
+        let initial = PerResourceSa::default();
+        payload.per_resource = Some(PerResourceSa {
+            max: args.get("max")?.unwrap_or(initial.max),
+            initiate: args.get("initiate")?.unwrap_or(initial.initiate),
+        });
+        Ok(())
+    })
+    .unset(|payload, _| {
+        payload.per_resource = None;
+        Ok(())
+    })
+    .show(|payload, out| {
+        let Some(wanted) = payload.per_resource else { return };
+        let initial = PerResourceSa::default();
+        let mut line = "per-resource-sa".to_owned();
+        if wanted.max != initial.max {
+            line.push_str(&format!(" max {}", wanted.max));
+        }
+        if wanted.initiate != initial.initiate {
+            line.push_str(&format!(" initiate {}", wanted.initiate));
+        }
+        out.line(line);
     })
 }
 

@@ -137,8 +137,22 @@ fn what_is_no_record_is_refused() {
     let longer = [whole.as_slice(), &[0]].concat();
     assert!(same_again(&longer, epoch).is_none());
     let mut newer = whole;
-    newer[0] += 1;
+    newer[0] = crate::RECORD_VERSION + 1;
     assert!(Head::of(&newer).is_none(), "another version");
+}
+
+#[test]
+fn child_sas_beside_others_come_back_whatever_is_cut_off() {
+    let recorded: Vec<u8> = include_str!("../../../formats/ike-record-2.hex")
+        .split_whitespace()
+        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        .collect();
+    let (_, whole) = recorded.split_first_chunk::<8>().unwrap();
+    assert!(same_again(whole, Instant::now()).is_some());
+    record(whole);
+    for length in 0..whole.len() {
+        record(&whole[..length]);
+    }
 }
 
 #[test]

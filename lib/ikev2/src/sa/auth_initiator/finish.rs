@@ -90,6 +90,7 @@ impl IkeSa {
                 inbound_keys,
                 outbound_keys,
                 replaces: None,
+                per_resource: false,
                 initiator: true,
             },
         );

@@ -243,6 +243,9 @@ impl IkeSa {
         }
         if let Some(offer) = &auth.offer {
             offer.write(&mut builder);
+            if offer.profile.per_resource.make > 0 {
+                builder.notify(NotifyKind::SA_RESOURCE_INFO, &[]);
+            }
         }
         self.send_request(env, Exchange::IkeAuth, builder, Pending::Auth);
     }

@@ -123,6 +123,10 @@ impl IkeSa {
         if accepted.more {
             builder.notify(NotifyKind::ADDITIONAL_TS_POSSIBLE, &[]);
         }
+        // RFC 9611 3: there may be more of them.
+        if auth.per_resource && accepted.profile.per_resource.accept > 0 {
+            builder.notify(NotifyKind::SA_RESOURCE_INFO, &[]);
+        }
         self.install_child(
             env,
             NewChild {
@@ -132,6 +136,7 @@ impl IkeSa {
                 inbound_keys,
                 outbound_keys,
                 replaces: None,
+                per_resource: false,
                 initiator: false,
             },
         );

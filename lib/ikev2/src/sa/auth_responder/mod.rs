@@ -39,6 +39,8 @@ pub(crate) struct AuthReceived {
     tsr: Vec<TrafficSelector>,
     request: Option<ConfigurationRequest>,
     initial_contact: bool,
+    /// It sent SA_RESOURCE_INFO.
+    per_resource: bool,
     step: Step,
     /// Serial of the question that must be answered before we go on.
     question: Option<u32>,
@@ -94,6 +96,8 @@ stored!(AuthReceived {
     configuration,
     no_address,
 } without {
+    // At worst the peer is not told that it may have more of them.
+    per_resource: false,
     question: None,
     local_psk: None,
 });
@@ -176,6 +180,7 @@ impl IkeSa {
                 .filter(|configured| configured.kind == CFG_REQUEST)
                 .map(requested),
             initial_contact: payloads.notify(NotifyKind::INITIAL_CONTACT).is_some(),
+            per_resource: payloads.notify(NotifyKind::SA_RESOURCE_INFO).is_some(),
             step: Step::Psk,
             question: None,
             local_psk: None,

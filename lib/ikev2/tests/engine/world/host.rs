@@ -21,6 +21,8 @@ pub struct TestSad {
     pub(super) freed: BTreeSet<u32>,
     pub usage: BTreeMap<u32, Usage>,
     pub records: BTreeMap<IkeSaId, Vec<u8>>,
+    /// Slots that other processors work for.
+    pub others: Vec<u8>,
     pub capacity: usize,
 }
 
@@ -33,6 +35,12 @@ impl Sad for TestSad {
         let spi = u32::from(slot) << 24 | self.next;
         self.allocated.insert(spi);
         Some(spi)
+    }
+
+    fn slot_beside(&self, of: u8, taken: &[u8]) -> u8 {
+        let uses = |slot: &u8| taken.iter().filter(|taken| *taken == slot).count();
+        let least = self.others.iter().copied().min_by_key(uses);
+        least.filter(|slot| uses(slot) < uses(&of)).unwrap_or(of)
     }
 
     fn free_spi(&mut self, spi: u32) {
@@ -77,6 +85,8 @@ pub struct Host {
     /// SPIs that send.
     pub sending: BTreeSet<u32>,
     pub removed: Vec<(u32, RemoveReason)>,
+    /// Child SAs with the same traffic selectors, as the engine told them last.
+    pub groups: BTreeMap<IkeSaId, Vec<Vec<u32>>>,
     pub answers: Answers,
     pub held: Vec<(Ticket, Question)>,
     pub asked: Vec<String>,
@@ -101,12 +111,14 @@ impl Host {
                 freed: BTreeSet::new(),
                 usage: BTreeMap::new(),
                 records: BTreeMap::new(),
+                others: Vec::new(),
                 capacity: 1000,
             },
             events: Vec::new(),
             installed: BTreeMap::new(),
             sending: BTreeSet::new(),
             removed: Vec::new(),
+            groups: BTreeMap::new(),
             answers: Answers {
                 remote_psk: Some(b"secret"),
                 local_psk: Some(b"secret"),

@@ -253,6 +253,7 @@ impl Host {
         }
         let (mut known, mut reserved) = (BTreeSet::new(), BTreeSet::new());
         self.sending.clear();
+        self.groups.clear();
         let find = |service: &str| {
             profiles
                 .iter()
@@ -265,6 +266,7 @@ impl Host {
                 .restore(now, *ike, record, &find, &mut self.sad)
                 .unwrap();
             assert_eq!(restored.view.id, *ike);
+            self.groups.insert(*ike, restored.groups);
             reserved.extend(restored.reserved);
             for child in restored.children {
                 let installed = self
