@@ -277,6 +277,7 @@ impl Round {
             }
             for token in ready.iter().take(count) {
                 self.serve(*token);
+                self.engine.io.xdp.commit();
             }
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
@@ -289,6 +290,7 @@ impl Round {
                 }
             }
             self.advance_hand_overs();
+            self.engine.io.xdp.commit();
             self.engine.end();
             let end_ns = task::monotonic_ns();
             let statistics = self.engine.tally.statistics();
