@@ -31,6 +31,7 @@ mod xdp;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -130,6 +131,8 @@ pub(crate) enum Command {
         to: (OwnedFd, OwnedFd),
         from: (OwnedFd, OwnedFd),
     },
+    /// Addresses of this node, with their contexts: nothing leaves by AF_XDP that says it comes from there.
+    OwnAddresses(BTreeSet<(u32, IpAddr)>),
     /// When to send NAT keepalives, by local address.
     Keepalives(Vec<(IpAddr, Keepalive)>),
     /// The end.
@@ -491,6 +494,7 @@ impl Round {
                 // What waits from before raises no event.
                 self.take_strays(worker);
             }
+            Command::OwnAddresses(addresses) => self.engine.io.xdp.set_own(addresses),
             Command::Keepalives(services) => self.engine.keepalives.set(services),
             Command::Stop => self.running = false,
         }

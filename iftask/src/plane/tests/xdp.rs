@@ -141,10 +141,10 @@ fn a_device_that_goes_is_given_up() {
     assert_eq!(a.loses(), Some(Lost::Xdp(lost)));
 }
 
-const CORE: &str = "swc-veth";
+pub(super) const CORE: &str = "swc-veth";
 
 /// A host behind an end, which forwards for it: 10.1.5.1 and fd01:5::1.
-fn host_behind(end: &End, number: u32) -> End {
+pub(super) fn host_behind(end: &End, number: u32) -> End {
     let host = End::new(&format!("swe-h{number}-{}", std::process::id()), 17);
     ip(&format!(
         "link add name {CORE} netns {} type veth peer name {CORE} netns {}",
@@ -214,6 +214,15 @@ fn a_host_behind_a_port_reaches_its_peers_both_ways() {
     );
     nothing_wrong(&a);
     assert_eq!(b.count(Count::BadIcv), 0);
+
+    // What says that it comes from this node is for the kernel.
+    a.tell(Command::OwnAddresses(
+        [(CONTEXT, "10.2.0.7".parse().unwrap())].into(),
+    ));
+    let before = a.count(Count::ClearXdpSent);
+    ping(&host, "10.2.0.7");
+    assert_eq!(a.count(Count::ClearXdpSent), before);
+    a.tell(Command::OwnAddresses([].into()));
 
     // Longer than the device takes: the kernel says so, or cuts it.
     a.ip(&format!("link set {CORE} mtu 1280"));

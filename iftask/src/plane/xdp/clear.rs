@@ -140,3 +140,165 @@ impl<'p> Leaving<'p> {
         Some(end + padding)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use esp::Packet;
+
+    use super::*;
+
+    const WAY: Way = Way {
+        ours: [2, 0, 0, 0, 0, 1],
+        neighbour: [2, 0, 0, 0, 0, 2],
+    };
+
+    /// A datagram between hosts, with its checksums, and no frame around it.
+    fn datagram(is_v4: bool) -> Vec<u8> {
+        let mut packet = if is_v4 {
+            let mut header = vec![
+                0x45, 0, 0, 33, 0, 1, 0, 0, 64, UDP, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7,
+            ];
+            let checksum = !fold(sum_words(&header));
+            header[10..12].copy_from_slice(&checksum.to_ne_bytes());
+            header
+        } else {
+            let mut header = vec![0x60, 0, 0, 0, 0, 13, UDP, 64];
+            header.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            header.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+            header
+        };
+        let upper = packet.len();
+        packet.extend([4, 0, 0, 9, 0, 13, 0, 0]);
+        packet.extend(b"hello");
+        let from = if is_v4 {
+            IPV4_ADDRESSES_AT
+        } else {
+            IPV6_ADDRESSES_AT
+        };
+        let pseudo = sum_words(&packet[from..upper]) + sum_words(&[0, UDP, 0, 13]);
+        let checksum = !fold(pseudo + sum_words(&packet[upper..]));
+        packet[upper + 6..upper + 8].copy_from_slice(&checksum.to_ne_bytes());
+        packet
+    }
+
+    fn framed(packet: &[u8]) -> Vec<u8> {
+        let mut frame = [0; ETHERNET];
+        WAY.write(&mut frame, packet[0] >> 4 == 4);
+        let mut frame = frame.to_vec();
+        frame.extend(packet);
+        frame.resize(frame.len().max(SHORTEST), 0xaa);
+        frame
+    }
+
+    #[test]
+    fn a_packet_is_taken_one_hop_on() {
+        for is_v4 in [true, false] {
+            let packet = datagram(is_v4);
+            let mut frame = framed(&packet);
+            let came = take(&mut frame).unwrap();
+            // Seen from the other end.
+            assert_eq!((came.way.ours, came.way.neighbour), (WAY.neighbour, WAY.ours));
+            assert_eq!(came.read[..VnetHeader::BYTES], VnetHeader::default().to_bytes());
+            let read = &came.read[VnetHeader::BYTES..];
+            assert_eq!(read.len(), packet.len(), "no padding");
+            assert_eq!(came.source, Packet::parse(read).unwrap().addresses.source());
+            if is_v4 {
+                assert_eq!(fold(sum_words(&read[..20])), u16::MAX);
+                assert_eq!((read[8], &read[12..]), (63, &packet[12..]));
+            } else {
+                assert_eq!((read[7], &read[8..]), (63, &packet[8..]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_checksum_that_was_left_to_the_device_is_completed() {
+        for (is_v4, upper) in [(true, 20), (false, 40)] {
+            let good = datagram(is_v4);
+            let mut partial = good.clone();
+            let from = if is_v4 {
+                IPV4_ADDRESSES_AT
+            } else {
+                IPV6_ADDRESSES_AT
+            };
+            let pseudo = fold(sum_words(&good[from..upper]) + sum_words(&[0, UDP, 0, 13]));
+            partial[upper + 6..upper + 8].copy_from_slice(&pseudo.to_ne_bytes());
+            let mut frame = framed(&partial);
+            let came = take(&mut frame).unwrap();
+            assert_eq!(came.read[VnetHeader::BYTES + upper..], good[upper..]);
+            // One that is wrong is for the receiver to find.
+            let mut wrong = good.clone();
+            wrong[upper + 6] ^= 1;
+            let mut frame = framed(&wrong);
+            let came = take(&mut frame).unwrap();
+            assert_eq!(came.read[VnetHeader::BYTES + upper..], wrong[upper..]);
+        }
+    }
+
+    #[test]
+    fn what_leaves_arrives() {
+        for is_v4 in [true, false] {
+            let packet = datagram(is_v4);
+            let leaving = Leaving::parse(&packet).unwrap();
+            assert_eq!(leaving.length(), packet.len());
+            let mut room = [0xbb; 200];
+            let end = leaving.write(WAY, &mut room).unwrap();
+            assert_eq!(end, (ETHERNET + packet.len()).max(SHORTEST));
+            assert_eq!(room[..6], WAY.neighbour);
+            let came = take(&mut room[..end]).unwrap();
+            assert_eq!(came.read[VnetHeader::BYTES + 20..][..4], packet[20..24]);
+            assert_eq!(came.read.len(), VnetHeader::BYTES + packet.len());
+            assert_eq!(leaving.write(WAY, &mut [0; 40]), None);
+        }
+    }
+
+    #[test]
+    fn what_is_unusual_does_not_leave() {
+        let (v4, v6) = (datagram(true), datagram(false));
+        for (plain, at, octet) in [
+            (&v6, 7, 1),
+            (&v6, 7, 0),
+            (&v6, 6, 0),
+            (&v6, 6, 44),
+            (&v6, 8, 0xff),
+            (&v6, 24, 0xff),
+            (&v6, 5, 200),
+            (&v4, 0, 0x46),
+            (&v4, 9, 6),
+        ] {
+            let mut packet = plain.clone();
+            packet[at] = octet;
+            // Of IPv4 the checksum tells.
+            assert!(Leaving::parse(&packet).is_none(), "{at} {octet}");
+        }
+        let mut last = v4.clone();
+        last[8] = 1;
+        last[10..12].fill(0);
+        let checksum = !fold(sum_words(&last[..20]));
+        last[10..12].copy_from_slice(&checksum.to_ne_bytes());
+        assert!(Leaving::parse(&last).is_none(), "the kernel answers it");
+        assert!(take(&mut framed(&last)).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_does_no_harm(
+            is_v4: bool,
+            changes in proptest::collection::vec((0usize..60, proptest::num::u8::ANY), 0..6),
+            length in 0usize..80,
+        ) {
+            let mut frame = framed(&datagram(is_v4));
+            for (at, octet) in changes {
+                frame[at] = octet;
+            }
+            frame.truncate(length);
+            let packet = frame.get(ETHERNET..).unwrap_or_default().to_vec();
+            if let Some(leaving) = Leaving::parse(&packet) {
+                proptest::prop_assert!(leaving.write(WAY, &mut [0; 100]).is_some());
+            }
+            if let Some(came) = take(&mut frame) {
+                proptest::prop_assert!(came.read.len() > VnetHeader::BYTES + 20);
+            }
+        }
+    }
+}

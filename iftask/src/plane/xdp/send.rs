@@ -1,5 +1,6 @@
 //! What leaves by AF_XDP, and what leaves by sockets and the TUN.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netio::{Datagram, SendError, XdpSender, interface};
@@ -19,6 +20,8 @@ const IPV6_LEAST_MTU: usize = 1280;
 pub(crate) struct XdpWays {
     devices: Vec<Option<Device>>,
     sockets: Vec<Option<Socket>>,
+    /// Addresses of the node, with their contexts.
+    own: BTreeSet<(u32, IpAddr)>,
     now_ns: u64,
     /// Of the last packet that may be cut.
     identification: u16,
@@ -169,8 +172,8 @@ impl XdpWays {
         let Some(leaving) = Leaving::parse(packet) else {
             return false;
         };
-        // Nobody sends with an address of ours.
-        if self.has_socket(context, leaving.source) {
+        // Whoever sends with an address of ours is for the kernel to refuse.
+        if self.own.contains(&(context, leaving.source)) {
             return false;
         }
         let now_ns = self.now_ns;
@@ -186,6 +189,11 @@ impl XdpWays {
         let is_written = device.write(|room| leaving.write(way, room));
         self.sent.1 += u64::from(is_written);
         is_written
+    }
+
+    /// Tells which addresses are the node's own, with their contexts.
+    pub(crate) fn set_own(&mut self, addresses: BTreeSet<(u32, IpAddr)>) {
+        self.own = addresses;
     }
 
     /// The context of the device at a place.
