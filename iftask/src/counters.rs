@@ -82,6 +82,8 @@ counts! {
     Writes: "Writes (super-packets)", Clear, None;
     ClearReceived: "Packets to be sent", Clear, None;
     Reads: "Reads (super-packets)", Clear, None;
+    ClearXdpSent: "Packets delivered by AF_XDP", Clear, None;
+    ClearXdpReceived: "Packets to be sent by AF_XDP", Clear, None;
     Fragmented: "Packets fragmented", Clear, Some(Pair::FRAGMENTED);
     TooBigSent: "Too-big messages sent", Clear, None;
     Dummies: "Dummy packets discarded", Clear, None;
@@ -118,6 +120,7 @@ counts! {
     NoSocket: "No socket for its address", OutboundDrops, Some(Pair::DISCARD);
     NotSent: "Refused by the encrypted side", OutboundDrops, Some(Pair::DISCARD);
     OwnOuter: "ESP or IKE of the tunnel itself", OutboundDrops, Some(Pair::DISCARD);
+    BadClear: "AF_XDP, bad header", OutboundDrops, Some(Pair::INVALID);
     Unusable: "SA that cannot be used", OutboundDrops, Some(Pair::DISCARD);
 }
 

@@ -82,6 +82,10 @@ impl Io for Nowhere {
         Ok(())
     }
 
+    fn forward(&mut self, _: u32, _: &[u8]) -> bool {
+        false
+    }
+
     fn attract(&mut self, _: usize, _: IpAddr) {}
 
     fn spread(&mut self, _: usize, _: IpAddr) {}

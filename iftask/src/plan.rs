@@ -1,10 +1,10 @@
 //! What the configuration wants of the data plane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use config::{Config, Port};
+use config::{Config, Interface, Port};
 
 use crate::plane::Keepalive;
 
@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) tuns: BTreeMap<u32, String>,
     /// Devices with AF_XDP, with the number of their context; the names of these contexts.
     pub(crate) xdp: BTreeMap<(u32, String), String>,
+    /// Addresses of the interfaces in contexts of such devices.
+    pub(crate) own: BTreeSet<(u32, IpAddr)>,
     /// By local address.
     pub(crate) keepalives: Vec<(IpAddr, Keepalive)>,
 }
@@ -46,6 +48,9 @@ impl Plan {
         for (device, name) in config.ports.values().filter_map(Port::xdp_device) {
             if let Some(context) = config.contexts.get(name) {
                 plan.xdp.insert((context.id, device.to_owned()), name.to_owned());
+                let addresses = context.interfaces.values().flat_map(Interface::addresses);
+                plan.own
+                    .extend(addresses.map(|network| (context.id, network.addr())));
             }
         }
         plan

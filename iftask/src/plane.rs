@@ -35,6 +35,7 @@ mod xdp;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -138,6 +139,8 @@ pub(crate) enum Command {
         to: (OwnedFd, OwnedFd),
         from: (OwnedFd, OwnedFd),
     },
+    /// Addresses of this node, with their contexts: nothing leaves by AF_XDP that says it comes from there.
+    OwnAddresses(BTreeSet<(u32, IpAddr)>),
     /// When to send NAT keepalives, by local address.
     Keepalives(Vec<(IpAddr, Keepalive)>),
     /// The end.
@@ -285,6 +288,7 @@ impl Round {
             }
             for token in ready.iter().take(count) {
                 self.serve(*token);
+                self.engine.io.xdp.commit();
             }
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
@@ -297,6 +301,7 @@ impl Round {
                 }
             }
             self.advance_hand_overs();
+            self.engine.io.xdp.commit();
             self.engine.end();
             let end_ns = task::monotonic_ns();
             let statistics = self.engine.tally.statistics();
@@ -504,6 +509,7 @@ impl Round {
                 // What waits from before raises no event.
                 self.take_strays(worker);
             }
+            Command::OwnAddresses(addresses) => self.engine.io.xdp.set_own(addresses),
             Command::Keepalives(services) => self.engine.keepalives.set(services),
             Command::Stop => self.running = false,
         }

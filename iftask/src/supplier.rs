@@ -132,6 +132,7 @@ impl Supplier {
             }
         };
         self.plane.tell(Command::Keepalives(plan.keepalives.clone()));
+        self.plane.tell(Command::OwnAddresses(plan.own.clone()));
         self.close_unwanted(&plan).await;
         for (context, name) in &plan.tuns {
             note(self.tun(*context, name).await);

@@ -239,6 +239,7 @@ impl Descriptors {
                 tracing::info!("clear packets of context {name} may take a detour between workers: {error}");
             }
             self.tuns.insert(name.to_owned(), tun);
+            self.share_tun(context, name);
         }
         let mut given = Given::default();
         if let Some(tun) = self.tuns.get(name) {

@@ -1,4 +1,4 @@
-//! A port whose ESP comes and goes by AF_XDP. Of strongSwan's ESP nothing else differs.
+//! Ports whose packets come and go by AF_XDP: ESP, and those of a host behind the node. Of strongSwan's ESP nothing else differs.
 
 use std::path::Path;
 
@@ -187,4 +187,100 @@ fn a_port_that_cannot_do_af_xdp_works_with_sockets() {
     let before = scene.by_af_xdp();
     both_ways(&scene.world, PEER, HOST, 1_000, 2);
     assert_eq!(scene.by_af_xdp(), before);
+}
+
+/// Lines for one worker, whose the only queues are, and for `af-xdp` at ports.
+fn ports(numbers: &[u32]) -> Connection {
+    let ports = numbers.iter();
+    let ports = ports.map(|number| format!("port ethernet 1/{number}\naf-xdp\n#exit\n"));
+    Connection {
+        our_global: format!(
+            "task facility ipsecmgr task-count 1\n{}",
+            ports.collect::<String>()
+        ),
+        ..Connection::default()
+    }
+}
+
+/// The clear side by AF_XDP: what a host sends and gets, alone or with the encrypted side.
+fn reaches_a_host(numbers: &[u32], name: &str) {
+    let Some(scene) = scene(name, &ports(numbers)) else {
+        return;
+    };
+    scene.node.eventually(STATISTICS, "AF_XDP", |text| {
+        text.contains("vcore in context local              : AF_XDP by the driver, queues 0")
+    });
+    scene.peer.initiate("net");
+    scene.same_spis();
+    let ping = |arguments: &[&str]| {
+        let command = [&["ping", "-W", "5", "-i", "0.2"], arguments].concat();
+        try_run_in(&scene.world.host(), &command, &[])
+    };
+    assert!(ping(&["-c", "3", PEER]).0);
+    // The node is a hop, and says so when it is the last.
+    let (ok, text) = ping(&["-c", "1", "-t", "1", PEER]);
+    assert!(!ok && text.contains("Time to live exceeded"), "{text}");
+    assert!(ping(&["-c", "1", "-t", "2", PEER]).0);
+    let clear =
+        || ["delivered", "to be sent"].map(|what| scene.statistic(&format!("Packets {what} by AF_XDP")));
+    both_ways(&scene.world, PEER, HOST, 10_000, 3);
+    let log = scene.world.folder().join("iperf3.log");
+    for direction in [&[][..], &["--reverse"]] {
+        let server = ["iperf3", "-s", "-1", "-B", HOST];
+        let mut server = Running::start(&scene.world.host(), &server, &[], &log);
+        let client = [&["iperf3", "-c", HOST, "-B", PEER, "-n", "20M"], direction].concat();
+        eventually("a transfer by TCP", || {
+            try_run_in(&scene.world.peer(), &client, &[]).0.then_some(())
+        });
+        let status = server.wait();
+        assert!(status.is_some_and(|status| status.success()), "{}", server.log());
+    }
+    let before = clear();
+    assert!(before.iter().all(|count| *count > 35_000), "{before:?}");
+
+    // The host gets another card.
+    run_in(
+        &scene.world.host(),
+        &["ip", "link", "set", "vcore", "address", "02:00:00:00:00:0c"],
+    );
+    eventually("the way to the new card", || {
+        ping(&["-c", "3", PEER]).0.then_some(())
+    });
+    both_ways(&scene.world, PEER, HOST, 1_000, 2);
+    assert!(
+        clear()
+            .iter()
+            .zip(before)
+            .all(|(now, before)| *now > before + 1_500)
+    );
+
+    // And the data plane another life.
+    let stream = Stream::start(&scene.world, PEER, HOST, 7000, 5_000, 4);
+    scene.node.kill(&["iftask"]);
+    scene
+        .node
+        .eventually(STATISTICS, "AF_XDP in the next life", |text| {
+            text.contains("vcore in context local              : AF_XDP by the driver, queues 0")
+        });
+    let reports = stream.finish();
+    for report in &reports {
+        assert_eq!(report.duplicates, 0, "packets came twice: {reports:?}");
+        assert!(report.received > report.sent / 2, "{reports:?}");
+    }
+    both_ways(&scene.world, PEER, HOST, 1_000, 2);
+    scene.same_spis();
+    assert!(clear().iter().all(|count| *count >= 1_900), "{:?}", clear());
+    for cause in ["bad outer header", "bad header", "receive ring full"] {
+        assert_eq!(scene.statistic(&format!("AF_XDP, {cause}")), 0, "{cause}");
+    }
+}
+
+#[test]
+fn a_host_behind_the_node_is_reached_by_af_xdp() {
+    reaches_a_host(&[11], "af-xdp-clear");
+}
+
+#[test]
+fn both_sides_go_by_af_xdp() {
+    reaches_a_host(&[10, 11], "af-xdp-both");
 }

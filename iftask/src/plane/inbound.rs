@@ -298,10 +298,12 @@ impl<I: Io> Sink<'_, I> {
         let Tag { context, spi } = delivery.tag;
         let (packets, bytes) = (u64::from(delivery.packets), delivery.bytes());
         let output = self.strays.output(spi.slot());
-        let written = match (output, self.ports.tun(context)) {
-            (Some(worker), _) => hand_on(self.strays, self.tally, worker, &delivery),
-            (None, Some(tun)) => self.write(tun, &delivery),
-            (None, None) => 0,
+        let written = match output {
+            Some(worker) => hand_on(self.strays, self.tally, worker, &delivery),
+            None => match (self.forward(context, &delivery), self.ports.tun(context)) {
+                (0, Some(tun)) => self.write(tun, &delivery),
+                (written, _) => written,
+            },
         };
         if written > 0 {
             let bytes = bytes * written / packets.max(1);
@@ -318,6 +320,21 @@ impl<I: Io> Sink<'_, I> {
             self.tally
                 .add(Count::NotDelivered, lost, bytes * lost / packets.max(1));
         }
+    }
+
+    /// Sends the packets past the kernel if the way to their host is known; returns how many left, also by the TUN when a device takes no more.
+    fn forward(&mut self, context: u32, delivery: &Delivery<'_, Tag>) -> u64 {
+        let mut packets = delivery.originals();
+        let is_on_its_way = |packet: &[u8]| self.io.forward(context, packet);
+        if !packets.next().is_some_and(is_on_its_way) {
+            return 0;
+        }
+        let tun = self.ports.tun(context);
+        let leaves = |packet: &&[u8]| {
+            self.io.forward(context, packet)
+                || tun.is_some_and(|tun| write_plain(self.io, tun, packet).is_ok())
+        };
+        1 + packets.filter(leaves).count() as u64
     }
 
     /// Writes a packet or super-packet; returns how many of its packets the kernel took.

@@ -22,6 +22,9 @@ pub(crate) trait Io {
     /// Writes one packet, with its virtio-net header, to a TUN queue.
     fn write(&mut self, tun: usize, parts: &[IoSlice<'_>]) -> io::Result<()>;
 
+    /// Sends a packet that came out of a tunnel by a device of a context, if there is one that knows the way; otherwise it is for the TUN.
+    fn forward(&mut self, context: u32, packet: &[u8]) -> bool;
+
     /// Has clear packets to this destination come to our queue of this TUN from now on, if that can be.
     fn attract(&mut self, tun: usize, destination: IpAddr);
 
@@ -212,6 +215,10 @@ impl Io for KernelIo {
             Some(Some(queue)) => queue.write(parts),
             _ => Err(io::Error::from(io::ErrorKind::NotConnected)),
         }
+    }
+
+    fn forward(&mut self, context: u32, packet: &[u8]) -> bool {
+        !self.xdp.is_empty() && self.xdp.forward(context, packet)
     }
 
     fn attract(&mut self, tun: usize, destination: IpAddr) {

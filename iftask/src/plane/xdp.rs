@@ -1,9 +1,11 @@
-//! The encrypted side by AF_XDP: ESP straight from a device's queues, and straight to it.
+//! AF_XDP: packets straight from a device's queues, and straight to it.
 //!
-//! What comes runs through the engine where it lies, as if the socket of its address had been read. What leaves goes to the station that authentic packets of
-//! the same peer came from by the same device: the neighbour that the kernel would ask ARP or its routes for. While none is known, and for whatever does not
-//! fit, sockets are used as ever.
+//! What comes runs through the engine where it lies. ESP, as if the socket of its address had been read; what leaves goes to the station that authentic packets
+//! of the same peer came from by the same device: the neighbour that the kernel would ask ARP or its routes for. Clear packets, as if the TUN had been read; what
+//! comes out of tunnels goes to the station that the kernel named when the last packet of that host came. While none is known, and for whatever does not fit,
+//! sockets and the TUN are used as ever.
 
+mod clear;
 pub(super) mod frame;
 mod neighbours;
 mod send;
@@ -17,7 +19,8 @@ use super::io::KernelIo;
 use super::{Round, XDP_TOKEN, put};
 use crate::counters::{Count, Tally};
 use crate::error::Error;
-use frame::{Outside, Way};
+use clear::Came;
+use frame::{ETHERNET, Outside, Way};
 use send::Device;
 pub(crate) use send::XdpWays;
 
@@ -98,8 +101,7 @@ impl Round {
         let Some(Some(queue)) = self.xdp.get_mut(place) else {
             return;
         };
-        let taken = queue.receiver.receive();
-        self.engine.tally.add(Count::XdpReceived, taken as u64, 0);
+        queue.receiver.receive();
         take_in(&mut self.engine, queue.device, queue.receiver.packets_mut());
         queue.receiver.give_back();
     }
@@ -109,7 +111,9 @@ impl Round {
         self.engine.io.look_at_mtus();
         self.engine.io.xdp.look_after(self.engine.now_ns);
         let tally = &mut self.engine.tally;
-        tally.add(Count::XdpSent, self.engine.io.xdp.take_sent(), 0);
+        let (sent, forwarded) = self.engine.io.xdp.take_sent();
+        tally.add(Count::XdpSent, sent, 0);
+        tally.add(Count::ClearXdpSent, forwarded, 0);
         let mut gone = Vec::new();
         for queue in self.xdp.iter().flatten() {
             count_losses(&queue.receiver, tally);
@@ -137,12 +141,22 @@ impl Round {
 
 /// Has the engine work on the frames that came by a device.
 fn take_in<'p>(engine: &mut Engine<KernelIo>, device: usize, mut frames: impl Iterator<Item = &'p mut [u8]>) {
+    let Some(context) = engine.io.xdp.context_of(device) else {
+        return;
+    };
     loop {
         let mut batch = [const { None }; BATCH];
+        let mut reads = [const { None }; BATCH];
         let (mut seen, mut good) = (0, 0);
-        for frame in frames.by_ref().take(BATCH) {
+        for (frame, read) in frames.by_ref().zip(&mut reads) {
             seen += 1;
             let length = frame.len();
+            let destination = frame.get(ETHERNET..).and_then(esp::destination_of);
+            if !destination.is_some_and(|destination| engine.io.xdp.has_socket(context, destination)) {
+                *read = take_clear(engine, device, frame);
+                continue;
+            }
+            engine.tally.one(Count::XdpReceived, 0);
             match engine.io.xdp.arrive(device, frame, engine.now_ns) {
                 Some(arrived) => {
                     if let Some(place) = batch.get_mut(good) {
@@ -177,8 +191,28 @@ fn take_in<'p>(engine: &mut Engine<KernelIo>, device: usize, mut frames: impl It
                 engine.io.xdp.learn(device, peer, way, engine.now_ns);
             }
         }
+        if reads.iter().any(Option::is_some) {
+            engine.outbound(context, reads.iter_mut().filter_map(Option::take));
+            engine.flush();
+        }
         if seen < BATCH {
             break;
+        }
+    }
+}
+
+/// A clear packet that came by a device, as a TUN would have given it; learns how its sender is reached.
+fn take_clear<'p>(engine: &mut Engine<KernelIo>, device: usize, frame: &'p mut [u8]) -> Option<&'p mut [u8]> {
+    let length = frame.len();
+    engine.tally.one(Count::ClearXdpReceived, 0);
+    match clear::take(frame) {
+        Some(Came { source, way, read }) => {
+            engine.io.xdp.learn_host(device, source, way, engine.now_ns);
+            Some(read)
+        }
+        None => {
+            engine.tally.one(Count::BadClear, length);
+            None
         }
     }
 }

@@ -45,9 +45,8 @@ pub use sit::{EspSockets, IkeSockets, RingEnds, Sit, Tun};
 pub use start::{Outcome, main, publish_events};
 pub use tunnels::delete_tunnels;
 
-/// Firewall mark of the node's own packets: IKE, ESP, RADIUS, SNMP. `sit` sets it on the sockets, and the rules of `vpnmgr` keep packets that
-/// have it out of tunnels, whatever a peer says is behind it. One number with the table of the tunnels, as others do it.
-pub const NODE_MARK: u32 = 4500;
+/// `sit` sets it on the sockets, and the rules of `vpnmgr` keep packets that have it out of tunnels, whatever a peer says is behind it.
+pub use netio::NODE_MARK;
 
 /// One life of one child process. Managers take it apart.
 pub struct Task {

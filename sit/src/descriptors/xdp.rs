@@ -1,4 +1,4 @@
-//! Devices that ESP comes from and goes to by AF_XDP.
+//! Devices that packets of tunnels come from and go to by AF_XDP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -86,6 +86,8 @@ impl XdpPorts {
                     .iter()
                     .map(|text| parse(text))
                     .collect::<Result<_, _>>()?,
+                // Its program may be another version's.
+                tun: None,
                 queues: queues
                     .map(|(number, (socket, memory))| XdpQueue {
                         number,
@@ -145,8 +147,10 @@ impl Descriptors {
             )));
         }
         let (context, addresses) = (context(contexts, name)?, self.esp_addresses(name));
+        let tun = self.tun_number(context, name);
         let opened = self.xdp.port(context, device, self.workers).and_then(|port| {
             port.set_addresses(&addresses)
+                .and_then(|()| port.set_tun(tun))
                 .map_err(|error| error.to_string())?;
             let mut given = Given::default();
             given.opened.native = port.native;
@@ -175,6 +179,27 @@ impl Descriptors {
                 tracing::error!("device {device}: {error}");
             }
         }
+    }
+
+    /// What the kernel would forward into the TUN of a context goes by AF_XDP, where that is.
+    pub(super) fn share_tun(&mut self, context: &Context, name: &str) {
+        let tun = self.tun_number(context, name);
+        let wanted = &self.xdp.wanted;
+        let here = |device: &String| wanted.get(device).is_some_and(|context| context == name);
+        let ports = self.xdp.open.iter_mut().filter(|(device, _)| here(device));
+        for (device, port) in ports {
+            if let Err(error) = port.set_tun(tun) {
+                // They go by the TUN.
+                tracing::error!("device {device}: {error}");
+            }
+        }
+    }
+
+    /// The number of a context's TUN, if it has one.
+    fn tun_number(&self, context: &Context, name: &str) -> Option<u32> {
+        let tun = self.tuns.get(name)?;
+        let number = || netio::interface::index(&tun.name);
+        context.namespace.run(number).ok()?.ok()
     }
 
     fn esp_addresses(&self, name: &str) -> BTreeSet<IpAddr> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
 use std::time::Duration;
 
-use netio::{DatagramSocket, Namespace, SocketOptions, Tun, XdpPort, XdpQueue};
+use netio::{DatagramSocket, Namespace, SocketOptions, Tun, XdpPort, XdpQueue, interface};
 use sadb::{ChildSa, Encapsulation, SlotOwner, SlotSegments};
 use telemetry::Counters;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -123,8 +123,19 @@ impl End {
 
     /// Has the data plane take ESP to its addresses from the veth by AF_XDP, and send it so, as long as what is returned lives.
     pub(super) fn use_xdp(&self) -> XdpPort {
-        let open = || XdpPort::open("swe-veth", 1).unwrap();
-        let mut port = self.run_inside(open);
+        self.use_xdp_of("swe-veth")
+    }
+
+    /// The same for any device, and for what is to enter the TUN.
+    pub(super) fn use_xdp_of(&self, device: &str) -> XdpPort {
+        let open = || {
+            (
+                XdpPort::open(device, 1).unwrap(),
+                interface::index("swe-tun").unwrap(),
+            )
+        };
+        let (mut port, tun) = self.run_inside(open);
+        port.set_tun(Some(tun)).unwrap();
         let addresses = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"];
         let addresses = addresses.map(|address| address.parse().unwrap());
         port.set_addresses(&addresses.into()).unwrap();
@@ -135,7 +146,7 @@ impl End {
         });
         self.tell(Command::OpenXdp {
             context: CONTEXT,
-            device: "swe-veth".to_owned(),
+            device: device.to_owned(),
             queues: queues.collect(),
         });
         port

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use netio::{Datagram, DatagramSocket, Poller, ReceiveBatch, SendBatch, SocketOptions};
 
 use super::kernel::{End, Server, ends, has};
+use super::xdp::{CORE, host_behind};
 use crate::counters::Count;
 
 const SECONDS: u64 = 4;
@@ -76,8 +77,15 @@ fn costs<T>(pair: usize, (a, b): (&End, &End), work: impl FnOnce() -> T) -> (T, 
     (result, cost)
 }
 
-/// Sends datagrams of `octets` from a to b over `flows` flows at `rate` a second, or as super-packets of 32. Returns how many were sent and received.
-fn datagrams((a, b): (&End, &End), octets: usize, flows: usize, rate: u64, segment: bool) -> (u64, u64) {
+/// Sends datagrams of `octets` from a to b, whose addresses are given, over `flows` flows at `rate` a second, or as super-packets of 32. Returns how many were sent and received.
+fn datagrams(
+    (a, b): (&End, &End),
+    [source, destination]: [&str; 2],
+    octets: usize,
+    flows: usize,
+    rate: u64,
+    segment: bool,
+) -> (u64, u64) {
     let options = SocketOptions::default();
     let bind = |address: &str| {
         let address: SocketAddr = address.parse().unwrap();
@@ -88,9 +96,9 @@ fn datagrams((a, b): (&End, &End), octets: usize, flows: usize, rate: u64, segme
             gro: segment,
             ..options
         };
-        DatagramSocket::bind_udp(INNER[1].parse().unwrap(), gro).unwrap()
+        DatagramSocket::bind_udp(destination.parse().unwrap(), gro).unwrap()
     });
-    let senders: Vec<DatagramSocket> = (0..flows).map(|_| bind(INNER[0])).collect();
+    let senders: Vec<DatagramSocket> = (0..flows).map(|_| bind(source)).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let counted = scope.spawn(|| {
@@ -116,7 +124,7 @@ fn datagrams((a, b): (&End, &End), octets: usize, flows: usize, rate: u64, segme
         let datagram = Datagram {
             segment: segment.then_some(octets as u16),
             ..Datagram::to(
-                INNER[1].parse().unwrap(),
+                destination.parse().unwrap(),
                 if segment { &payload } else { &payload[..octets] },
             )
         };
@@ -171,7 +179,7 @@ fn speed() {
     ] {
         for rate in rates {
             let ((sent, received), costs) = costs(0, (&a, &b), || {
-                datagrams((&a, &b), 64, flows, rate * 1000, segment)
+                datagrams((&a, &b), INNER, 64, flows, rate * 1000, segment)
             });
             let lost = 100.0 - received as f64 * 100.0 / sent.max(1) as f64;
             let kind = if segment { "super-packets" } else { "plain" };
@@ -203,7 +211,8 @@ fn speed_of_af_xdp() {
                 // The way is forgotten while nothing comes back.
                 ends.1.run("ping", "-c 1 -W 5 10.1.0.1");
                 ends.0.run("ping", "-c 1 -W 5 10.2.0.7");
-                let ((sent, received), cost) = costs(pair, ends, || datagrams(ends, octets, 1, rate, false));
+                let ((sent, received), cost) =
+                    costs(pair, ends, || datagrams(ends, INNER, octets, 1, rate, false));
                 println!("{octets} octets, pair {pair}: {sent} sent, {received} received; {cost}");
                 let [send, receive] = all;
                 send.push(cost.send);
@@ -219,6 +228,51 @@ fn speed_of_af_xdp() {
         for (what, (sockets, xdp)) in ["send", "receive"].iter().zip(sockets.iter().zip(&xdp)) {
             let ratio = *sockets as f64 / *xdp as f64;
             println!("{octets} octets, {what}: sockets {sockets} ns, AF_XDP {xdp} ns, ratio {ratio:.2}");
+        }
+    }
+}
+
+/// AF_XDP at the clear side against the TUN, with sockets at the encrypted side, by turns: of the data plane in the middle, medians and their ratio.
+#[test]
+#[ignore = "loads the machine for two minutes and prints figures; see the head of this file"]
+fn speed_of_clear_af_xdp() {
+    const RUNS: usize = 5;
+    let (Some(by_tun), Some(by_xdp)) = (ends(33, |_| {}), ends(34, |_| {})) else {
+        return;
+    };
+    let hosts = [host_behind(&by_tun.0, 33), host_behind(&by_xdp.0, 34)];
+    let _port = by_xdp.0.use_xdp_of(CORE);
+    for (octets, rate) in [(64, 50_000), (1330, 30_000)] {
+        let mut all = [const { [const { Vec::new() }; 2] }; 2];
+        for _ in 0..RUNS {
+            let pairs = [(0, &by_tun), (2, &by_xdp)].into_iter().zip(&hosts);
+            for (((middle, (a, b)), host), all) in pairs.zip(&mut all) {
+                host.run("ping", "-c 3 -i 0.1 -W 5 10.2.0.7");
+                for (n, figures) in all.iter_mut().enumerate() {
+                    let (ends, addresses) = match n {
+                        0 => ((host, b), ["10.1.5.1:0", "10.2.0.7:7000"]),
+                        _ => ((b, host), ["10.2.0.7:0", "10.1.5.1:7000"]),
+                    };
+                    let before = plane_times();
+                    let (sent, received) = datagrams(ends, addresses, octets, 1, rate, false);
+                    let cost = (plane_times()[middle] - before[middle]) / received.max(1);
+                    println!(
+                        "{octets} octets: {sent} sent, {received} received; {cost} ns; {}",
+                        a.name()
+                    );
+                    figures.push(cost);
+                }
+            }
+        }
+        let [tun, xdp] = all.map(|figures| {
+            figures.map(|mut figures| {
+                figures.sort_unstable();
+                figures[RUNS / 2]
+            })
+        });
+        for (what, (tun, xdp)) in ["to the peer", "from the peer"].iter().zip(tun.iter().zip(&xdp)) {
+            let ratio = *tun as f64 / *xdp as f64;
+            println!("{octets} octets, {what}: TUN {tun} ns, AF_XDP {xdp} ns, ratio {ratio:.2}");
         }
     }
 }

@@ -108,6 +108,10 @@ impl Io for FakeIo {
         Ok(())
     }
 
+    fn forward(&mut self, _: u32, _: &[u8]) -> bool {
+        false
+    }
+
     fn attract(&mut self, tun: usize, destination: IpAddr) {
         self.attracted.push((tun, destination));
     }

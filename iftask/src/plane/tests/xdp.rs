@@ -3,7 +3,7 @@
 use netio::XdpSender;
 use sadb::Encapsulation;
 
-use super::kernel::{ENCAPSULATIONS, End, Server, ends, has};
+use super::kernel::{ENCAPSULATIONS, End, Server, ends, has, ip};
 use super::world::CONTEXT;
 use crate::counters::Count;
 use crate::plane::xdp::frame::{Envelope, Way};
@@ -18,6 +18,8 @@ fn nothing_wrong(end: &End) {
         Count::XdpRingFull,
         Count::XdpOther,
         Count::NotSent,
+        Count::BadClear,
+        Count::NotDelivered,
     ];
     assert!(wrong.iter().all(|count| end.count(*count) == 0), "{}", end.show());
 }
@@ -137,4 +139,132 @@ fn a_device_that_goes_is_given_up() {
         device: "swe-veth".to_owned(),
     };
     assert_eq!(a.loses(), Some(Lost::Xdp(lost)));
+}
+
+pub(super) const CORE: &str = "swc-veth";
+
+/// A host behind an end, which forwards for it: 10.1.5.1 and fd01:5::1.
+pub(super) fn host_behind(end: &End, number: u32) -> End {
+    let host = End::new(&format!("swe-h{number}-{}", std::process::id()), 17);
+    ip(&format!(
+        "link add name {CORE} netns {} type veth peer name {CORE} netns {}",
+        end.name(),
+        host.name()
+    ));
+    for (side, last) in [(end, "fe"), (&host, "1")] {
+        let decimal = u8::from_str_radix(last, 16).unwrap();
+        side.ip(&format!("addr add 10.1.5.{decimal}/24 dev {CORE}"));
+        side.ip(&format!("addr add fd01:5::{last}/64 dev {CORE} nodad"));
+        side.ip(&format!("link set {CORE} up"));
+    }
+    host.ip("route add default via 10.1.5.254");
+    host.ip("-6 route add default via fd01:5::fe");
+    // As a node has it: the peers in a table of their own.
+    end.ip("-6 rule add not fwmark 4500 lookup 4500 suppress_prefixlength 0 priority 4500");
+    end.ip("-6 route del fd02::/16 dev swe-tun");
+    end.ip("-6 route add fd02::/16 dev swe-tun table 4500");
+    end.run(
+        "sysctl",
+        "-qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+    );
+    host
+}
+
+#[test]
+fn a_host_behind_a_port_reaches_its_peers_both_ways() {
+    let (Some((a, b)), true) = (ends(47, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let host = host_behind(&a, 47);
+    let port = a.use_xdp_of(CORE);
+    assert!(port.native);
+    for target in ["10.2.0.7", "fd02::7"] {
+        // Until both stations know each other, the kernel does it.
+        ping(&host, target);
+        for size in [0, 56, 1300] {
+            ping(&host, &format!("-s {size} {target}"));
+        }
+    }
+    // Both see each hop.
+    for target in ["10.2.0.7", "fd02::7"] {
+        let text = host
+            .program("ping", &format!("-c 1 -W 5 -t 1 {target}"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        assert!(text.contains("exceeded"), "{text}");
+        let text = host.run("ping", &format!("-c 1 -W 5 -t 2 {target}"));
+        assert!(text.contains("ttl=63"), "{text}");
+    }
+    let server = Server::start(&b);
+    host.run("iperf3", "-c 10.2.0.7 -n 20M");
+    host.run("iperf3", "-c 10.2.0.7 -n 20M -R");
+    host.run("iperf3", "-c fd02::7 -n 5M");
+    host.run("iperf3", "-c 10.2.0.7 -u -b 50M -t 1 -l 1300");
+    drop(server);
+    a.settled(|| a.count(Count::ClearXdpSent) > 10_000);
+    assert!(a.count(Count::ClearXdpReceived) > 10_000, "{}", a.show());
+    // All but what began it.
+    let count = |all, by_xdp| a.count(all) - a.count(by_xdp);
+    a.settled(|| count(Count::Delivered, Count::ClearXdpSent) < 50);
+    assert!(
+        count(Count::ClearReceived, Count::ClearXdpReceived) < 50,
+        "{}",
+        a.show()
+    );
+    nothing_wrong(&a);
+    assert_eq!(b.count(Count::BadIcv), 0);
+
+    // What says that it comes from this node is for the kernel.
+    a.tell(Command::OwnAddresses(
+        [(CONTEXT, "10.2.0.7".parse().unwrap())].into(),
+    ));
+    let before = a.count(Count::ClearXdpSent);
+    ping(&host, "10.2.0.7");
+    assert_eq!(a.count(Count::ClearXdpSent), before);
+    a.tell(Command::OwnAddresses([].into()));
+
+    // Longer than the device takes: the kernel says so, or cuts it.
+    a.ip(&format!("link set {CORE} mtu 1280"));
+    host.ip(&format!("link set {CORE} mtu 1280"));
+    b.run("ping", "-c 3 -i 0.2 -W 5 -M dont -s 1390 10.1.5.1");
+
+    // A new card at the host.
+    host.ip(&format!("link set {CORE} address 02:00:00:00:00:0c"));
+    host.run("ping", "-c 20 -i 0.05 -W 5 10.2.0.7");
+    let before = a.count(Count::ClearXdpSent);
+    ping(&host, "10.2.0.7");
+    a.settled(|| a.count(Count::ClearXdpSent) >= before + 3);
+
+    // Back to the TUN.
+    drop(port);
+    a.tell(Command::CloseXdp {
+        context: CONTEXT,
+        device: CORE.to_owned(),
+    });
+    let before = a.count(Count::ClearXdpReceived);
+    ping(&host, "10.2.0.7");
+    assert_eq!(a.count(Count::ClearXdpReceived), before);
+}
+
+#[test]
+fn both_sides_may_have_af_xdp() {
+    let (Some((a, b)), true) = (ends(48, |_| {}), has("iperf3")) else {
+        return;
+    };
+    let host = host_behind(&a, 48);
+    let _ports = [a.use_xdp(), a.use_xdp_of(CORE), b.use_xdp()];
+    ping(&host, "10.2.0.7");
+    let server = Server::start(&b);
+    host.run("iperf3", "-c 10.2.0.7 -n 20M");
+    host.run("iperf3", "-c 10.2.0.7 -n 20M -R");
+    drop(server);
+    let counts = [
+        Count::XdpReceived,
+        Count::XdpSent,
+        Count::ClearXdpReceived,
+        Count::ClearXdpSent,
+    ];
+    a.settled(|| counts.iter().all(|count| a.count(*count) > 10_000));
+    nothing_wrong(&a);
 }

@@ -7,16 +7,16 @@ use netio::sum_words;
 use sadb::Encapsulation;
 
 /// Octets of headers (IEEE 802.3, RFC 791 3.1 without options, RFC 8200 3, RFC 768).
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP_HEADER: usize = 8;
 /// The shortest frame, without its checksum.
-const SHORTEST: usize = 60;
+pub(super) const SHORTEST: usize = 60;
 const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const TYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const ESP: u8 = 50;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
 /// More fragments, and the offset.
 const FRAGMENT: u16 = 0x3fff;
@@ -48,24 +48,8 @@ impl Outside {
     ///
     /// The checksum of UDP is not looked at: what ESP does not vouch for is dropped by its integrity check (RFC 3948 2.1).
     pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
-        let ethernet = frame.first_chunk::<ETHERNET>()?;
-        let (addresses, kind) = ethernet.split_at(12);
-        let (ours, neighbour) = addresses.split_at(6);
-        let way = Way {
-            ours: ours.try_into().ok()?,
-            neighbour: neighbour.try_into().ok()?,
-        };
-        let packet = frame.get(ETHERNET..)?;
-        let (source, local, traffic_class, protocol, header, length) = if kind == TYPE_IPV4 {
-            parse_v4(packet)?
-        } else if kind == TYPE_IPV6 {
-            parse_v6(packet)?
-        } else {
-            return None;
-        };
-        if !is_a_host(source) {
-            return None;
-        }
+        let (way, packet, header) = parse(frame)?;
+        let (source, local, traffic_class, protocol, header, length) = header;
         let inside = packet.get(header..length)?;
         let (encapsulation, port, start, end) = match protocol {
             ESP if local.is_ipv4() => (Encapsulation::Esp, 0, 0, length),
@@ -92,8 +76,33 @@ impl Outside {
     }
 }
 
+/// The way of a frame, its packet and what its IP header says.
+pub(super) fn parse(frame: &[u8]) -> Option<(Way, &[u8], Header)> {
+    let (ethernet, packet) = frame.split_first_chunk::<ETHERNET>()?;
+    let (addresses, kind) = ethernet.split_at(12);
+    let (ours, neighbour) = addresses.split_at(6);
+    let way = Way {
+        ours: ours.try_into().ok()?,
+        neighbour: neighbour.try_into().ok()?,
+    };
+    let is_v4 = packet.first()? >> 4 == 4;
+    if kind != if is_v4 { TYPE_IPV4 } else { TYPE_IPV6 } {
+        return None;
+    }
+    let header @ (source, ..) = parse_packet(packet)?;
+    is_a_host(source).then_some((way, packet, header))
+}
+
+/// What the IP header of a packet says; `None` when it is broken, has options, or that of a fragment.
+pub(super) fn parse_packet(packet: &[u8]) -> Option<Header> {
+    match packet.first()? >> 4 {
+        4 => parse_v4(packet),
+        _ => parse_v6(packet),
+    }
+}
+
 /// Source, destination, type of service, protocol, length of the header and of the packet.
-type Header = (IpAddr, IpAddr, u8, u8, usize, usize);
+pub(super) type Header = (IpAddr, IpAddr, u8, u8, usize, usize);
 
 fn parse_v4(packet: &[u8]) -> Option<Header> {
     let header = packet.first_chunk::<IPV4>()?;
@@ -150,7 +159,7 @@ fn parse_v6(packet: &[u8]) -> Option<Header> {
 }
 
 /// Whether packets may come from there (RFC 1122 3.2.1.3, RFC 4291 2.7).
-fn is_a_host(address: IpAddr) -> bool {
+pub(super) fn is_a_host(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || is_broadcast)
 }
@@ -161,6 +170,14 @@ impl Way {
         [self.ours, self.neighbour]
             .iter()
             .all(|[first, ..]| first & 1 == 0)
+    }
+
+    /// Writes the header of a frame that goes to the neighbour.
+    pub(super) fn write(&self, ethernet: &mut [u8; ETHERNET], is_v4: bool) {
+        let kind = if is_v4 { TYPE_IPV4 } else { TYPE_IPV6 };
+        let parts = [&self.neighbour[..], &self.ours, &kind];
+        let octets = ethernet.iter_mut().zip(parts.iter().copied().flatten());
+        octets.for_each(|(to, from)| *to = *from);
     }
 }
 
@@ -195,14 +212,7 @@ impl Envelope {
         let padding = SHORTEST.saturating_sub(end);
         rest.get_mut(..padding)?.fill(0);
         let (ethernet, packet) = frame.split_first_chunk_mut::<ETHERNET>()?;
-        let kind = if self.local.is_ipv4() {
-            TYPE_IPV4
-        } else {
-            TYPE_IPV6
-        };
-        let parts = [&self.way.neighbour[..], &self.way.ours, &kind];
-        let octets = ethernet.iter_mut().zip(parts.iter().copied().flatten());
-        octets.for_each(|(to, from)| *to = *from);
+        self.way.write(ethernet, self.local.is_ipv4());
         packet.get_mut(length - esp.len()..)?.copy_from_slice(esp);
         let length = u16::try_from(length).ok()?;
         match (self.local.ip(), self.destination.ip()) {
@@ -288,7 +298,7 @@ impl Envelope {
 }
 
 /// A sum of 32-bit words as one of 16-bit words, with the carries added (RFC 1071).
-fn fold(sum: u64) -> u16 {
+pub(super) fn fold(sum: u64) -> u16 {
     let mut sum = sum;
     while let more @ 1.. = sum >> 16 {
         sum = (sum & 0xffff) + more;

@@ -1,5 +1,6 @@
-//! What leaves by AF_XDP, and what leaves by sockets.
+//! What leaves by AF_XDP, and what leaves by sockets and the TUN.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netio::{Datagram, SendError, XdpSender, interface};
@@ -7,6 +8,7 @@ use sadb::Encapsulation;
 
 use super::super::io::{KernelIo, Socket};
 use super::LostDevice;
+use super::clear::Leaving;
 use super::frame::{Envelope, Way};
 use super::neighbours::Neighbours;
 
@@ -18,11 +20,13 @@ const IPV6_LEAST_MTU: usize = 1280;
 pub(crate) struct XdpWays {
     devices: Vec<Option<Device>>,
     sockets: Vec<Option<Socket>>,
+    /// Addresses of the node, with their contexts.
+    own: BTreeSet<(u32, IpAddr)>,
     now_ns: u64,
     /// Of the last packet that may be cut.
     identification: u16,
-    /// Packets sent since that was asked last.
-    sent: u64,
+    /// ESP and clear packets sent since that was asked last.
+    sent: (u64, u64),
 }
 
 /// One device.
@@ -30,7 +34,10 @@ pub(crate) struct Device {
     pub(super) context: u32,
     name: String,
     sender: XdpSender,
+    /// How peers are reached, learned from authentic packets.
     pub(super) neighbours: Neighbours,
+    /// How hosts of the clear side are reached, as the kernel has said it of each.
+    hosts: Neighbours,
     /// Octets of the longest IP packet; 0 while it is not known.
     mtu: usize,
     /// The kernel took what was given last.
@@ -44,8 +51,18 @@ impl Device {
             name: name.to_owned(),
             sender,
             neighbours: Neighbours::default(),
+            hosts: Neighbours::default(),
             mtu: 0,
             is_up: true,
+        }
+    }
+
+    /// Has `fill` write a frame; false when the device takes none now.
+    fn write(&mut self, fill: impl Fn(&mut [u8]) -> Option<usize>) -> bool {
+        self.sender.write(&fill) || {
+            // All frames are with the kernel: it may be done with some, once it has seen these.
+            self.commit();
+            self.sender.write(&fill)
         }
     }
 
@@ -129,16 +146,78 @@ impl XdpWays {
         }
     }
 
+    /// A packet of a host came this way, which leads back to it.
+    pub(super) fn learn_host(&mut self, device: usize, host: IpAddr, way: Way, now_ns: u64) {
+        let Some(context) = self.context_of(device) else {
+            return;
+        };
+        let hosts = |device: &Option<Device>| {
+            let device = device.as_ref()?;
+            Some(device.hosts.is_news(host, &way, now_ns))
+        };
+        if self.devices.get(device).and_then(hosts) != Some(true) {
+            return;
+        }
+        for (place, other) in self.devices.iter_mut().enumerate() {
+            match other {
+                Some(other) if place == device => other.hosts.learn(host, way, now_ns),
+                Some(other) if other.context == context => other.hosts.forget(host),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a packet that came out of a tunnel to its host; false when it has to go by the TUN.
+    pub(crate) fn forward(&mut self, context: u32, packet: &[u8]) -> bool {
+        let Some(leaving) = Leaving::parse(packet) else {
+            return false;
+        };
+        // Whoever sends with an address of ours is for the kernel to refuse.
+        if self.own.contains(&(context, leaving.source)) {
+            return false;
+        }
+        let now_ns = self.now_ns;
+        let mut devices = self.devices.iter_mut().flatten();
+        let found = devices.find_map(|device| {
+            let fits = device.context == context && device.is_up && leaving.length() <= device.mtu;
+            let way = device.hosts.way(leaving.destination, now_ns).filter(|_| fits)?;
+            Some((device, way))
+        });
+        let Some((device, way)) = found else {
+            return false;
+        };
+        let is_written = device.write(|room| leaving.write(way, room));
+        self.sent.1 += u64::from(is_written);
+        is_written
+    }
+
+    /// Tells which addresses are the node's own, with their contexts.
+    pub(crate) fn set_own(&mut self, addresses: BTreeSet<(u32, IpAddr)>) {
+        self.own = addresses;
+    }
+
+    /// The context of the device at a place.
+    pub(super) fn context_of(&self, place: usize) -> Option<u32> {
+        self.device(place).map(|device| device.context)
+    }
+
+    /// Whether an address of a context is one that we receive ESP on.
+    pub(super) fn has_socket(&self, context: u32, address: IpAddr) -> bool {
+        let mut sockets = self.sockets.iter().flatten();
+        sockets.any(|socket| socket.context == context && socket.local.ip() == address)
+    }
+
     /// Makes room for new neighbours, and sends what a device did not take before.
     pub(super) fn look_after(&mut self, now_ns: u64) {
         for device in self.devices.iter_mut().flatten() {
             device.neighbours.make_room(now_ns);
+            device.hosts.make_room(now_ns);
             device.is_up = device.sender.turn().is_ok();
         }
     }
 
-    /// How many packets were sent since that was asked last.
-    pub(super) fn take_sent(&mut self) -> u64 {
+    /// How many ESP and clear packets were sent since that was asked last.
+    pub(super) fn take_sent(&mut self) -> (u64, u64) {
         std::mem::take(&mut self.sent)
     }
 
@@ -183,20 +262,17 @@ impl XdpWays {
         for packet in datagram.data.chunks(segment.max(1)) {
             self.identification = self.identification.wrapping_add(1);
             envelope.identification = self.identification;
-            if !device.sender.write(|room| envelope.write(room, packet)) {
-                // All frames are with the kernel: it may be done with some, once it has seen these.
-                device.commit();
-                if !device.sender.write(|room| envelope.write(room, packet)) {
-                    break;
-                }
+            if !device.write(|room| envelope.write(room, packet)) {
+                break;
             }
             written += 1;
         }
-        self.sent += written as u64;
+        self.sent.0 += written as u64;
         written
     }
 
-    fn commit(&mut self) {
+    /// Sends what was written.
+    pub(crate) fn commit(&mut self) {
         self.devices.iter_mut().flatten().for_each(Device::commit);
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn declare_ports(tree: &mut Tree<Config>) {
     .add(tun())
     .add(Command::flag(
         "af-xdp",
-        "Takes ESP straight from the device, and sends it so, past the kernel's network stack and its firewall",
+        "Takes packets of tunnels straight from the device, and sends them so, past the kernel's network stack and its firewall",
         lens!(af_xdp),
         false,
     ))

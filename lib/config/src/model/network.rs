@@ -22,7 +22,7 @@ pub struct Port {
     pub description: String,
     /// `device NAME` or `tun`: which device of the machine this port is.
     pub device: PortDevice,
-    /// `af-xdp`: ESP takes the short way between the device and the data plane, as far as the device can. Default off.
+    /// `af-xdp`: packets of tunnels, ESP and clear ones, take the short way between the device and the data plane, as far as the device can. Default off.
     pub af_xdp: bool,
     /// `shutdown`, the default: the port is not used.
     pub shutdown: bool,
@@ -97,7 +97,7 @@ impl Default for Port {
 }
 
 impl Port {
-    /// The device whose ESP is wanted by AF_XDP, and the context it is in.
+    /// The device whose packets of tunnels are wanted by AF_XDP, and the context it is in.
     pub fn xdp_device(&self) -> Option<(&str, &str)> {
         match (&self.device, &self.bind) {
             (PortDevice::Device(device), Some(bind)) if self.af_xdp && !self.shutdown => {

@@ -4,8 +4,12 @@
 pub(crate) const LOAD_BYTE: u8 = 0x71;
 pub(crate) const LOAD_HALF: u8 = 0x69;
 pub(crate) const LOAD_WORD: u8 = 0x61;
+pub(crate) const STORE_BYTE: u8 = 0x73;
+pub(crate) const STORE_HALF: u8 = 0x6b;
 pub(crate) const STORE_WORD: u8 = 0x63;
 pub(crate) const STORE_CONSTANT: u8 = 0x62;
+pub(crate) const STORE_BYTE_CONSTANT: u8 = 0x72;
+pub(crate) const STORE_DOUBLE_CONSTANT: u8 = 0x7a;
 pub(crate) const LOAD_MAP: u8 = 0x18;
 pub(crate) const MOVE: u8 = 0xbf;
 pub(crate) const MOVE_CONSTANT: u8 = 0xb7;
@@ -22,6 +26,8 @@ pub(crate) const AND_CONSTANT: u8 = 0x57;
 pub(crate) const TO_BIG_ENDIAN: u8 = 0xdc;
 pub(crate) const IF_EQUAL: u8 = 0x15;
 pub(crate) const IF_NOT_EQUAL: u8 = 0x55;
+pub(crate) const IF_EQUAL_REGISTER: u8 = 0x1d;
+pub(crate) const IF_NOT_EQUAL_REGISTER: u8 = 0x5d;
 pub(crate) const IF_BELOW: u8 = 0xa5;
 pub(crate) const IF_ABOVE: u8 = 0x25;
 pub(crate) const IF_ABOVE_REGISTER: u8 = 0x2d;
@@ -30,8 +36,9 @@ pub(crate) const CALL: u8 = 0x85;
 pub(crate) const EXIT: u8 = 0x95;
 /// Helper function: the place of a key's value.
 pub(crate) const LOOKUP: i32 = 1;
-/// Source register of LOAD_MAP: the constant is a descriptor.
+/// Source register of LOAD_MAP: the constant is a descriptor; of the first value of an array, its place.
 pub(crate) const PSEUDO_MAP: u8 = 1;
+pub(crate) const PSEUDO_MAP_VALUE: u8 = 2;
 
 /// A line of a program whose labels are of type `L`.
 pub(crate) enum Line<L> {

@@ -13,6 +13,7 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
 /// enum bpf_map_type.
 const TYPE_HASH: u32 = 1;
 const TYPE_ARRAY: u32 = 2;
@@ -84,6 +85,15 @@ struct LinkCreate {
     flags: u32,
 }
 
+/// For LINK_UPDATE.
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    former: u32,
+}
+
 /// Map of addresses, each with a number.
 pub(crate) fn create_address_map(entries: u32) -> Result<OwnedFd, Error> {
     create_map(TYPE_HASH, 16, 4, entries, 0)
@@ -92,6 +102,11 @@ pub(crate) fn create_address_map(entries: u32) -> Result<OwnedFd, Error> {
 /// Map of AF_XDP sockets by the number of their queue.
 pub(crate) fn create_socket_map(entries: u32) -> Result<OwnedFd, Error> {
     create_map(TYPE_XSKMAP, 4, 4, entries, 0)
+}
+
+/// Map of one number, by the key 0.
+pub(crate) fn create_number() -> Result<OwnedFd, Error> {
+    create_map(TYPE_ARRAY, 4, 4, 1, 0)
 }
 
 /// Map of one value of so many octets, which is memory that processes can map.
@@ -111,7 +126,11 @@ pub(crate) fn remove(map: impl AsFd, key: &[u8]) -> io::Result<()> {
 
 /// Loads a program.
 pub(crate) fn load(kind: ProgramKind, code: &[u64]) -> Result<OwnedFd, Error> {
-    const LICENSE: &std::ffi::CStr = c"Apache-2.0";
+    let license = match kind {
+        ProgramKind::SocketFilter => c"Apache-2.0",
+        // As its source file says. The kernel's own routing may be asked by programs alone that are under its licence too.
+        ProgramKind::Xdp => c"GPL and additional rights",
+    };
     let mut log = vec![0u8; LOG_BYTES];
     let mut name = [0; 16];
     name.iter_mut()
@@ -121,7 +140,7 @@ pub(crate) fn load(kind: ProgramKind, code: &[u64]) -> Result<OwnedFd, Error> {
         kind: kind as u32,
         instructions: u32::try_from(code.len()).unwrap_or(u32::MAX),
         code: code.as_ptr() as u64,
-        license: LICENSE.as_ptr() as u64,
+        license: license.as_ptr() as u64,
         log_level: 1,
         log_bytes: LOG_BYTES as u32,
         log: log.as_mut_ptr() as u64,
@@ -138,13 +157,10 @@ pub(crate) fn load(kind: ProgramKind, code: &[u64]) -> Result<OwnedFd, Error> {
     unsafe { call(PROG_LOAD, &mut attributes) }.map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS) => not_allowed(),
         _ => {
-            let text = String::from_utf8_lossy(&log);
-            let last = text
-                .trim_end_matches('\0')
-                .lines()
-                .rev()
-                .nth(1)
-                .unwrap_or_default();
+            // What stands behind its end was taken back.
+            let text = log.split(|octet| *octet == 0).next().unwrap_or_default();
+            let text = String::from_utf8_lossy(text);
+            let last = text.lines().rev().nth(1).unwrap_or_default();
             Error::system(format!("load a BPF program ({last})"), error)
         }
     })
@@ -160,6 +176,18 @@ pub(crate) fn attach(program: impl AsFd, device: u32, native: bool) -> io::Resul
     };
     // SAFETY: no pointers.
     unsafe { call(LINK_CREATE, &mut attributes) }
+}
+
+/// Puts another program in the place of the one that a link attached, with no packet in between that sees neither.
+pub(crate) fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let mut attributes = LinkUpdate {
+        link: number(link),
+        program: number(program),
+        flags: 0,
+        former: 0,
+    };
+    // SAFETY: no pointers.
+    unsafe { raw(LINK_UPDATE, &mut attributes) }.map(drop)
 }
 
 fn create_map(

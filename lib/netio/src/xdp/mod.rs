@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   device ── eBPF program ──┬─ ESP to one of our addresses ──> queue's socket ──> receive ring ──> XdpReceiver
-//!                            └─ everything else ──> the kernel, as ever        <── fill ring    <──
+//!                            ├─ what is to enter the TUN ────>                <── fill ring    <──
+//!                            └─ everything else ──> the kernel, as ever
 //!   device <───────────────────────────────────── queue's socket <── transmit ring   <── XdpSender
 //!                                                                ──> completion ring ──>
 //! ```

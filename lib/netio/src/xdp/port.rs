@@ -25,13 +25,15 @@ pub struct XdpPort {
     pub addresses: OwnedFd,
     /// The same.
     pub taken: BTreeSet<IpAddr>,
+    /// The number of the TUN, as the program knows it; `None` while the program is that of another version.
+    pub tun: Option<OwnedFd>,
     /// By number, from 0 on.
     pub queues: Vec<XdpQueue>,
 }
 
 impl XdpPort {
     /// Attaches the program to a device of the calling thread's namespace and opens its queues, at most so many. Takes no packet before it is told
-    /// [addresses](Self::set_addresses). Needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
+    /// [addresses](Self::set_addresses) or a [TUN](Self::set_tun). Needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
     ///
     /// # Errors
     /// The device is missing or used so already; the kernel or its driver cannot.
@@ -39,7 +41,8 @@ impl XdpPort {
         let device = interface::index(name)?;
         let addresses = bpf::create_address_map(MOST_ADDRESSES)?;
         let sockets = bpf::create_socket_map(most_queues)?;
-        let program = bpf::load(ProgramKind::Xdp, &assemble(&addresses, &sockets))?;
+        let tun = bpf::create_number()?;
+        let program = bpf::load(ProgramKind::Xdp, &assemble(&addresses, &sockets, &tun))?;
         // A driver that knows of XDP may still be unable as things are: receive offloads, MTU, queues.
         let (link, native) = match bpf::attach(&program, device, true) {
             Ok(link) => (Ok(link), true),
@@ -54,9 +57,7 @@ impl XdpPort {
             let Some(queue) = XdpQueue::open(device, number, native)? else {
                 break;
             };
-            let socket = queue.socket.as_raw_fd().cast_unsigned();
-            bpf::set(&sockets, &number.to_ne_bytes(), socket)
-                .map_err(|e| Error::system(format!("redirect queue {number} of interface {name}"), e))?;
+            redirect(&sockets, &queue)?;
             queues.push(queue);
         }
         Ok(Self {
@@ -65,6 +66,7 @@ impl XdpPort {
             link,
             addresses,
             taken: BTreeSet::new(),
+            tun: Some(tun),
             queues,
         })
     }
@@ -87,10 +89,41 @@ impl XdpPort {
         Ok(())
     }
 
+    /// What the kernel would forward from the device to the TUN of this number in the same namespace goes to the sockets from now on; to none with `None`.
+    pub fn set_tun(&mut self, number: Option<u32>) -> Result<(), Error> {
+        let tun = match self.tun.take() {
+            Some(tun) => tun,
+            None => self.renew()?,
+        };
+        let set = bpf::set(&tun, &0_u32.to_ne_bytes(), number.unwrap_or(0));
+        self.tun = Some(tun);
+        set.map_err(|e| Error::system("take by AF_XDP what goes into tunnels", e))
+    }
+
+    /// Puts the program of this version in the place of another's; returns its map for the number of the TUN.
+    fn renew(&self) -> Result<OwnedFd, Error> {
+        let tun = bpf::create_number()?;
+        let sockets = bpf::create_socket_map(u32::try_from(self.queues.len()).unwrap_or(u32::MAX))?;
+        for queue in &self.queues {
+            redirect(&sockets, queue)?;
+        }
+        let program = bpf::load(ProgramKind::Xdp, &assemble(&self.addresses, &sockets, &tun))?;
+        bpf::replace(&self.link, &program)
+            .map_err(|e| Error::system(format!("replace the XDP program of device {}", self.device), e))?;
+        Ok(tun)
+    }
+
     /// Whether the device is gone, or in another namespace.
     pub fn is_gone(&self) -> bool {
         self.queues.first().is_none_or(XdpQueue::is_gone)
     }
+}
+
+/// What the program takes from a queue goes to the queue's socket.
+fn redirect(sockets: &OwnedFd, queue: &XdpQueue) -> Result<(), Error> {
+    let socket = queue.socket.as_raw_fd().cast_unsigned();
+    bpf::set(sockets, &queue.number.to_ne_bytes(), socket)
+        .map_err(|e| Error::system(format!("redirect queue {} of a device", queue.number), e))
 }
 
 /// IPv4 addresses as IPv6 ones (RFC 4291 2.5.5.2).

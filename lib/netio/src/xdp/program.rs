@@ -1,12 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! The eBPF program that chooses which frames go to a socket of their queue.
 //!
 //! | frame | goes |
 //! |---|---|
 //! | IPv4 without options and not a fragment, or IPv6 without extension headers, to one of our addresses, with ESP (protocol 50) in it | to the socket |
 //! | the same with UDP to port 4500, at least four octets long, the first four not zero (ESP, RFC 3948 2.1) | to the socket |
+//! | likewise whole, and the kernel would forward it into the TUN (see [`clear`]) | to the socket |
 //! | longer than a frame of the socket's memory; with a VLAN tag; a queue without a socket; everything else | on to the kernel |
 //!
 //! What it takes it has not checked: neither lengths nor checksums.
+
+mod clear;
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -77,11 +81,20 @@ enum Label {
     Ipv6,
     Inside,
     Lookup,
+    Clear,
+    ClearIpv6,
+    Upper,
+    Ports,
+    Route,
+    Routed,
+    BackIpv6,
+    Back,
+    Redirect,
     Pass,
 }
 
-/// The program, with the map of our addresses and that of the sockets.
-pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd) -> Vec<u64> {
+/// The program, with the map of our addresses, that of the sockets, and the one with the number of the TUN (0: none).
+pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd, tun: impl AsFd) -> Vec<u64> {
     let mut lines = vec![
         do_(MOVE, CONTEXT, R1, 0, 0),
         do_(LOAD_WORD, AT, CONTEXT, CONTEXT_DATA, 0),
@@ -90,7 +103,7 @@ pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd) -> Vec<u64> {
         do_(SUBTRACT, SCRATCH, AT, 0, 0),
         jump_if(IF_ABOVE, SCRATCH, XDP_MAX_PACKET as i32, Label::Pass),
     ];
-    lines.extend(needs(ETHERNET + IPV4));
+    lines.extend(needs(AT, ETHERNET + IPV4, Label::Pass));
     lines.extend([
         do_(LOAD_HALF, TYPE, AT, TYPE_AT, 0),
         jump_if(IF_EQUAL, TYPE, wire(TYPE_IPV6), Label::Ipv6),
@@ -117,7 +130,7 @@ pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd) -> Vec<u64> {
         Line::To(Label::Inside, instruction(JUMP, 0, 0, 0, 0)),
         Line::Here(Label::Ipv6),
     ]);
-    lines.extend(needs(ETHERNET + IPV6));
+    lines.extend(needs(AT, ETHERNET + IPV6, Label::Pass));
     for word in [0, 4, 8, 12] {
         lines.push(do_(
             LOAD_WORD,
@@ -133,27 +146,32 @@ pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd) -> Vec<u64> {
         do_(ADD_CONSTANT, AT, 0, 0, (ETHERNET + IPV6).into()),
         Line::Here(Label::Inside),
     ]);
-    lines.extend(needs(ESP_HEADER));
+    lines.extend(needs(AT, ESP_HEADER, Label::Clear));
     lines.extend([
         jump_if(IF_EQUAL, PROTOCOL, ESP, Label::Lookup),
-        jump_if(IF_NOT_EQUAL, PROTOCOL, UDP, Label::Pass),
+        jump_if(IF_NOT_EQUAL, PROTOCOL, UDP, Label::Clear),
     ]);
-    lines.extend(needs(UDP_HEADER + SPI));
+    lines.extend(needs(AT, UDP_HEADER + SPI, Label::Clear));
     lines.extend([
         do_(LOAD_HALF, SCRATCH, AT, UDP_PORT_AT, 0),
-        jump_if(IF_NOT_EQUAL, SCRATCH, wire(NAT_T_PORT), Label::Pass),
+        jump_if(IF_NOT_EQUAL, SCRATCH, wire(NAT_T_PORT), Label::Clear),
         do_(LOAD_HALF, SCRATCH, AT, UDP_LENGTH_AT, 0),
         do_(TO_BIG_ENDIAN, SCRATCH, 0, 0, 16),
-        jump_if(IF_BELOW, SCRATCH, (UDP_HEADER + SPI).into(), Label::Pass),
+        jump_if(IF_BELOW, SCRATCH, (UDP_HEADER + SPI).into(), Label::Clear),
         do_(LOAD_WORD, SCRATCH, AT, UDP_HEADER, 0),
-        jump_if(IF_EQUAL, SCRATCH, 0, Label::Pass),
+        jump_if(IF_EQUAL, SCRATCH, 0, Label::Clear),
         Line::Here(Label::Lookup),
         do_(LOAD_MAP, R1, PSEUDO_MAP, 0, addresses.as_fd().as_raw_fd()),
         do_(0, 0, 0, 0, 0),
         do_(MOVE, R2, STACK, 0, 0),
         do_(ADD_CONSTANT, R2, 0, 0, KEY.into()),
         do_(CALL, 0, 0, 0, LOOKUP),
-        jump_if(IF_EQUAL, R0, 0, Label::Pass),
+        jump_if(IF_EQUAL, R0, 0, Label::Clear),
+        Line::To(Label::Redirect, instruction(JUMP, 0, 0, 0, 0)),
+    ]);
+    lines.extend(clear::lines(tun));
+    lines.extend([
+        Line::Here(Label::Redirect),
         do_(LOAD_MAP, R1, PSEUDO_MAP, 0, sockets.as_fd().as_raw_fd()),
         do_(0, 0, 0, 0, 0),
         do_(LOAD_WORD, R2, CONTEXT, CONTEXT_QUEUE, 0),
@@ -167,12 +185,12 @@ pub(super) fn assemble(addresses: impl AsFd, sockets: impl AsFd) -> Vec<u64> {
     encode(&lines)
 }
 
-/// On to the kernel unless the frame goes on for so many octets.
-fn needs(octets: i16) -> [Line<Label>; 3] {
+/// Goes on at `otherwise` unless the frame has so many octets from a register on.
+fn needs(from: u8, octets: i16, otherwise: Label) -> [Line<Label>; 3] {
     [
-        do_(MOVE, SCRATCH, AT, 0, 0),
+        do_(MOVE, SCRATCH, from, 0, 0),
         do_(ADD_CONSTANT, SCRATCH, 0, 0, octets.into()),
-        Line::To(Label::Pass, instruction(IF_ABOVE_REGISTER, SCRATCH, END, 0, 0)),
+        Line::To(otherwise, instruction(IF_ABOVE_REGISTER, SCRATCH, END, 0, 0)),
     ]
 }
 

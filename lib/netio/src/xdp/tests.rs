@@ -9,6 +9,8 @@ use super::*;
 use crate::test::is_root;
 use crate::{Datagram, DatagramSocket, Namespace, SendBatch, SocketOptions, interface};
 
+mod clear;
+
 const DEVICE: &str = "swx";
 const ESP_IN_UDP: &[u8] = b"\x01\x02\x03\x04seq.and some octets";
 const OURS: [&str; 2] = ["10.9.0.2", "fd09::2"];
