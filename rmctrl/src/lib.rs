@@ -3,7 +3,7 @@
 //! ```text
 //!   bus: GetSlotMap, GetCongestion, Execute ──> manager (1 loop) ─┬─> Moves (1 task): the slot map, kept by sit; moves, one at a time
 //!   timer, 5 s ─────────────────────────────────┘                 ├─> Loads: counter pages of every ipsecmgr, sampled
-//!     ├─> what slots carry, of each iftask and ipsecmgr (1 task each): Carried ─> Policy: what should move
+//!     ├─> what slots carry, of each iftask and ipsecmgr (1 task each): Carried ─> Policy: what should move; Lanes: what each manager needs
 //!     ├─> heartbeats (1 task each)                                ├─> Tasks: answers to heartbeats, /proc of their processes
 //!     └─> traffic of ports, from each vpnmgr (1 task each)        ├─> Ports: their answers
 //!   timer, 1 s: Congestion <── measure                            ├─> Processors: /proc/stat and memory, 15 minutes of it
