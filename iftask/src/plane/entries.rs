@@ -80,7 +80,7 @@ impl Entries {
     }
 
     /// The SA with this very SPI and its keys, which are prepared if they were not needed yet. `None` when there is no such SA or its keys cannot be had.
-    pub(crate) fn with_keys(&mut self, spi: Spi, worker: &SlotWorker) -> Option<(&mut Sa, &mut Keys)> {
+    pub(super) fn with_keys(&mut self, spi: Spi, worker: &SlotWorker) -> Option<(&mut Sa, &mut Keys)> {
         let (block, index) = within(spi.slot(), spi.index());
         let block = self.blocks.get_mut(self.index.get(block)?.as_ref()?)?;
         let sa = block.get_mut(index)?.as_mut().filter(|sa| sa.spi == spi)?;

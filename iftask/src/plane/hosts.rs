@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
-use sadb::{Spi, prefetch};
+use sadb::{Spi, prefetch_line};
 
 /// Places of an empty table; always a power of two.
 const LEAST_PLACES: usize = 16;
@@ -78,7 +78,7 @@ impl<K: Copy + Default + Eq + Hash, H: BuildHasher + Clone + Default> Hosts<K, H
     /// Begins to load what [`newest`](Self::newest) will look at.
     pub(crate) fn prefetch(&self, host: K) {
         if let Some(place) = self.places.get(self.home(host)) {
-            prefetch(place);
+            prefetch_line(place);
         }
     }
 

@@ -12,7 +12,7 @@ use super::moves::HeldEsp;
 use super::outputs::hand_on;
 use super::sa::Sa;
 use super::strays::{Strays, Via};
-use super::table::Slots;
+use super::table::{Found, Slots};
 use crate::counters::{Call, Count, Tally};
 
 /// Without options.
@@ -145,9 +145,6 @@ impl<I: Io> Engine<I> {
         if !self.table.owns(spi.slot()) {
             return self.elsewhere_esp(via, spi, origin, data);
         }
-        if !self.table.knows(spi) {
-            return self.tally.one(Count::NoSa, length);
-        }
         match self.open(spi, origin, data) {
             Ok(Some((tag, data, packet))) => {
                 self.tally.one(Count::EspReceived, length);
@@ -170,7 +167,7 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Checks and decrypts a packet; `None` when it is not to be delivered and that is no failure of its own.
+    /// Checks and decrypts a packet; `None` when it is not to be delivered and that is no failure of its own, which is counted here.
     fn open<'p>(
         &mut self,
         spi: Spi,
@@ -178,17 +175,23 @@ impl<I: Io> Engine<I> {
         data: &'p mut [u8],
     ) -> Result<Option<Accepted<'p>>, Cause> {
         let length = data.len();
-        let (slots, entries) = self.table.split();
-        let Some(worker) = slots.get(spi.slot()) else {
-            return Ok(None);
-        };
-        let Some((sa, keys)) = entries.with_keys(spi, worker) else {
-            self.tally.one(Count::Inactive, length);
+        let mut found = self.table.with_keys(spi);
+        if found.is_none() {
+            // It may be new.
+            self.table.refresh_slot(spi.slot());
+            found = self.table.with_keys(spi);
+        }
+        let Some(Found { sa, keys, worker }) = found else {
+            let is_known = self.table.entries().get(spi).is_some();
+            let count = if is_known { Count::Inactive } else { Count::NoSa };
+            self.tally.one(count, length);
             return Ok(None);
         };
         if !sa.inbound_active {
             self.tally.one(Count::Inactive, length);
-            slots.count(spi, |cells| cells.add(SaCounter::DropInactive, 1));
+            if let Some(cells) = worker.counters(spi) {
+                cells.add(SaCounter::DropInactive, 1);
+            }
             return Ok(None);
         }
         let (Some(inbound), Some(hot)) = (&mut keys.inbound, worker.hot(spi)) else {
@@ -210,7 +213,7 @@ impl<I: Io> Engine<I> {
             // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from. From where another address of ours was reached nothing is
             // learned: our packets leave by the SA's own, for which that NAT has no mapping.
             hot.learn_peer(origin.source);
-            entries.move_peer(spi, origin.source);
+            self.table.split().1.move_peer(spi, origin.source);
             self.tally.one(Count::EndpointsLearned, 0);
         }
         accepted.map(Some)

@@ -7,6 +7,7 @@ use super::bursts::{Bursts, Exit};
 use super::engine::Engine;
 use super::io::{Io, Ports};
 use super::sa::Sa;
+use super::table::Found;
 use crate::counters::Count;
 
 /// An SA with all that sealing needs.
@@ -46,9 +47,7 @@ impl Refusal {
 impl<I: Io> Engine<I> {
     /// The way into an SA: its keys are prepared, and what it knows of its path is not too old. `None` when it cannot be used.
     pub(crate) fn sender(&mut self, spi: Spi) -> Option<Sender<'_>> {
-        let (slots, entries) = self.table.split();
-        let worker = slots.get(spi.slot())?;
-        let (sa, keys) = entries.with_keys(spi, worker)?;
+        let Found { sa, keys, worker } = self.table.with_keys(spi)?;
         sa.forget_old_path(self.now_ns);
         Some(Sender {
             sa,

@@ -7,7 +7,7 @@ use sadb::{Change, Error, SaIndex, Slot, SlotWorker, Spi, prefetch_front};
 
 use super::entries::Entries;
 use super::lookup::Lookup;
-use super::sa::Sa;
+use super::sa::{Keys, Sa};
 
 pub(super) const SLOTS: usize = 256;
 /// SAs to the same peer that are asked for what they know of its path.
@@ -32,6 +32,13 @@ pub(crate) struct Table {
     /// Records that were being written when they were read.
     torn: Vec<(Slot, SaIndex)>,
     news: Option<News>,
+}
+
+/// An SA, its keys, and the segments of its slot.
+pub(crate) struct Found<'t> {
+    pub(crate) sa: &'t mut Sa,
+    pub(crate) keys: &'t mut Keys,
+    pub(crate) worker: &'t SlotWorker,
 }
 
 /// The mapped segments, by slot.
@@ -141,13 +148,11 @@ impl Table {
         self.counts().map(|count| count as usize).sum()
     }
 
-    /// The SA of an SPI, known by now or found by another look at its slot.
-    pub(crate) fn knows(&mut self, spi: Spi) -> bool {
-        if self.entries.get(spi).is_some() {
-            return true;
-        }
-        self.refresh_slot(spi.slot());
-        self.entries.get(spi).is_some()
+    /// All that a packet of an SA needs, looked up once. `None` when there is no such SA here, or its keys cannot be had.
+    pub(crate) fn with_keys(&mut self, spi: Spi) -> Option<Found<'_>> {
+        let worker = self.slots.get(spi.slot())?;
+        let (sa, keys) = self.entries.with_keys(spi, worker)?;
+        Some(Found { sa, keys, worker })
     }
 
     /// Begins to load an SA and its records into the cache, for a packet that comes, or for one that leaves.

@@ -46,7 +46,7 @@ pub use hot::{Activity, Hot, PathMtu, ReplayVerdict, SequenceExhausted};
 pub use ike_store::{IkeStore, IkeStoreUsage};
 pub use key::SecretBytes;
 pub use layout::LAYOUT_VERSION;
-pub use map::{prefetch, prefetch_front};
+pub use map::{prefetch, prefetch_front, prefetch_line};
 pub use owner::SlotOwner;
 pub use page::{CounterPage, CounterPageReader};
 pub use ring::{StrayConsumer, StrayHeader, StrayProducer, StrayRing};

@@ -165,6 +165,18 @@ pub fn prefetch<T>(value: &T) {
     prefetch_front(value, size_of::<T>());
 }
 
+/// Likewise, only the line in which it begins.
+pub fn prefetch_line<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch has no effect but on the cache, for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast::<i8>()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
 /// Likewise, only the first `bytes` of it.
 pub fn prefetch_front<T>(value: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -9,7 +9,7 @@ use crate::change_log::{self, LOG_ENTRIES};
 use crate::counters::CounterRecord;
 use crate::hot::HotRecord;
 use crate::layout::{Header, Kind, LOG_AT, Shape};
-use crate::map::{Access, Mapping, prefetch};
+use crate::map::{Access, Mapping, prefetch, prefetch_line};
 use crate::record::Record;
 use crate::segment::{self, SegmentFds};
 use crate::{Change, ChildSa, CounterCells, Error, Hot, SaCounters, SaIndex, Slot, Spi};
@@ -124,11 +124,11 @@ impl SlotWorker {
             .slice::<CounterRecord>(Kind::Counters.records_at(), self.shape.capacity);
         if let (Some(hot), Some(counters)) = (hot.get(index), counters.get(index)) {
             if leaves {
-                prefetch(hot.outbound());
+                prefetch_line(hot.outbound());
             } else {
                 prefetch(hot);
             }
-            prefetch(counters.often());
+            prefetch_line(counters.often());
         }
     }
 
