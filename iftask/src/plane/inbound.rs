@@ -201,14 +201,20 @@ impl<I: Io> Engine<I> {
             hot,
             window: sa.replay_window,
         };
-        let opened = inbound.open(data, &mut replay)?;
+        // Taken apart at once: to copy the whole, just written in small pieces, has the processor wait.
+        let Opened {
+            payload,
+            next_header,
+            newest,
+            ..
+        } = inbound.open(data, &mut replay)?;
         hot.received_at(self.now_ns);
-        let is_elsewhere = opened.newest
+        let is_elsewhere = newest
             && origin.encapsulation == Encapsulation::Udp
             && sa.encapsulation == Encapsulation::Udp
             && origin.source != sa.peer
             && origin.local.ip() == sa.local.ip();
-        let accepted = accept(sa, opened, &origin);
+        let accepted = accept(sa, payload, next_header, &origin);
         if is_elsewhere {
             // RFC 7296 2.23: a peer behind NAT is where its newest authentic packet came from. From where another address of ours was reached nothing is
             // learned: our packets leave by the SA's own, for which that NAT has no mapping.
@@ -216,7 +222,7 @@ impl<I: Io> Engine<I> {
             self.table.split().1.move_peer(spi, origin.source);
             self.tally.one(Count::EndpointsLearned, 0);
         }
-        accepted.map(Some)
+        accepted
     }
 
     fn drop_esp(&mut self, spi: Spi, cause: Cause, length: usize) {
@@ -255,27 +261,30 @@ impl<I: Io> Engine<I> {
 
 /// What is in an authentic packet, if its SA may carry that.
 #[inline]
-fn accept<'p>(sa: &Sa, opened: Opened<'p>, origin: &StrayOrigin) -> Result<Accepted<'p>, Cause> {
-    if opened.next_header == esp::NO_NEXT_HEADER {
+fn accept<'p>(
+    sa: &Sa,
+    payload: &'p mut [u8],
+    next_header: u8,
+    origin: &StrayOrigin,
+) -> Result<Option<Accepted<'p>>, Cause> {
+    if next_header == esp::NO_NEXT_HEADER {
         return Err(Cause::Dummy);
     }
-    let packet = Packet::parse(opened.payload).ok_or(Cause::NotIp)?;
-    if packet.next_header() != opened.next_header {
+    let Some(mut packet) = Packet::parse(payload) else {
+        return Err(Cause::NotIp);
+    };
+    if packet.next_header() != next_header {
         return Err(Cause::NotIp);
     }
     if !sa.policy.permits_inbound(&packet) {
         return Err(Cause::Selector);
     }
-    let traffic_class = esp::propagate_ecn(origin.traffic_class, opened.payload, &packet)?;
-    let packet = Packet {
-        traffic_class,
-        ..packet
-    };
+    packet.traffic_class = esp::propagate_ecn(origin.traffic_class, payload, &packet)?;
     let tag = Tag {
         context: sa.context,
         spi: sa.spi,
     };
-    Ok((tag, opened.payload, packet))
+    Ok(Some((tag, payload, packet)))
 }
 
 /// The SPI of the first packet of a read.
