@@ -152,6 +152,8 @@ impl Keeper {
         for slot in Slot::all() {
             match self.wish(slot) {
                 Wish::Have if self.own.contains(&slot) => {}
+                // A move has begun that this map knows nothing of yet.
+                Wish::Have if self.is_later(slot) => {}
                 Wish::Have if self.expected.contains_key(&slot) => self.take(slot),
                 Wish::Have => to_have.push(slot),
                 Wish::Expect(..) if self.own.contains(&slot) || self.expected.contains_key(&slot) => {}
@@ -191,6 +193,12 @@ impl Keeper {
             _ if is_owner => Wish::Have,
             _ => Wish::Leave,
         }
+    }
+
+    /// Whether a step of a move that began after the present map was done with a slot.
+    fn is_later(&self, slot: Slot) -> bool {
+        let steps = [self.expected.get(&slot), self.left.get(&slot)];
+        steps.into_iter().flatten().any(|since| *since > self.map.version)
     }
 
     /// Ends what is left of a slot that the map does not give us. One that is ours is never dropped before we are asked to hand it over.
