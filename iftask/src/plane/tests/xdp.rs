@@ -78,6 +78,18 @@ fn streams_cross_both_ways_between_two_ends_with_af_xdp() {
     a.run("iperf3", "-c 10.2.0.7 -n 20M -R");
     a.run("iperf3", "-c 10.2.0.7 -u -b 50M -t 1 -l 1300");
     drop(server);
+    // Every packet is accounted for, however many come at once.
+    for (end, other) in [(&a, &b), (&b, &a)] {
+        let met = [
+            Count::EspReceived,
+            Count::Replayed,
+            Count::XdpNoFrame,
+            Count::XdpRingFull,
+            Count::XdpOther,
+        ];
+        let arrived = || met.iter().map(|count| end.count(*count)).sum::<u64>();
+        end.settled(|| arrived() == other.count(Count::EspSent));
+    }
     for end in [&a, &b] {
         assert!(end.count(Count::XdpReceived) > 10_000, "{}", end.show());
         end.settled(|| end.count(Count::XdpSent) + 10 >= end.count(Count::EspSent));
