@@ -148,7 +148,8 @@ fn take_in<'p>(engine: &mut Engine<KernelIo>, device: usize, mut frames: impl It
         let mut batch = [const { None }; BATCH];
         let mut reads = [const { None }; BATCH];
         let (mut seen, mut good) = (0, 0);
-        for (frame, read) in frames.by_ref().zip(&mut reads) {
+        // The places first: a frame that is asked for without one would be lost.
+        for (read, frame) in reads.iter_mut().zip(frames.by_ref()) {
             seen += 1;
             let length = frame.len();
             let destination = frame.get(ETHERNET..).and_then(esp::destination_of);
