@@ -93,6 +93,7 @@ counts! {
     StrayLost: "Packets lost, ring full", Strays, Some(Pair::STRAYS_LOST);
     OutputHandedOn: "Packets handed on for output", Strays, Some(Pair::OUTPUT_HANDED_ON);
     OutputTaken: "Packets taken for output", Strays, Some(Pair::OUTPUT_TAKEN);
+    OutputLate: "Outputs taken back with packets left", Strays, None;
     IkeAstray: "IKE messages whose owner is elsewhere", Strays, None;
     Held: "Packets held for a slot to come", Strays, Some(Pair::HELD);
     HeldDouble: "Held packets that came twice", Strays, None;

@@ -52,7 +52,7 @@ use telemetry::Counters;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::counters::{Statistics, Tally};
+use crate::counters::{Count, Statistics, Tally};
 use crate::error::Error;
 pub(crate) use engine::Engine;
 use hand_over::HandOver;
@@ -293,6 +293,8 @@ impl Round {
             if now_ns.saturating_sub(tick_ns) >= TICK.as_nanos() as u64 {
                 tick_ns = now_ns;
                 self.engine.keep_alive();
+                let late = self.engine.strays.take_back_late();
+                self.engine.tally.add(Count::OutputLate, late, 0);
                 self.count_sas();
                 self.look_after_xdp();
                 // Whoever put something in may have died before it could say so.

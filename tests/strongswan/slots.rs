@@ -100,7 +100,9 @@ fn the_output_of_a_slot_goes_to_another_worker_and_back() {
     }
     nothing_lost(&stream.finish(), RATE, seconds);
     eprintln!("{moves} moves of the output at {RATE} packets a second each way");
-    to(other);
+    if moves % 2 == 0 {
+        to(other);
+    }
     let count = |label: &str| -> u64 {
         let text = scene.node.cli("show iftask statistics");
         let lines = text.lines().filter(|line| line.trim_start().starts_with(label));

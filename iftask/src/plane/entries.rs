@@ -85,9 +85,14 @@ impl Entries {
         let block = self.blocks.get_mut(self.index.get(block)?.as_ref()?)?;
         let sa = block.get_mut(index)?.as_mut().filter(|sa| sa.spi == spi)?;
         if sa.keys.is_none() {
-            let keys = prepare(spi, worker)?;
             let place = self.keys.place()?;
-            *self.keys.get_mut(&place)? = keys;
+            match prepare(spi, worker).zip(self.keys.get_mut(&place)) {
+                Some((keys, room)) => *room = keys,
+                None => {
+                    self.keys.give_back(place);
+                    return None;
+                }
+            }
             sa.keys = Some(place);
         }
         let keys = self.keys.get_mut(sa.keys.as_ref()?)?;

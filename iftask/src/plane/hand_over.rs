@@ -69,7 +69,12 @@ impl Round {
                     self.read_socket(*place) && *reads > 0
                 });
                 let is_over = leaving.unread.is_empty() || now_ns >= leaving.latest_ns;
-                if is_over && leaving.is_last {
+                // What another worker was to send or write must have left before the new owner does.
+                self.engine.flush();
+                let mut slots = leaving.slots.iter();
+                let has_left =
+                    now_ns >= leaving.latest_ns || slots.all(|slot| self.engine.strays.has_left(*slot));
+                if is_over && leaving.is_last && has_left {
                     for slot in leaving.slots {
                         self.engine.let_go(slot, leaving.to);
                     }
@@ -77,7 +82,7 @@ impl Round {
                     let _ = leaving.done.send(());
                     continue;
                 }
-                if is_over {
+                if is_over && !leaving.is_last {
                     leaving.is_last = true;
                     leaving.unread = self.all_sockets();
                     leaving.not_before_ns = now_ns + SETTLE_NS;

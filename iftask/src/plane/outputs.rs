@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything about the SA stays here: sequence numbers, window, counters of the SA. All packets of a slot take the same ring, so they leave in order; when the output comes back, or goes
-//! to a third worker, they take that ring on until it is empty and what was in it has left.
+//! to a third worker, they take that ring on until what was in it of the slot has left, for a second at most: a worker that has more to do than it can is left all the same, and packets may be overtaken.
 
 use std::io::IoSlice;
 
@@ -29,6 +29,9 @@ pub(super) const KIND_SEND: u32 = 8;
 /// A [`StrayOrigin`] as above and the ESP header of packets that the interface does not take; the upper half of the word has their length.
 pub(super) const KIND_TOO_LONG: u32 = 9;
 
+/// Ticks of the data plane (a tenth of a second each) after which an output is taken from a worker that does not come to an end.
+const MOST_TICKS: u8 = 10;
+
 /// Who takes the last step, by slot; 0 = this worker.
 #[derive(Debug)]
 pub(super) struct Outputs {
@@ -36,6 +39,10 @@ pub(super) struct Outputs {
     wanted: Owners,
     /// As it is until what is on its way has left.
     actual: Owners,
+    /// Where that ends in the ring.
+    last: [u64; 256],
+    /// Ticks for which it is waited for that.
+    waited: [u8; 256],
     /// Any of them is another worker.
     any: bool,
 }
@@ -45,12 +52,21 @@ impl Outputs {
         Self {
             wanted: [0; 256],
             actual: [0; 256],
+            last: [0; 256],
+            waited: [0; 256],
             any: false,
         }
     }
 
     fn look(&mut self) {
         self.any = self.wanted.iter().chain(&self.actual).any(|worker| *worker != 0);
+    }
+
+    fn turn_to(&mut self, place: usize, worker: u16) {
+        if let (Some(actual), Some(waited)) = (self.actual.get_mut(place), self.waited.get_mut(place)) {
+            (*actual, *waited) = (worker, 0);
+        }
+        self.look();
     }
 }
 
@@ -71,18 +87,65 @@ impl Strays {
         }
         let place = usize::from(slot.number());
         let (wanted, actual) = (*self.outputs.wanted.get(place)?, *self.outputs.actual.get(place)?);
-        let now = if wanted == actual || actual != 0 && !self.is_done(actual) {
+        let now = if wanted == actual || !self.has_left(slot) {
             actual
         } else {
             wanted
         };
         if now != actual {
-            if let Some(place) = self.outputs.actual.get_mut(place) {
-                *place = now;
-            }
-            self.outputs.look();
+            self.outputs.turn_to(place, now);
         }
         (now != 0).then_some(now)
+    }
+
+    /// Whether everything of a slot that was handed on has left.
+    pub(super) fn has_left(&mut self, slot: Slot) -> bool {
+        let place = usize::from(slot.number());
+        let outputs = &self.outputs;
+        match (outputs.actual.get(place), outputs.last.get(place)) {
+            (Some(&worker), Some(&last)) => worker == 0 || self.is_done(worker, last),
+            _ => true,
+        }
+    }
+
+    /// Puts something of a slot into the ring to the worker that takes the last step for it.
+    fn push_output(&mut self, worker: u16, slot: Slot, header: StrayHeader, parts: &[&[u8]]) -> bool {
+        let pushed = self.push(worker, header, parts);
+        let end = self.position(worker);
+        if let Some(last) = self
+            .outputs
+            .last
+            .get_mut(usize::from(slot.number()))
+            .filter(|_| pushed)
+        {
+            *last = end;
+        }
+        pushed
+    }
+
+    /// A tick: takes outputs from workers that do not come to an end with what they have. Returns how many; packets may be overtaken then.
+    pub(super) fn take_back_late(&mut self) -> u64 {
+        if !self.outputs.any {
+            return 0;
+        }
+        let mut late = 0;
+        for slot in Slot::all() {
+            let place = usize::from(slot.number());
+            let outputs = &mut self.outputs;
+            let (Some(&wanted), Some(&actual)) = (outputs.wanted.get(place), outputs.actual.get(place))
+            else {
+                continue;
+            };
+            let Some(waited) = outputs.waited.get_mut(place) else {
+                continue;
+            };
+            *waited = if wanted == actual { 0 } else { *waited + 1 };
+            if *waited >= MOST_TICKS || wanted != actual && self.has_left(slot) {
+                late += u64::from(!self.has_left(slot));
+                self.outputs.turn_to(place, wanted);
+            }
+        }
+        late
     }
 }
 
@@ -106,7 +169,8 @@ pub(super) fn hand_on(
         kind: KIND_WRITE | delivery.packets << 16,
         context: delivery.tag.context,
     };
-    if !strays.push(worker, about, parts.get(..count).unwrap_or(&parts)) {
+    let slot = delivery.tag.spi.slot();
+    if !strays.push_output(worker, slot, about, parts.get(..count).unwrap_or(&parts)) {
         return 0;
     }
     tally.add(Count::OutputHandedOn, packets, delivery.bytes());
@@ -120,7 +184,11 @@ impl<I: Io> Engine<I> {
             return;
         };
         let Some(socket) = self.ports.socket(burst.exit.socket) else {
-            return;
+            return self.failed.push(Failed {
+                burst: index,
+                packets: burst.packets.into(),
+                too_long: false,
+            });
         };
         let dont_fragment = u32::from(burst.exit.dont_fragment) << 8;
         for datagram in burst.datagrams(bytes) {
@@ -135,9 +203,10 @@ impl<I: Io> Engine<I> {
                 kind: KIND_SEND | dont_fragment | u32::from(datagram.segment.unwrap_or(0)) << 16,
                 context: socket.context,
             };
+            let parts = [&origin.encode(), datagram.data];
             if self
                 .strays
-                .push(worker, header, &[&origin.encode(), datagram.data])
+                .push_output(worker, burst.exit.spi.slot(), header, &parts)
             {
                 self.tally
                     .add(Count::OutputHandedOn, packets, datagram.data.len() as u64);

@@ -181,9 +181,14 @@ impl Strays {
         self.ring(worker).is_some_and(|ring| ring.to.push(header, parts))
     }
 
-    /// Whether a worker is done with everything that was put into the ring to it.
-    pub(super) fn is_done(&mut self, worker: u16) -> bool {
-        self.ring(worker).is_none_or(|ring| ring.to.is_done())
+    /// Whether a worker is done with everything that was put into the ring to it up to a position.
+    pub(super) fn is_done(&mut self, worker: u16, position: u64) -> bool {
+        self.ring(worker).is_none_or(|ring| ring.to.is_done(position))
+    }
+
+    /// Where what was put into the ring to a worker last ends.
+    pub(super) fn position(&mut self, worker: u16) -> u64 {
+        self.ring(worker).map_or(0, |ring| ring.to.position())
     }
 
     /// The worker whose data plane has a slot; `None` when it is none of this node's.

@@ -269,9 +269,11 @@ impl Table {
         if is_new {
             self.note_news(&sa);
         }
-        self.lookup.insert(sa.context, &sa.routes, sa.spi);
-        let knows_path = sa.path().is_some();
+        let (knows_path, spi) = (sa.path().is_some(), sa.spi);
         self.entries.insert(sa);
+        if let Some(sa) = self.entries.get(spi) {
+            self.lookup.insert(sa.context, &sa.routes, spi);
+        }
         if knows_path {
             self.entries.index_peers();
         }
@@ -287,7 +289,8 @@ impl Table {
         let news = self.news.get_or_insert_with(|| News::Hosts(Vec::new()));
         match news {
             News::Hosts(hosts)
-                if sa.routes.iter().all(is_host) && hosts.len() + sa.routes.len() <= MOST_NEWS =>
+                // Packets to one that others share come by flows.
+                if !sa.shared && sa.routes.iter().all(is_host) && hosts.len() + sa.routes.len() <= MOST_NEWS =>
             {
                 hosts.extend(sa.routes.iter().map(|route| (sa.context, route.addr())));
             }

@@ -20,7 +20,7 @@ use super::{Round, XDP_TOKEN, put};
 use crate::counters::{Count, Tally};
 use crate::error::Error;
 use clear::Came;
-use frame::{ETHERNET, Outside, Way};
+use frame::{Outside, Way};
 use send::Device;
 pub(crate) use send::XdpWays;
 
@@ -152,8 +152,7 @@ fn take_in<'p>(engine: &mut Engine<KernelIo>, device: usize, mut frames: impl It
         for (read, frame) in reads.iter_mut().zip(frames.by_ref()) {
             seen += 1;
             let length = frame.len();
-            let destination = frame.get(ETHERNET..).and_then(esp::destination_of);
-            if !destination.is_some_and(|destination| engine.io.xdp.has_socket(context, destination)) {
+            if clear::is_clear(frame) {
                 *read = take_clear(engine, device, frame);
                 continue;
             }

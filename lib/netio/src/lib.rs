@@ -60,7 +60,7 @@ pub use process::{Child, Spawn, open_pidfd, spawn_inside};
 pub use sum::sum_words;
 pub use tun::{Offloads, Tun, TunBatch, TunQueue, check_tun};
 pub use udp::{DatagramSocket, SocketOptions, UdpGroup};
-pub use xdp::{XDP_MAX_PACKET, XdpLosses, XdpPort, XdpQueue, XdpReceiver, XdpSender};
+pub use xdp::{XDP_CLEAR_TYPE, XDP_MAX_PACKET, XdpLosses, XdpPort, XdpQueue, XdpReceiver, XdpSender};
 
 /// Firewall mark of the node's own packets, which see no tunnels: IKE, ESP, RADIUS, SNMP. One number with the table of the tunnels, as others do it.
 pub const NODE_MARK: u32 = 4500;

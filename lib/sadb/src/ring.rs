@@ -202,11 +202,17 @@ impl StrayProducer {
         pushed
     }
 
-    /// Whether the consumer has taken everything and is done with it.
-    pub fn is_done(&self) -> bool {
+    /// Where the packet that was put in last ends.
+    pub fn position(&self) -> u64 {
+        let shared = self.ring.header();
+        shared.map_or(0, |shared| shared.producer.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether the consumer has taken everything up to a [`position`](Self::position) and is done with it.
+    pub fn is_done(&self, position: u64) -> bool {
         self.ring.header().is_some_and(|shared| {
             let [done, ..] = &shared.consumer.2;
-            done.load(Ordering::Acquire) == shared.producer.0.load(Ordering::Relaxed)
+            done.load(Ordering::Acquire) >= position
         })
     }
 

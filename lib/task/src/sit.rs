@@ -197,6 +197,7 @@ impl Sit {
         let request = OpenXdp {
             context: context.to_owned(),
             device: device.to_owned(),
+            takes_clear: true,
         };
         let mut opened = self.open(&request).await?;
         let numbers: Vec<u32> = opened

@@ -24,6 +24,8 @@ pub(crate) struct XdpPorts {
     open: BTreeMap<String, XdpPort>,
     /// Why a device has it not; said once for as long as it lasts.
     failures: BTreeMap<String, String>,
+    /// Workers that take packets of the clear side from a device: none are given to anybody before all do, for the queues belong to all. After an upgrade they ask anew.
+    takers: BTreeMap<String, BTreeSet<u32>>,
 }
 
 impl XdpPorts {
@@ -32,6 +34,7 @@ impl XdpPorts {
         self.open
             .retain(|device, _| wanted.contains_key(device) && wanted.get(device) == self.wanted.get(device));
         self.failures.retain(|device, _| wanted.contains_key(device));
+        self.takers.retain(|device, _| wanted.contains_key(device));
         self.wanted = wanted;
     }
 
@@ -148,6 +151,13 @@ impl Descriptors {
         }
         let (context, addresses) = (context(contexts, name)?, self.esp_addresses(name));
         let tun = self.tun_number(context, name);
+        let takers = self.xdp.takers.entry(device.clone()).or_default();
+        if request.takes_clear {
+            takers.insert(worker);
+        } else {
+            takers.remove(&worker);
+        }
+        let tun = tun.filter(|_| takers.len() >= self.workers as usize);
         let opened = self.xdp.port(context, device, self.workers).and_then(|port| {
             port.set_addresses(&addresses)
                 .and_then(|()| port.set_tun(tun))
@@ -186,9 +196,13 @@ impl Descriptors {
         let tun = self.tun_number(context, name);
         let wanted = &self.xdp.wanted;
         let here = |device: &String| wanted.get(device).is_some_and(|context| context == name);
+        let takers = &self.xdp.takers;
         let ports = self.xdp.open.iter_mut().filter(|(device, _)| here(device));
         for (device, port) in ports {
-            if let Err(error) = port.set_tun(tun) {
+            let all_take = takers
+                .get(device)
+                .is_some_and(|takers| takers.len() >= self.workers as usize);
+            if let Err(error) = port.set_tun(tun.filter(|_| all_take)) {
                 // They go by the TUN.
                 tracing::error!("device {device}: {error}");
             }
@@ -244,6 +258,7 @@ mod tests {
             let request = OpenXdp {
                 context: "local".to_owned(),
                 device: "swn-xdp".to_owned(),
+                takes_clear: true,
             };
             let refused = descriptors.open_xdp(contexts, iftask, &request);
             assert!(matches!(refused, Err(Refusal::NotYet(_))), "{refused:?}");
@@ -264,6 +279,7 @@ mod tests {
             let request = OpenXdp {
                 context: "local".to_owned(),
                 device: "swn-xdp".to_owned(),
+                takes_clear: true,
             };
             let mut open = |worker| {
                 let who = Address::new(Facility::Iftask, worker);
@@ -290,6 +306,7 @@ mod tests {
             let request = OpenXdp {
                 context: "local".to_owned(),
                 device: "swn-none".to_owned(),
+                takes_clear: true,
             };
             let who = Address::new(Facility::Iftask, 1);
             for _ in 0..2 {

@@ -167,6 +167,35 @@ fn what_the_ring_does_not_take_is_lost_and_counted_here() {
     assert_eq!(of_sa(SaCounter::DropSend), lost_out);
 }
 
+#[test]
+fn an_output_comes_back_also_from_a_worker_that_does_not_come_to_an_end() {
+    let mut pair = Pair::new(Encapsulation::Udp);
+    let late = |pair: &mut Pair| pair.workers[0].engine.strays.take_back_late();
+    pair.output(2);
+    pair.peer_sends(b"handed on", None);
+    assert_eq!(late(&mut pair), 0, "it is meant to be there");
+    pair.output(1);
+    for _ in 0..9 {
+        assert_eq!(late(&mut pair), 0);
+        pair.peer_sends(b"behind it", None);
+    }
+    assert!(pair.workers[0].delivered().is_empty());
+    assert_eq!(late(&mut pair), 1);
+    pair.peer_sends(b"overtakes", None);
+    assert_eq!(pair.workers[0].delivered().len(), 1);
+    pair.second_works();
+    assert_eq!(pair.workers[1].delivered().len(), 10, "nothing is lost");
+    // What others put into the same ring afterwards does not keep it there.
+    pair.output(2);
+    pair.peer_sends(b"handed on", None);
+    pair.second_works();
+    let header = sadb::StrayHeader { kind: 5, context: 0 };
+    assert!(pair.workers[0].engine.strays.push(2, header, &[]));
+    pair.output(1);
+    pair.peer_sends(b"our own", None);
+    assert_eq!(pair.workers[0].delivered().len(), 1);
+}
+
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
 enum Happening {

@@ -5,12 +5,14 @@
 use std::net::IpAddr;
 
 use esp::VnetHeader;
-use netio::sum_words;
+use netio::{XDP_CLEAR_TYPE, sum_words};
 
-use super::frame::{ETHERNET, Header, SHORTEST, UDP, Way, fold, is_a_host, parse};
+use super::frame::{ETHERNET, Header, SHORTEST, TYPE_IPV4, TYPE_IPV6, UDP, Way, fold, is_forwarded, parse};
 
 /// Where the first octet stands of what a TUN would have given: the place of the Ethernet header is as good.
 const READ: usize = ETHERNET - VnetHeader::BYTES;
+/// Of the type of a frame.
+const TYPE_AT: usize = 12;
 const TCP: u8 = 6;
 const TCP_CHECKSUM_AT: usize = 16;
 const UDP_CHECKSUM_AT: usize = 6;
@@ -29,11 +31,20 @@ pub(super) struct Came<'p> {
     pub(super) read: &'p mut [u8],
 }
 
+/// Whether a frame is one that `netio`'s program took for the clear side, and nothing else that came by the same queue.
+pub(super) fn is_clear(frame: &[u8]) -> bool {
+    frame.get(TYPE_AT..ETHERNET) == Some(&XDP_CLEAR_TYPE.to_be_bytes())
+}
+
 /// Takes a packet one hop on, out of its frame; `None` when its header is broken, or it must not go on.
 pub(super) fn take(frame: &mut [u8]) -> Option<Came<'_>> {
+    let is_v4 = frame.get(ETHERNET)? >> 4 == 4;
+    frame
+        .get_mut(TYPE_AT..ETHERNET)?
+        .copy_from_slice(if is_v4 { &TYPE_IPV4 } else { &TYPE_IPV6 });
     let (way, packet, header) = parse(frame)?;
     let (source, destination, _, protocol, upper, length) = header;
-    if !is_a_host(destination) {
+    if !is_forwarded(source) || !is_forwarded(destination) {
         return None;
     }
     let checksum = missing_checksum(packet.get(..length)?, protocol, upper, source.is_ipv4());
@@ -115,7 +126,7 @@ impl<'p> Leaving<'p> {
             IpAddr::V6(_) if matches!(protocol, 0 | 43 | 44 | 60) => return None,
             IpAddr::V6(_) => packet.get(IPV6_HOPS_AT)?,
         };
-        (*hops > 1 && is_a_host(source) && is_a_host(destination)).then_some(Self {
+        (*hops > 1 && is_forwarded(source) && is_forwarded(destination)).then_some(Self {
             source,
             destination,
             packet: packet.get(..length)?,

@@ -13,8 +13,8 @@ const IPV6: usize = 40;
 const UDP_HEADER: usize = 8;
 /// The shortest frame, without its checksum.
 pub(super) const SHORTEST: usize = 60;
-const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const TYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+pub(super) const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub(super) const TYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const ESP: u8 = 50;
 pub(super) const UDP: u8 = 17;
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
@@ -162,6 +162,14 @@ fn parse_v6(packet: &[u8]) -> Option<Header> {
 pub(super) fn is_a_host(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || is_broadcast)
+}
+
+/// Whether routers pass packets from and to there on: as `netio`'s program has it (RFC 6890: not this network; RFC 4291 2.4: not what has IPv4 in it, nor the link's own).
+pub(super) fn is_forwarded(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !matches!(address.octets(), [0 | 127 | 224.., ..]),
+        IpAddr::V6(address) => !matches!(address.octets(), [0 | 0xfe.., ..]),
+    }
 }
 
 impl Way {

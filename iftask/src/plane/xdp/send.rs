@@ -201,12 +201,6 @@ impl XdpWays {
         self.device(place).map(|device| device.context)
     }
 
-    /// Whether an address of a context is one that we receive ESP on.
-    pub(super) fn has_socket(&self, context: u32, address: IpAddr) -> bool {
-        let mut sockets = self.sockets.iter().flatten();
-        sockets.any(|socket| socket.context == context && socket.local.ip() == address)
-    }
-
     /// Makes room for new neighbours, and sends what a device did not take before.
     pub(super) fn look_after(&mut self, now_ns: u64) {
         for device in self.devices.iter_mut().flatten() {

@@ -146,6 +146,9 @@ pub struct OpenXdp {
     /// Name of the device.
     #[prost(string, tag = "2")]
     pub device: String,
+    /// The asker takes packets of the clear side, too (not so versions before that was done).
+    #[prost(bool, tag = "3")]
+    pub takes_clear: bool,
 }
 
 /// The descriptors that ride on this message.

@@ -21,6 +21,7 @@ mod ring;
 mod sender;
 
 pub use port::XdpPort;
+pub use program::CLEAR_TYPE as XDP_CLEAR_TYPE;
 pub use queue::XdpQueue;
 pub use receiver::{XdpLosses, XdpReceiver};
 pub use sender::XdpSender;

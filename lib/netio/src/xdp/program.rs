@@ -12,6 +12,8 @@
 
 mod clear;
 
+pub use clear::CLEAR_TYPE;
+
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::XDP_MAX_PACKET;

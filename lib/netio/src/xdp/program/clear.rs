@@ -7,7 +7,8 @@
 //! - the kernel would forward it to the TUN, and it is not too long for that;
 //! - the kernel would send packets for its source by this device, from the address that the frame is for, and knows the station there.
 //!
-//! That station is written into the frame as where it came from: so whoever gets the frame knows how an answer goes, as the kernel sees it.
+//! That station is written into the frame as where it came from: so whoever gets the frame knows how an answer goes, as the kernel sees it. Its type is replaced by
+//! [`CLEAR_TYPE`], so that nothing else is ever taken for such a frame.
 //! For IPv6 it must not know another way to the destination either: whether that is the longer prefix cannot be asked.
 //!
 //! What the kernel has to answer or to refuse itself, and what it cannot yet send an answer to, goes on to it.
@@ -27,6 +28,8 @@ use crate::bpf::assembly::{
     STORE_WORD, TO_BIG_ENDIAN, do_, instruction, jump_if,
 };
 
+/// The type of a frame that was taken for the clear side, in place of that of IPv4 or IPv6: the first for local experiments (IEEE 802), which no frame of ours leaves with.
+pub const CLEAR_TYPE: u16 = 0x88b5;
 /// RFC 791 3.1, RFC 8200 3.
 const IPV4_CLASS_AT: i16 = 1;
 const IPV4_LENGTH_AT: i16 = 2;
@@ -211,6 +214,10 @@ fn back() -> Vec<Line<Label>> {
             do_(STORE_HALF, FRAME, SCRATCH, 6 + octet, 0),
         ]);
     }
+    lines.extend([
+        do_(MOVE_CONSTANT, SCRATCH, 0, 0, wire(CLEAR_TYPE)),
+        do_(STORE_HALF, FRAME, SCRATCH, TYPE_AT, 0),
+    ]);
     lines
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::*;
+use crate::xdp::program::CLEAR_TYPE;
 use crate::{NODE_MARK, Tun};
 
 const TUN: &str = "swt";
@@ -116,6 +117,7 @@ fn what_the_kernel_would_send_into_the_tun_is_taken_and_nothing_else() {
         gateway.send(address, "into a tunnel");
         let packet = take(receiver, 1).remove(0);
         assert_eq!(&packet[payload_at..], b"into a tunnel", "{address}");
+        assert_eq!(packet[12..14], CLEAR_TYPE.to_be_bytes());
     };
     for ((peer, elsewhere), payload_at) in PEERS.into_iter().zip(ELSEWHERE).zip(PAYLOAD_AT) {
         let (family, everything, other) = if peer.contains(':') {
@@ -154,7 +156,8 @@ fn what_the_kernel_would_send_into_the_tun_is_taken_and_nothing_else() {
     taken(&gateway, &mut receiver, PEERS[0], PAYLOAD_AT[0]);
     let from = gateway.pair.far_socket(OURS[0]);
     from.send_to(ESP_IN_UDP, to(OURS[0], 4500)).unwrap();
-    assert_eq!(&take(&mut receiver, 1)[0][PAYLOAD_AT[0]..], ESP_IN_UDP);
+    let esp = take(&mut receiver, 1).remove(0);
+    assert_eq!((&esp[12..14], &esp[PAYLOAD_AT[0]..]), (&[8, 0][..], ESP_IN_UDP));
     assert_eq!(receiver.losses().unwrap(), XdpLosses::default());
 }
 
@@ -162,10 +165,14 @@ fn what_the_kernel_would_send_into_the_tun_is_taken_and_nothing_else() {
 fn what_is_not_plain_goes_to_the_kernel() {
     let Some(gateway) = Gateway::new() else { return };
     let mut receiver = gateway.receiver();
-    gateway.send(PEERS[0], "plain");
-    let plain = take(&mut receiver, 1).remove(0);
-    gateway.send(PEERS[1], "plain");
-    let plain6 = take(&mut receiver, 1).remove(0);
+    // As they were sent.
+    let mut sent = |peer, kind: [u8; 2]| {
+        gateway.send(peer, "plain");
+        let mut frame = take(&mut receiver, 1).remove(0);
+        frame[12..14].copy_from_slice(&kind);
+        frame
+    };
+    let (plain, plain6) = (sent(PEERS[0], [8, 0]), sent(PEERS[1], [0x86, 0xdd]));
     let open = || XdpPort::open(DEVICE, 1).unwrap();
     let far = gateway.pair.far.run(open).unwrap();
     let mut sender = XdpSender::map(&far.queues[0]).unwrap();
@@ -227,7 +234,9 @@ fn what_is_not_plain_goes_to_the_kernel() {
     }
     sender.commit().unwrap();
     // What came from there carries the way back as the kernel has it.
-    assert_eq!(take(&mut receiver, 2), [plain, plain6], "the last two alone");
+    let mark = CLEAR_TYPE.to_be_bytes();
+    let taken = [&plain, &plain6].map(|frame| changed(frame, 12, &mark));
+    assert_eq!(take(&mut receiver, 2), taken, "the last two alone");
     assert_eq!(receiver.receive(), 0);
     assert_eq!(receiver.losses().unwrap(), XdpLosses::default());
 }
