@@ -10,6 +10,8 @@
 //!
 //! Beside it [`bare`] carries packets of the same sizes through as many SAs with nothing but the cipher: the yardstick.
 //!
+//! Packets of AES-CBC are sealed in runs of one SA; [`runs`] says what that gains.
+//!
 //! Without a command it prints a table, and writes it to `target/bench/pipeline.json`. Times are medians over batches, so that a batch during which others had the
 //! processor does not count. `guard` counts instructions instead, which repeat on a busy machine, and compares them with those that were written down.
 
@@ -18,6 +20,7 @@ mod guard;
 mod measure;
 mod packets;
 mod report;
+mod runs;
 mod tunnels;
 
 use std::process::ExitCode;
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         None => measure::all(arguments.batches, arguments.only, arguments.tunnels)
-            .and_then(|rows| report::tell(&rows)),
+            .and_then(|rows| report::tell(&rows, &runs::measure(arguments.batches)?)),
         Some(Command::Guard { update }) => guard::run(update),
         Some(Command::Count { path, packets }) => guard::count(path, packets),
     };

@@ -17,7 +17,7 @@ const SHARED: usize = 100_000;
 /// Slots of all workers together.
 const SLOTS: usize = 255;
 /// Parts of a measurement, ours and the yardstick's in turn, so that both meet the same machine.
-const TURNS: usize = 8;
+pub const TURNS: usize = 8;
 
 /// What carries packets.
 pub trait Carrier {
@@ -193,13 +193,15 @@ impl Batches {
     }
 
     fn medians(self) -> Times {
-        let median = |mut times: Vec<f64>| {
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 2).copied().unwrap_or_default()
-        };
         Times {
             open_ns: median(self.open),
             seal_ns: median(self.seal),
         }
     }
+}
+
+/// 0 of none.
+pub fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use crate::measure::Row;
 use crate::packets::Sizes;
+use crate::runs::Runs;
 
 /// What a row is measured against, with one worker and so many tunnels: Gbit/s of long and mobile packets, Mpps of short ones.
 const MANY: usize = 100_000;
 const FEW: usize = 100;
 
 /// Prints the rows and what follows from them, and writes both to a file.
-pub fn tell(rows: &[Row]) -> Result<(), String> {
+pub fn tell(rows: &[Row], runs: &Runs) -> Result<(), String> {
     println!(
         "{:>7} {:>8} {:>7} {:>9} {:>9} {:>7} {:>8} {:>9} {:>9} {:>7}",
         "octets",
@@ -41,7 +42,18 @@ pub fn tell(rows: &[Row]) -> Result<(), String> {
             shown(row.of_bare(), 2)
         );
     }
-    let findings = findings(rows);
+    println!(
+        "1400 octets, AES-CBC-128 with HMAC-SHA2-256: seal ns {:.0} one by one, {:.0} in runs",
+        runs.single_ns, runs.run_ns
+    );
+    let mut findings = findings(rows);
+    findings.push(Finding {
+        name: "pipeline_cbc_runs_to_one_by_one".to_owned(),
+        title: "AES-CBC, runs to one by one".to_owned(),
+        unit: "",
+        value: runs.gain(),
+        goal: 1.5,
+    });
     for finding in &findings {
         println!(
             "{:40} {:>7.2} {:6} goal {}",
@@ -49,7 +61,7 @@ pub fn tell(rows: &[Row]) -> Result<(), String> {
         );
     }
     let file = target_dir().join("bench/pipeline.json");
-    let text = format!("{:#}\n", json(rows, &findings));
+    let text = format!("{:#}\n", json(rows, runs, &findings));
     file.parent()
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(&file, text))
@@ -110,7 +122,7 @@ fn findings(rows: &[Row]) -> Vec<Finding> {
     all
 }
 
-fn json(rows: &[Row], findings: &[Finding]) -> Value {
+fn json(rows: &[Row], runs: &Runs, findings: &[Finding]) -> Value {
     let row = |row: &Row| {
         json!({
             "octets": row.sizes.name(),
@@ -136,6 +148,7 @@ fn json(rows: &[Row], findings: &[Finding]) -> Value {
     };
     json!({
         "rows": rows.iter().map(row).collect::<Value>(),
+        "cbc": { "single_seal_ns": runs.single_ns, "run_seal_ns": runs.run_ns },
         "findings": findings.iter().map(finding).collect::<Value>(),
     })
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use crypto::Cipher;
+use crypto::{Cipher, Integrity};
 use esp::{OutboundSa, Transform, VnetHeader};
 use iftask::pipeline::Pipeline;
 use netio::Received;
@@ -51,8 +51,13 @@ struct Buffer {
 impl Tunnels {
     /// As many tunnels as asked for, AES-GCM with 128 bits, spread over the slots as a node spreads them.
     pub fn new(count: usize, slots: RangeInclusive<u8>) -> Result<Self, String> {
-        let mut pipeline = Pipeline::new(GATEWAY, CONTEXT);
         let transform = Transform::new(Cipher::AesGcm128Icv16, None).map_err(text)?;
+        Self::with(transform, count, slots)
+    }
+
+    /// Likewise, with other algorithms.
+    pub fn with(transform: Transform, count: usize, slots: RangeInclusive<u8>) -> Result<Self, String> {
+        let mut pipeline = Pipeline::new(GATEWAY, CONTEXT);
         let mut peers = Vec::with_capacity(count);
         let mut owned = Vec::new();
         for slot in slots {
@@ -93,13 +98,24 @@ impl Tunnels {
     pub fn warm_up(&mut self) -> Result<(), String> {
         let mut chance = Chance::new(1);
         for first in (0..self.peers.len()).step_by(BATCH) {
-            let which: [usize; BATCH] = std::array::from_fn(|n| (first + n) % self.peers.len());
             for way in [Way::Open, Way::Seal] {
-                self.fill(way, &which, Sizes::Short, &mut chance)?;
+                self.prepare_in_turn(way, first, Sizes::Short, &mut chance)?;
                 self.round(way, 1);
             }
         }
         Ok(())
+    }
+
+    /// Prepares a batch of packets that belong to one tunnel after the other, from `first` on.
+    pub fn prepare_in_turn(
+        &mut self,
+        way: Way,
+        first: usize,
+        sizes: Sizes,
+        chance: &mut Chance,
+    ) -> Result<(), String> {
+        let which: [usize; BATCH] = std::array::from_fn(|n| (first + n) % self.peers.len());
+        self.fill(way, &which, sizes, chance)
     }
 
     fn fill(
@@ -178,11 +194,19 @@ pub enum Way {
 fn child_sa(spi: Spi, transform: Transform, peer: u32) -> Result<ChildSa, String> {
     let keys = |way: u8| {
         let [a, b, c, d] = peer.to_be_bytes();
-        let key: Vec<u8> = (0..16).map(|n| n ^ way ^ a ^ b ^ c.rotate_left(1) ^ d).collect();
+        let key = |length: usize| -> Vec<u8> {
+            (0..length as u8)
+                .map(|n| n ^ way ^ a ^ b ^ c.rotate_left(1) ^ d)
+                .collect()
+        };
+        let encryption = key(transform.cipher().key_len());
+        let integrity = key(transform.integrity().map_or(0, Integrity::key_len));
+        let salt = [way, b, c, d];
+        let salt = salt.get(..transform.cipher().salt_len()).unwrap_or(&salt);
         Ok::<_, String>(SaKeys {
-            encryption: SecretBytes::new("key", &key).map_err(text)?,
-            salt: SecretBytes::new("salt", &[way, b, c, d]).map_err(text)?,
-            integrity: SecretBytes::EMPTY,
+            encryption: SecretBytes::new("key", &encryption).map_err(text)?,
+            salt: SecretBytes::new("salt", salt).map_err(text)?,
+            integrity: SecretBytes::new("key", &integrity).map_err(text)?,
         })
     };
     let selectors = |start: Ipv4Addr, end: Ipv4Addr| {

@@ -34,12 +34,25 @@ pub(crate) struct Burst {
     /// Bytes of the inner packets.
     pub(crate) inner: u64,
     closed: bool,
+    run: Run,
+}
+
+/// Packets at the end of a burst that are laid out and not sealed: they are sealed several at once ([`esp::OutboundSa::seal_run`]).
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    packets: u32,
+    octets: usize,
+    inner: u64,
+    /// They could not be sealed.
+    spoilt: bool,
 }
 
 /// The memory and the state of all bursts of a batch.
 pub(crate) struct Bursts {
     memory: Vec<u8>,
     list: Vec<Burst>,
+    /// Some packets may not be sealed yet.
+    has_runs: bool,
     /// Number of the batch, so that an SA knows whether its burst is of this one.
     batch: u64,
 }
@@ -49,6 +62,7 @@ impl Bursts {
         Self {
             memory: vec![0; MOST_BURSTS * BURST_BYTES],
             list: Vec::with_capacity(MOST_BURSTS),
+            has_runs: false,
             batch: 1,
         }
     }
@@ -73,6 +87,7 @@ impl Bursts {
             packets: 0,
             inner: 0,
             closed: false,
+            run: Run::default(),
         });
         let index = self.list.len() - 1;
         *last = (self.batch, index);
@@ -97,6 +112,54 @@ impl Bursts {
         }
     }
 
+    /// Likewise for a packet that is only laid out: [`get`](Self::get) does not give it before [`sealed`](Self::sealed). Returns how many such the burst has.
+    pub(crate) fn commit_laid_out(&mut self, index: usize, length: usize, inner: usize) -> usize {
+        self.commit(index, length, inner);
+        let Some(burst) = self.list.get_mut(index) else {
+            return 0;
+        };
+        self.has_runs = true;
+        burst.run.packets += 1;
+        burst.run.octets += length;
+        burst.run.inner += inner as u64;
+        burst.run.packets as usize
+    }
+
+    /// Whether there may be packets that are not sealed.
+    pub(crate) fn has_runs(&self) -> bool {
+        self.has_runs
+    }
+
+    /// The packets of a burst that are not sealed, and the length of each but the last. `None` when all are, or these cannot be.
+    pub(crate) fn run(&mut self, index: usize) -> Option<(&mut [u8], usize)> {
+        let burst = self.list.get(index)?;
+        let end = index * BURST_BYTES + burst.used;
+        let bytes = self.memory.get_mut(end - burst.run.octets..end)?;
+        (!bytes.is_empty() && !burst.run.spoilt).then_some((bytes, burst.segment))
+    }
+
+    /// All packets of a burst are sealed now; or those that were not are spoilt.
+    pub(crate) fn sealed(&mut self, index: usize, is_done: bool) {
+        if let Some(burst) = self.list.get_mut(index) {
+            if is_done {
+                burst.run = Run::default();
+            } else {
+                burst.run.spoilt = true;
+                burst.closed = true;
+            }
+        }
+    }
+
+    /// Takes packets that are not sealed out of a burst; returns whose they are, how many, and the bytes of their inner packets.
+    pub(crate) fn give_up(&mut self, index: usize) -> Option<(Spi, u64, u64)> {
+        let burst = self.list.get_mut(index)?;
+        let run = std::mem::take(&mut burst.run);
+        burst.used -= run.octets;
+        burst.packets -= run.packets;
+        burst.inner -= run.inner;
+        (run.packets > 0).then_some((burst.exit.spi, run.packets.into(), run.inner))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -111,16 +174,18 @@ impl Bursts {
         self.list.len()
     }
 
-    /// A burst and its bytes.
+    /// A burst and its bytes, never such as are not sealed.
     pub(crate) fn get(&self, index: usize) -> Option<(&Burst, &[u8])> {
         let burst = self.list.get(index)?;
         let start = index * BURST_BYTES;
-        Some((burst, self.memory.get(start..start + burst.used)?))
+        let end = start + burst.used - burst.run.octets;
+        Some((burst, self.memory.get(start..end)?))
     }
 
     /// Forgets all bursts.
     pub(crate) fn clear(&mut self) {
         self.list.clear();
+        self.has_runs = false;
         self.batch += 1;
     }
 }

@@ -104,11 +104,13 @@ impl<I: Io> Engine<I> {
 
     /// Takes a slot over.
     pub(crate) fn add_slot(&mut self, worker: SlotWorker) {
+        self.seal_runs();
         self.table.add_slot(worker);
     }
 
     /// Gives a slot up.
     pub(crate) fn drop_slot(&mut self, slot: Slot) {
+        self.seal_runs();
         self.table.drop_slot(slot);
     }
 
@@ -119,6 +121,7 @@ impl<I: Io> Engine<I> {
     /// Looks for changed SAs.
     pub(crate) fn refresh(&mut self) {
         self.refreshed_ns = self.now_ns;
+        self.seal_runs();
         self.table.refresh();
         self.announce();
     }

@@ -12,6 +12,7 @@ use crate::counters::{Call, Count};
 impl<I: Io> Engine<I> {
     /// Hands all bursts to the kernel.
     pub(crate) fn flush(&mut self) {
+        self.seal_runs();
         let mut index = 0;
         while let Some((burst, _)) = self.bursts.get(index) {
             index = match self.strays.output(burst.exit.spi.slot()) {

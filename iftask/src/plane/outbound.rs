@@ -273,7 +273,8 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    fn refuse(&mut self, spi: Spi, refusal: Refusal, packets: u64, bytes: usize) {
+    /// Counts packets that do not leave.
+    pub(super) fn refuse(&mut self, spi: Spi, refusal: Refusal, packets: u64, bytes: usize) {
         let (count, of_sa) = refusal.counts();
         self.drop_clear(spi, count, of_sa, packets, bytes);
         if refusal == Refusal::Stale {

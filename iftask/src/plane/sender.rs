@@ -44,7 +44,33 @@ impl Refusal {
     }
 }
 
+/// Seals what is only laid out of a burst.
+fn seal_run(bursts: &mut Bursts, index: usize, outbound: &OutboundSa) {
+    if let Some((run, segment)) = bursts.run(index) {
+        let is_done = outbound.seal_run(run, segment).is_ok();
+        bursts.sealed(index, is_done);
+    }
+}
+
 impl<I: Io> Engine<I> {
+    /// Seals what is only laid out in any burst. To be called before SAs are looked at anew, for an SA may be gone afterwards. What cannot be sealed is dropped.
+    pub(crate) fn seal_runs(&mut self) {
+        if !self.bursts.has_runs() {
+            return;
+        }
+        for index in 0..self.bursts.len() {
+            if let Some((burst, _)) = self.bursts.get(index)
+                && let Some(found) = self.table.with_keys(burst.exit.spi)
+                && let Some(outbound) = &found.keys.outbound
+            {
+                seal_run(&mut self.bursts, index, outbound);
+            }
+            if let Some((spi, packets, bytes)) = self.bursts.give_up(index) {
+                self.refuse(spi, Refusal::NotSealed, packets, bytes as usize);
+            }
+        }
+    }
+
     /// The way into an SA: its keys are prepared, and what it knows of its path is not too old. `None` when it cannot be used.
     pub(crate) fn sender(&mut self, spi: Spi) -> Option<Sender<'_>> {
         let Found { sa, keys, worker } = self.table.with_keys(spi)?;
@@ -90,7 +116,8 @@ impl Sender<'_> {
         })
     }
 
-    /// Puts one inner packet of `length` bytes, which `fill` writes, into a burst and seals it.
+    /// Puts one inner packet of `length` bytes, which `fill` writes, into a burst and seals it; or lays it out, to be sealed with those that follow, at the latest by
+    /// [`Engine::seal_runs`].
     pub(crate) fn seal(
         &mut self,
         exit: &Exit,
@@ -105,8 +132,15 @@ impl Sender<'_> {
         let sent = place.and_then(|index| {
             let room = self.bursts.room(index, sealed)?;
             fill(room.get_mut(transform.header_len()..)?)?;
-            self.outbound.seal(room, length, next_header, sequence).ok()?;
-            self.bursts.commit(index, sealed, length);
+            if transform.seals_in_runs() {
+                self.outbound.lay_out(room, length, next_header, sequence).ok()?;
+                if self.bursts.commit_laid_out(index, sealed, length) >= OutboundSa::RUN {
+                    seal_run(self.bursts, index, self.outbound);
+                }
+            } else {
+                self.outbound.seal(room, length, next_header, sequence).ok()?;
+                self.bursts.commit(index, sealed, length);
+            }
             Some(())
         });
         sent.ok_or(Refusal::NotSealed)

@@ -7,6 +7,7 @@ mod life;
 mod moves;
 mod outputs;
 mod paths;
+mod runs;
 mod speed;
 mod world;
 mod xdp;

@@ -8,15 +8,22 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::iv::FixedLength;
 
 use crate::error::check_len;
+use crate::lanes::LaneKey;
 use crate::{Cipher, Error};
 
 /// AES block size in bytes.
 pub const CBC_BLOCK_LEN: usize = 16;
 
+/// Messages that are encrypted at once, at most. So many blocks keep a processor busy, and their messages stay in its first cache (measured with 1424 octets: 2 take three
+/// quarters of the time of one by one, 8 a fifth, 16 a sixth, 64 no less).
+pub const CBC_LANES: usize = 16;
+
 /// AES-CBC with its key prepared, for either direction.
 pub struct CbcKey {
     cipher: Cipher,
     encrypting: EncryptingKey,
+    /// The same for several messages.
+    lanes: LaneKey,
     decrypting: DecryptingKey,
 }
 
@@ -37,6 +44,7 @@ impl CbcKey {
         Ok(Self {
             cipher,
             encrypting: unbound().and_then(EncryptingKey::cbc).map_err(library)?,
+            lanes: LaneKey::new(key).ok_or(Error::Unsuitable("not an AES key"))?,
             decrypting: unbound().and_then(DecryptingKey::cbc).map_err(library)?,
         })
     }
@@ -55,6 +63,23 @@ impl CbcKey {
         self.encrypting
             .less_safe_encrypt(in_out, EncryptionContext::Iv128(FixedLength::from(iv)))
             .map_err(|_| Error::Library("AES-CBC encrypt"))?;
+        Ok(())
+    }
+
+    /// Encrypts each of `messages` in place with an IV of zero, [`CBC_LANES`] of them at once: in a fraction of the time that one after the other takes. The
+    /// first block of each must be one that never repeats under this key, from which an IV for the rest is made (NIST SP 800-38A appendix C).
+    ///
+    /// # Errors
+    /// [`Error::NotBlockMultiple`] if one is not whole blocks; then nothing is encrypted.
+    pub fn encrypt_each(&self, messages: &mut [&mut [u8]]) -> Result<(), Error> {
+        messages.iter().try_for_each(|message| check_blocks(message))?;
+        for messages in messages.chunks_mut(CBC_LANES) {
+            match messages {
+                // In a single lane the library is faster.
+                [message] => self.encrypt(&[0; CBC_BLOCK_LEN], message)?,
+                messages => self.lanes.encrypt(messages),
+            }
+        }
         Ok(())
     }
 
@@ -132,6 +157,36 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_is_encrypted_as_by_itself() {
+        // NIST SP 800-38A, F.2.1 and F.2.5: an IV of zero leaves the XOR with theirs to be done beforehand.
+        let iv = hex("000102030405060708090a0b0c0d0e0f");
+        let plain = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51";
+        let cases = [
+            (
+                Cipher::AesCbc128,
+                "2b7e151628aed2a6abf7158809cf4f3c",
+                "7649abac8119b246cee98e9b12e9197d5086cb9b507219ee95db113a917678b2",
+            ),
+            (
+                Cipher::AesCbc256,
+                "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+                "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d",
+            ),
+        ];
+        for (cipher, key, encrypted) in cases {
+            let key = CbcKey::new(cipher, &hex(key)).unwrap();
+            for count in [1, 2, CBC_LANES, CBC_LANES + 1, 2 * CBC_LANES + 7] {
+                let mut message = hex(plain);
+                message.iter_mut().zip(&iv).for_each(|(byte, iv)| *byte ^= iv);
+                let mut messages = vec![message; count];
+                let mut lanes: Vec<_> = messages.iter_mut().map(Vec::as_mut_slice).collect();
+                key.encrypt_each(&mut lanes).unwrap();
+                assert!(messages.iter().all(|message| *message == hex(encrypted)));
+            }
+        }
+    }
+
+    #[test]
     fn partial_blocks_and_wrong_keys_are_refused() {
         let key = CbcKey::new(Cipher::AesCbc128, &[0; 16]).unwrap();
         for len in [1, 15, 17] {
@@ -142,6 +197,7 @@ mod tests {
             });
             assert_eq!(key.encrypt(&[0; 16], &mut data), refused);
             assert_eq!(key.decrypt(&[0; 16], &mut data), refused);
+            assert_eq!(key.encrypt_each(&mut [&mut [0x5a; 16], &mut data]), refused);
             assert_eq!(data, vec![0x5a; len]);
         }
         assert_eq!(key.decrypt(&[0; 16], &mut []), Ok(()));

@@ -1,5 +1,6 @@
 //! Cryptographic primitives for IKEv2, ESP and the configuration: one small vocabulary over aws-lc, with OpenSSL
-//! for what aws-lc lacks (MODP groups, AES-GCM with 8- and 12-byte ICVs, MD5).
+//! for what aws-lc lacks (MODP groups, AES-GCM with 8- and 12-byte ICVs, MD5) and RustCrypto's AES for CBC of several
+//! messages at once.
 //!
 //! Nothing here opens a socket or reads a clock. Randomness comes in through [`Random`], so that a protocol
 //! machine driven by a [`TestRandom`] always makes the same bytes. Algorithms carry their IKEv2 transform identifiers
@@ -15,13 +16,14 @@ mod dh;
 mod error;
 pub mod hash;
 mod integrity;
+mod lanes;
 mod master_key;
 mod prf;
 mod random;
 mod secret;
 
 pub use aead::{AeadKey, MAX_ICV_LEN, NONCE_LEN};
-pub use cbc::{CBC_BLOCK_LEN, CbcKey};
+pub use cbc::{CBC_BLOCK_LEN, CBC_LANES, CbcKey};
 pub use cipher::Cipher;
 pub use dh::{DhGroup, DhKeyPair};
 pub use error::Error;

@@ -102,6 +102,24 @@ proptest! {
     }
 
     #[test]
+    fn cbc_of_several_messages_equals_that_of_each(
+        cipher in select(vec![Cipher::AesCbc128, Cipher::AesCbc256]),
+        key in vec(any::<u8>(), 32),
+        blocks in vec(0..100usize, 0..40),
+    ) {
+        let key = CbcKey::new(cipher, &key[..cipher.key_len()]).unwrap();
+        let message = |(n, blocks): (usize, &usize)| (0..blocks * 16).map(|i| (i + n) as u8).collect();
+        let mut messages: Vec<Vec<u8>> = blocks.iter().enumerate().map(message).collect();
+        let mut expected = messages.clone();
+        for message in &mut expected {
+            key.encrypt(&[0; 16], message).unwrap();
+        }
+        let mut lanes: Vec<_> = messages.iter_mut().map(Vec::as_mut_slice).collect();
+        key.encrypt_each(&mut lanes).unwrap();
+        prop_assert_eq!(messages, expected);
+    }
+
+    #[test]
     fn hmac_equals_openssl_in_any_parts(
         key in vec(any::<u8>(), 64),
         data in vec(any::<u8>(), 0..500),

@@ -2,7 +2,7 @@
 
 use sadb::{ChildSa, Mode, SaKeys};
 
-use crate::protection::Protection;
+use crate::protection::{Protection, begin};
 use crate::transform::{TRAILER, Transform};
 use crate::{Cause, Error};
 
@@ -16,6 +16,9 @@ pub struct OutboundSa {
 }
 
 impl OutboundSa {
+    /// Packets that are sealed at once by [`seal_run`](Self::seal_run).
+    pub const RUN: usize = crypto::CBC_LANES;
+
     /// From keys: `spi` is the one that the peer chose.
     ///
     /// # Errors
@@ -63,6 +66,50 @@ impl OutboundSa {
         next_header: u8,
         sequence: u64,
     ) -> Result<&'b mut [u8], Cause> {
+        let packet = self.frame(buffer, inner, next_header, sequence)?;
+        let extended = self.esn.then_some((sequence >> 32) as u32);
+        self.protection.seal(self.transform, packet, sequence, extended)?;
+        Ok(packet)
+    }
+
+    /// The first of two steps where packets are better sealed several at once ([`Transform::seals_in_runs`]): everything of [`seal`](Self::seal) but encryption and
+    /// ICV. What is returned is plaintext still: only [`seal_run`](Self::seal_run) makes it fit to be sent.
+    ///
+    /// # Errors
+    /// [`Cause::Crypto`] where they are not; [`Cause::NoRoom`] when the buffer is too short.
+    pub fn lay_out<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        inner: usize,
+        next_header: u8,
+        sequence: u64,
+    ) -> Result<&'b mut [u8], Cause> {
+        if !self.transform.seals_in_runs() {
+            return Err(Cause::Crypto);
+        }
+        let packet = self.frame(buffer, inner, next_header, sequence)?;
+        begin(self.transform, packet, sequence).ok_or(Cause::NoRoom)?;
+        Ok(packet)
+    }
+
+    /// The second step, for packets that [`lay_out`](Self::lay_out) made one behind the other: each has `segment` bytes but the last, which may be shorter.
+    /// Nothing is gained beyond [`RUN`](Self::RUN) of them.
+    ///
+    /// # Errors
+    /// [`Cause::Crypto`] when this SA does not seal in runs; [`Cause::NoRoom`] when they are no packets. Then the run is spoilt.
+    pub fn seal_run(&self, run: &mut [u8], segment: usize) -> Result<(), Cause> {
+        self.protection.seal_run(self.transform, run, segment, self.esn)
+    }
+
+    /// Header, padding and trailer around an inner packet; returns the whole packet.
+    #[inline]
+    fn frame<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        inner: usize,
+        next_header: u8,
+        sequence: u64,
+    ) -> Result<&'b mut [u8], Cause> {
         let packet = buffer
             .get_mut(..self.transform.sealed_len(inner))
             .ok_or(Cause::NoRoom)?;
@@ -79,8 +126,6 @@ impl OutboundSa {
         }
         let header = packet.first_chunk_mut().ok_or(Cause::NoRoom)?;
         *header = u64::to_be_bytes(u64::from(self.spi) << 32 | sequence & u64::from(u32::MAX));
-        let extended = self.esn.then_some((sequence >> 32) as u32);
-        self.protection.seal(self.transform, packet, sequence, extended)?;
         Ok(packet)
     }
 }

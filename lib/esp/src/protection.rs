@@ -1,6 +1,6 @@
 //! The prepared keys of one direction, and what they do to the bytes of one packet.
 
-use crypto::{AeadKey, CBC_BLOCK_LEN, CbcKey, IntegrityKey, NONCE_LEN};
+use crypto::{AeadKey, CBC_BLOCK_LEN, CBC_LANES, CbcKey, IntegrityKey, NONCE_LEN};
 use sadb::SaKeys;
 
 use crate::transform::{ESP_HEADER, Transform};
@@ -18,6 +18,22 @@ pub(crate) enum Protection {
 pub(crate) struct MacKeys {
     cipher: Option<CbcKey>,
     integrity: IntegrityKey,
+}
+
+impl MacKeys {
+    /// Writes the ICV of a packet that is encrypted.
+    fn sign(&self, transform: Transform, packet: &mut [u8], extended: Option<u32>) -> Result<(), Cause> {
+        let end = packet
+            .len()
+            .checked_sub(transform.icv_len())
+            .ok_or(Cause::NoRoom)?;
+        let (front, icv) = packet.split_at_mut_checked(end).ok_or(Cause::NoRoom)?;
+        let high = extended.map(u32::to_be_bytes);
+        let high = high.as_ref().map_or(&[][..], |high| high);
+        self.integrity
+            .sign(&[front, high], icv)
+            .map_err(|_| Cause::Crypto)
+    }
 }
 
 /// A packet taken apart by position.
@@ -71,31 +87,62 @@ impl Protection {
         sequence: u64,
         extended: Option<u32>,
     ) -> Result<(), Cause> {
-        let Parts {
-            header,
-            iv,
-            body,
-            icv,
-        } = split(transform, packet).ok_or(Cause::NoRoom)?;
         match self {
             Self::Aead { key, salt } => {
+                let Parts {
+                    header,
+                    iv,
+                    body,
+                    icv,
+                } = split(transform, packet).ok_or(Cause::NoRoom)?;
                 // RFC 4106 3.1: any IV will do that does not repeat. The sequence number does not, and no one else has this key.
                 iv.copy_from_slice(&sequence.to_be_bytes());
                 let (aad, length) = associated_data(header, extended);
                 let aad = aad.get(..length).unwrap_or(&aad);
                 key.seal_in_place(&nonce(*salt, iv), aad, body, icv)
+                    .map_err(|_| Cause::Crypto)
             }
             Self::Mac(keys) => {
-                if let (Some(cipher), Some(iv)) = (&keys.cipher, iv.first_chunk_mut()) {
-                    *iv = unpredictable_iv(cipher, sequence).map_err(|_| Cause::Crypto)?;
-                    cipher.encrypt(iv, body).map_err(|_| Cause::Crypto)?;
+                if let Some(cipher) = &keys.cipher {
+                    let message = begin(transform, packet, sequence).ok_or(Cause::NoRoom)?;
+                    cipher.encrypt_each(&mut [message]).map_err(|_| Cause::Crypto)?;
                 }
-                let high = extended.unwrap_or(0).to_be_bytes();
-                let high = if extended.is_some() { &high[..] } else { &[] };
-                keys.integrity.sign(&[header.as_slice(), iv, body, high], icv)
+                keys.sign(transform, packet, extended)
             }
         }
-        .map_err(|_| Cause::Crypto)
+    }
+
+    /// Encrypts and signs all packets of `run` in place, each of `segment` bytes but the last, which may be shorter: like [`seal`](Self::seal), but [`begin`] has been here.
+    pub(crate) fn seal_run(
+        &self,
+        transform: Transform,
+        run: &mut [u8],
+        segment: usize,
+        esn: bool,
+    ) -> Result<(), Cause> {
+        let Self::Mac(keys) = self else {
+            return Err(Cause::Crypto);
+        };
+        let cipher = keys.cipher.as_ref().ok_or(Cause::Crypto)?;
+        let segment = segment.max(1);
+        for run in run.chunks_mut(segment.saturating_mul(CBC_LANES)) {
+            let mut messages: [&mut [u8]; CBC_LANES] = Default::default();
+            let mut extended = [None; CBC_LANES];
+            let mut count = 0;
+            let places = messages.iter_mut().zip(&mut extended);
+            for (packet, (message, extended)) in run.chunks_mut(segment).zip(places) {
+                *message = message_of(transform, packet).ok_or(Cause::NoRoom)?;
+                let sequence = begun_with(message).ok_or(Cause::NoRoom)?;
+                *extended = esn.then_some((sequence >> 32) as u32);
+                count += 1;
+            }
+            let messages = messages.get_mut(..count).unwrap_or_default();
+            cipher.encrypt_each(messages).map_err(|_| Cause::Crypto)?;
+            for (packet, extended) in run.chunks_mut(segment).zip(extended) {
+                keys.sign(transform, packet, extended)?;
+            }
+        }
+        Ok(())
     }
 
     /// Checks and decrypts `packet` (SPI to ICV) in place; gives the plaintext up to the next header.
@@ -160,12 +207,23 @@ fn associated_data(header: &[u8; ESP_HEADER], extended: Option<u32>) -> ([u8; ES
     }
 }
 
-/// NIST SP 800-38A appendix C: the forward cipher under the same key, of a block that never repeats.
-fn unpredictable_iv(key: &CbcKey, sequence: u64) -> Result<[u8; CBC_BLOCK_LEN], crypto::Error> {
-    let mut block = [0; CBC_BLOCK_LEN];
-    if let Some(low) = block.last_chunk_mut() {
-        *low = sequence.to_be_bytes();
-    }
-    key.encrypt(&[0; CBC_BLOCK_LEN], &mut block)?;
-    Ok(block)
+/// What CBC encrypts: from the IV, see [`begin`], to the next header.
+fn message_of(transform: Transform, packet: &mut [u8]) -> Option<&mut [u8]> {
+    let end = packet.len().checked_sub(transform.icv_len())?;
+    packet.get_mut(ESP_HEADER..end)
+}
+
+/// Puts a block that never repeats in the place of an IV of CBC, and gives the message. Encrypted as part of it, from an IV of zero, that block becomes an IV which cannot be
+/// predicted (RFC 3602 2.1): the forward cipher of it under the same key (NIST SP 800-38A appendix C).
+pub(crate) fn begin(transform: Transform, packet: &mut [u8], sequence: u64) -> Option<&mut [u8]> {
+    let message = message_of(transform, packet)?;
+    let block: &mut [u8; CBC_BLOCK_LEN] = message.first_chunk_mut()?;
+    *block = u128::from(sequence).to_be_bytes();
+    Some(message)
+}
+
+/// The sequence number of which [`begin`] was told.
+fn begun_with(message: &[u8]) -> Option<u64> {
+    let block: &[u8; CBC_BLOCK_LEN] = message.first_chunk()?;
+    Some(u128::from_be_bytes(*block) as u64)
 }

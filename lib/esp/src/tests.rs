@@ -302,6 +302,54 @@ fn no_iv_is_used_twice_and_cbc_ivs_are_not_the_counter() {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_is_sealed_in_a_run_is_as_sealed_by_itself(
+        which in 0usize..18,
+        esn in any::<bool>(),
+        first in prop_oneof![1u64..1000, ((1u64 << 32) - 40)..(1u64 << 32)],
+        count in 1usize..70,
+        length in 1usize..1500,
+        last in 1usize..1500,
+    ) {
+        let transform = all()[which];
+        let (mut outbound, mut inbound) = pair(transform, esn);
+        let segment = transform.sealed_len(length);
+        let inner = |n: usize| vec![n as u8; if n + 1 == count { last.min(length) } else { length }];
+        let mut run = Vec::new();
+        for n in 0..count {
+            let (start, inner) = (run.len(), inner(n));
+            run.resize(start + transform.sealed_len(inner.len()), 0);
+            run[start + transform.header_len()..][..inner.len()].copy_from_slice(&inner);
+            let made = outbound.lay_out(&mut run[start..], inner.len(), IPV4, first + n as u64);
+            prop_assert_eq!(made.is_ok(), transform.seals_in_runs());
+        }
+        let sealed = outbound.seal_run(&mut run, segment);
+        prop_assert_eq!(sealed.is_ok(), transform.seals_in_runs());
+        if sealed.is_err() {
+            return Ok(());
+        }
+        let mut seen = Seen(Cell::new(first - 1));
+        for (n, packet) in run.chunks_mut(segment).enumerate() {
+            let (inner, sequence) = (inner(n), first + n as u64);
+            prop_assert_eq!(&*packet, &seal(&mut outbound, &inner, IPV4, sequence));
+            if esn || sequence < 1 << 32 {
+                let opened = inbound.open(packet, &mut seen).unwrap();
+                prop_assert_eq!((&*opened.payload, opened.sequence), (&inner[..], sequence));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_of_no_packets_is_refused() {
+    let cbc = Transform::new(Cipher::AesCbc128, Some(Integrity::HmacSha2_256_128)).unwrap();
+    let (outbound, _) = pair(cbc, true);
+    for (length, segment) in [(1, 1), (31, 31), (100, 0), (100, 7), (100, usize::MAX)] {
+        assert!(outbound.seal_run(&mut vec![0; length], segment).is_err());
+    }
+}
+
 #[test]
 fn keys_of_the_wrong_length_and_small_buffers_are_refused() {
     for transform in all() {

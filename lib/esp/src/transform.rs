@@ -1,6 +1,6 @@
 //! The algorithms of an SA and the lengths that follow from them.
 
-use crypto::{Cipher, Integrity};
+use crypto::{CBC_BLOCK_LEN, Cipher, Integrity};
 use sadb::Algorithms;
 
 use crate::Error;
@@ -70,6 +70,11 @@ impl Transform {
     /// The integrity algorithm, unless the cipher is an AEAD.
     pub fn integrity(&self) -> Option<Integrity> {
         self.integrity
+    }
+
+    /// Whether several packets at once are sealed in less time than one after the other: with CBC, where no block can be encrypted before the one ahead of it.
+    pub fn seals_in_runs(&self) -> bool {
+        self.cipher.block_len() == CBC_BLOCK_LEN
     }
 
     /// Bytes of ICV on the wire.

@@ -254,16 +254,7 @@ fn protocol_50_goes_packet_by_packet_over_its_own_socket() {
     let sent = gateway.flushed();
     assert_eq!(sent.len(), 8);
     assert!(sent.iter().all(|sent| sent.socket == 1 && sent.segment.is_none()));
-    // IPv4 raw sockets read the IP header too.
-    let with_header: Vec<Sent> = sent
-        .iter()
-        .map(|sent| {
-            let mut data = vec![0x45; 20];
-            data.extend(&sent.data);
-            Sent { data, ..sent.clone() }
-        })
-        .collect();
-    peer.receive(&with_header, GATEWAY);
+    peer.receive(&with_ip_headers(&sent), GATEWAY);
     assert_eq!(peer.delivered(), cut(header, &packet));
     peer.receive(
         &[Sent {

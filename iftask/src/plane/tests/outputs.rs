@@ -1,7 +1,9 @@
 //! The last step for packets of a slot is taken by another worker: nothing is lost, doubled or overtaken, whenever it begins or ends.
 
+use crypto::{Cipher, Integrity};
+use esp::Transform;
 use proptest::prelude::*;
-use sadb::{Encapsulation, SaCounter, Spi, StrayConsumer, StrayProducer, StrayRing};
+use sadb::{ChildSa, Encapsulation, SaCounter, Spi, StrayConsumer, StrayProducer, StrayRing};
 
 use super::world::*;
 use crate::counters::Count;
@@ -15,7 +17,12 @@ struct Pair {
 
 impl Pair {
     fn new(encapsulation: Encapsulation) -> Self {
-        let (mut first, peer, spi, _) = tunnel(|sa| sa.encapsulation = encapsulation);
+        Self::with(|sa| sa.encapsulation = encapsulation)
+    }
+
+    /// The tunnel is changed by `change`.
+    fn with(change: impl Fn(&mut ChildSa)) -> Self {
+        let (mut first, peer, spi, _) = tunnel(change);
         let mut second = World::new(2, 2, GATEWAY);
         let rings = [(); 2].map(|()| StrayRing::create(0).unwrap());
         let fds = |ring: &StrayRing| {
@@ -106,6 +113,22 @@ fn super_packets_are_handed_on_whole_and_counted_once() {
         (of_sa(SaCounter::PacketsIn), of_sa(SaCounter::PacketsOut)),
         (6, 6)
     );
+}
+
+#[test]
+fn a_burst_of_cbc_is_sealed_before_it_is_handed_on() {
+    let cbc = Transform::new(Cipher::AesCbc256, Some(Integrity::HmacSha2_256_128)).unwrap();
+    let mut pair = Pair::with(|sa| with_transform(sa, cbc));
+    pair.output(2);
+    let payload: Vec<u8> = (0..23_000).map(|n| (n / 5) as u8).collect();
+    pair.network_sends(&payload, Some(1000));
+    pair.second_works();
+    let sent = pair.workers[1].flushed();
+    assert_eq!(sent.len(), 1, "as one burst");
+    pair.peer.receive(&sent, GATEWAY);
+    let arrived = pair.peer.delivered();
+    let again: Vec<u8> = arrived.iter().flat_map(|packet| packet[28..].to_vec()).collect();
+    assert_eq!(again, payload);
 }
 
 #[test]

@@ -227,6 +227,15 @@ impl World {
     }
 }
 
+/// What the ESP socket sent, as raw IPv4 sockets read it: behind an IP header.
+pub(super) fn with_ip_headers(sent: &[Sent]) -> Vec<Sent> {
+    let with_header = |sent: &Sent| Sent {
+        data: [&[0x45; 20], sent.data.as_slice()].concat(),
+        ..sent.clone()
+    };
+    sent.iter().map(with_header).collect()
+}
+
 /// The packets of a super-packet, as the kernel would see them.
 pub(super) fn cut(header: VnetHeader, data: &[u8]) -> Vec<Vec<u8>> {
     let kind = match header.gso_type {
@@ -264,6 +273,12 @@ fn keys(transform: Transform, seed: u8) -> SaKeys {
         )
         .unwrap(),
     }
+}
+
+/// Gives an SA other algorithms, and keys for them.
+pub(super) fn with_transform(sa: &mut ChildSa, transform: Transform) {
+    sa.algorithms = transform.algorithms();
+    (sa.inbound_keys, sa.outbound_keys) = (keys(transform, 3), keys(transform, 4));
 }
 
 /// The gateway's end: 10.1.0.0/16 and fd01::/16 behind it, 10.2.0.N and fd02::N behind peer N.
