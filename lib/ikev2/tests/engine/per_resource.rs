@@ -370,6 +370,29 @@ fn when_the_first_goes_another_is_the_first() {
 }
 
 #[test]
+fn one_that_is_being_made_has_an_spi_in_another_slot() {
+    let mut world = world();
+    let [ours, theirs] = profiles([(1, 0), (0, 1)]);
+    world.serve(theirs);
+    world.initiate(ours);
+    world.settle();
+    let reserved = |world: &World, slot| world.a.engine.reserved_apart(&[slot]);
+    assert_eq!(reserved(&world, 0x11), None);
+    while reserved(&world, 0x11).is_none() {
+        assert!(world.a.sending.len() < 2, "it is made already");
+        world.advance(SECOND / 4);
+    }
+    let found = reserved(&world, 0x12);
+    assert_eq!(found, reserved(&world, 0x11), "either slot is tied");
+    let (ike, spi) = found.unwrap();
+    assert_eq!((ike, spi.to_be_bytes()[0]), (world.ike(A), 0x12));
+    assert_eq!(reserved(&world, 0x13), None);
+    world.run(3 * SECOND, SECOND);
+    check(&world, 2);
+    assert_eq!(reserved(&world, 0x12), None, "it is a child SA by now");
+}
+
+#[test]
 fn one_that_the_peer_has_lost_is_made_again() {
     let mut world = connected([(2, 0), (0, 2)]);
     let lost = *beside(&world, A).first().unwrap();
