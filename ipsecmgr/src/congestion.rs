@@ -74,7 +74,7 @@ impl Congestion {
             return false;
         };
         let redirect = (refusal == Refusal::Redirect)
-            .then(|| redirect(&wsg.overload_gateways, datagram))
+            .then(|| redirect(&wsg.overload_gateways, path, datagram))
             .flatten();
         match (refusal, redirect) {
             (Refusal::Drop, _) => counters.inc(counter::WSG_DROPPED),
@@ -120,10 +120,12 @@ fn new_spi(datagram: &[u8]) -> Option<u64> {
     (initiator != 0 && responder == 0 && is_version_2 && is_whole).then_some(initiator)
 }
 
-/// The answer that sends a peer to one of these gateways, but not to one that has just sent it here; each gets peers by its weight. `None` when there is none, or when the peer does not know how.
-fn redirect(gateways: &[OverloadGateway], datagram: &[u8]) -> Option<Vec<u8>> {
+/// The answer that sends a peer to one of these gateways, but not to one that has just sent it here, nor to one of another family than it came by; each gets peers by its weight. `None` when there is none, or when the peer does not know how.
+fn redirect(gateways: &[OverloadGateway], path: Path, datagram: &[u8]) -> Option<Vec<u8>> {
     let request = Redirectable::parse(datagram)?;
-    let may = |gateway: &&OverloadGateway| !request.comes_from(gateway.address);
+    let may = |gateway: &&OverloadGateway| {
+        gateway.address.is_ipv4() == path.local.is_ipv4() && !request.comes_from(gateway.address)
+    };
     let all: u64 = gateways
         .iter()
         .filter(may)
@@ -235,15 +237,24 @@ mod tests {
         };
         let gateways = [gateway(7, 1), gateway(8, 3)];
         let to: Vec<u8> = (1..=8)
-            .map(|spi| redirect(&gateways, &request(spi)).unwrap()[41])
+            .map(|spi| redirect(&gateways, path(500), &request(spi)).unwrap()[41])
             .collect();
         assert_eq!(to, [8, 8, 8, 7, 8, 8, 8, 7]);
-        assert_eq!(redirect(&[], &request(1)), None);
+        assert_eq!(redirect(&[], path(500), &request(1)), None);
         let mut sent_by_8 = request(4);
         sent_by_8[27] = 82;
         sent_by_8.splice(68.., [0, 0, 0, 14, 0, 0, 0x40, 0x18, 1, 4, 192, 0, 2, 8]);
-        assert_eq!(redirect(&gateways, &sent_by_8).unwrap()[41], 7);
-        assert_eq!(redirect(&gateways[1..], &sent_by_8), None, "not back");
+        assert_eq!(redirect(&gateways, path(500), &sent_by_8).unwrap()[41], 7);
+        assert_eq!(redirect(&gateways[1..], path(500), &sent_by_8), None, "not back");
+        let by_ipv6 = Path {
+            local: "[2001:db8::1]:500".parse().unwrap(),
+            remote: "[2001:db8::7]:500".parse().unwrap(),
+        };
+        assert_eq!(
+            redirect(&gateways, by_ipv6, &request(1)),
+            None,
+            "of another family"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ikev2::{Event, IkeSaId, RemoveReason};
+use ikev2::{Action, Event, IkeSaId, RemoveReason};
 use services::DisconnectReason;
 use telemetry::counters::{ikev2 as counter, recovery};
 
@@ -13,8 +13,8 @@ use crate::state::State;
 use crate::{child, counters, report};
 
 impl State {
-    /// Writes a child SA and has its networks routed to it.
-    pub(crate) fn install(&mut self, child: &ikev2::ChildSa) {
+    /// Writes a child SA and has its networks routed to it. One that cannot be written carries nothing: it is deleted.
+    pub(crate) fn install(&mut self, now: Instant, child: &ikev2::ChildSa) {
         let Some(wsg) = self.services.get(&child.profile.tag) else {
             return;
         };
@@ -37,8 +37,15 @@ impl State {
             self.later
                 .push(Later::Activate(child.inbound_spi, child.replaces));
         }
+        let failed = result.is_err();
         self.flow(result, "install", child.inbound_spi);
         self.sessions.add_child(child.ike, child.inbound_spi);
+        if failed {
+            let action = Action::DeleteChild(child.inbound_spi);
+            if let Err(error) = self.engine.action(now, child.ike, action, &mut self.slots) {
+                tracing::debug!("child SA {:#010x}: {error}", child.inbound_spi);
+            }
+        }
     }
 
     /// Erases a child SA and keeps what it counted.
@@ -149,6 +156,7 @@ impl State {
             Event::RecordLost { ike } => {
                 tracing::error!("IKE SA {ike} is lost: its record is damaged");
                 self.counters.inc(recovery::LOST);
+                self.slots.note_groups(ike, &[]);
                 let children = self.sessions.get(ike).map(|session| session.children.clone());
                 for spi in children.unwrap_or_default().iter() {
                     self.remove(*spi, RemoveReason::Local);

@@ -39,6 +39,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const OPENING_ATTEMPTS: u32 = 10;
 /// What tasks found out that is taken in with one turn of the loop.
 const TOGETHER: usize = 32;
+/// With so many verdicts of `sessmgr`, which come many at once, it is enough: each may end a set-up.
+const VERDICTS: usize = 128;
 /// How often it is looked at how much waits in the sockets.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// What is kept of the grace at the end, so that nobody has to kill us.
@@ -123,7 +125,13 @@ pub(crate) async fn run(mut task: Task) -> Result<(), Error> {
         tokio::select! {
             () = state.sockets.readable() => state.receive(),
             Some(first) = answers.recv() => {
-                let others = from_fn(|| answers.try_recv().ok()).take(TOGETHER - 1);
+                let mut verdicts = first.verdicts();
+                let others = from_fn(|| {
+                    let next = (verdicts < VERDICTS).then(|| answers.try_recv().ok())??;
+                    verdicts += next.verdicts();
+                    Some(next)
+                })
+                .take(TOGETHER - 1);
                 state.found(once(first).chain(others));
             }
             () = until(due) => state.expire(),

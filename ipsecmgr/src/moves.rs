@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bus::messages::rmctrl::{GetSlotMap, MovePhase, SlotMap, SlotPart};
 use bus::messages::slots::{HandOverSlots, SlotsHeld, tenure};
 use bus::{Address, Bus, Facility, Responder};
+use ikev2::IkeSaId;
 use sadb::{SegmentFds, Slot};
 use task::Sit;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -357,17 +358,23 @@ impl State {
 
     /// Why slots cannot be let go: an IKE SA has a child SA in another slot, for another data plane, and one process must have both.
     fn tied(&self, slots: &[u8]) -> Option<String> {
-        self.sessions.iter().find_map(|(ike, session)| {
-            let apart = |spi: &&u32| {
-                let slot = slot_of(**spi);
-                slot != ike.slot() && (slots.contains(&slot) || slots.contains(&ike.slot()))
-            };
-            let spi = session.children.iter().find(apart)?;
-            let (own, other) = (ike.slot(), slot_of(*spi));
-            Some(format!(
-                "per-resource child SA {spi:#010x} of IKE SA {ike} ties slot {other} to slot {own}"
-            ))
-        })
+        let apart = |ike: IkeSaId, spi: u32| {
+            let (own, other) = (ike.slot(), slot_of(spi));
+            (own != other && (slots.contains(&own) || slots.contains(&other))).then_some((ike, spi))
+        };
+        let of_sessions = self
+            .sessions
+            .iter()
+            .map(|(ike, session)| (ike, &session.children[..]));
+        let (ike, spi) = of_sessions
+            .chain(self.recovery.claims())
+            .find_map(|(ike, spis)| spis.iter().find_map(|spi| apart(ike, *spi)))
+            // One that is being made has its SPI already.
+            .or_else(|| self.engine.reserved_apart(slots))?;
+        let (own, other) = (ike.slot(), slot_of(spi));
+        Some(format!(
+            "per-resource child SA {spi:#010x} of IKE SA {ike} ties slot {other} to slot {own}"
+        ))
     }
 
     /// Forgets slots; nobody is told. All of them is committed.

@@ -56,6 +56,16 @@ pub(crate) enum Found {
     LetGo(HandOverSlots, Responder<HandOverSlots>),
 }
 
+impl Found {
+    /// How many verdicts these are.
+    pub(crate) fn verdicts(&self) -> usize {
+        match self {
+            Self::Verdicts(verdicts) => verdicts.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Which keys answer a question for pre-shared keys; `None` where none is wanted or none is configured.
 #[derive(Clone)]
 pub(crate) struct KeysWanted {

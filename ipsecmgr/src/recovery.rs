@@ -84,6 +84,11 @@ impl Recovery {
         self.soonest
     }
 
+    /// IKE SAs that wait for their service, with the inbound SPIs that they lay claim to.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (IkeSaId, &[u32])> {
+        self.parked.iter().map(|(ike, parked)| (*ike, &parked.spis[..]))
+    }
+
     fn note_soonest(&mut self) {
         self.soonest = self.parked.values().map(|parked| parked.until).min();
     }

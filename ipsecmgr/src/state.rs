@@ -335,7 +335,7 @@ impl State {
                 profile,
                 question,
             } => self.ask(now, ticket, &profile, question),
-            Output::Install(child) => self.install(&child),
+            Output::Install(child) => self.install(now, &child),
             Output::Activate {
                 inbound_spi,
                 replaces,

@@ -1,22 +1,32 @@
 //! Slots of a manager that other workers' data planes have: where the configuration wants child SAs beside each other (RFC 9611), each manager needs one for each data plane.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bus::messages::rmctrl::{SlotMap, SlotPart};
 use config::Config;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::Instant;
 
 use crate::carried::Carried;
 use crate::moves::{Moves, Order};
+
+/// After a move that was refused the next ones wait so long, and twice as long each time: each changes the map, and rebalancing wants one that stays.
+const PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// Sees to it that there are such slots.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     wanted: bool,
-    /// Tells when the last move that was ordered is over.
-    ordered: Option<oneshot::Receiver<Result<(), String>>>,
+    /// Tell what becomes of the moves that were ordered, as long as they are under way.
+    ordered: Vec<Outcome>,
+    /// After moves that were refused: how long to wait, and until when.
+    pause: Option<(Duration, Instant)>,
 }
+
+type Outcome = oneshot::Receiver<Result<(), String>>;
 
 impl Lanes {
     /// Takes over a configuration.
@@ -30,21 +40,36 @@ impl Lanes {
     }
 
     /// Orders the moves that are missing, when those that were ordered before are over.
-    pub fn make(&mut self, moves: &Moves, workers: u32, carried: &Carried) {
-        let is_under_way =
-            |ordered: &mut oneshot::Receiver<_>| matches!(ordered.try_recv(), Err(TryRecvError::Empty));
+    pub fn make(&mut self, now: Instant, moves: &Moves, workers: u32, carried: &Carried) {
         let map = moves.map();
-        if !self.wanted || self.ordered.as_mut().is_some_and(is_under_way) || !map.leaving.is_empty() {
+        if !self.may_order(now) || !map.leaving.is_empty() {
             return;
         }
         let weight = |slot| {
             let load = carried.of(u32::from(slot));
             (load.packets, load.child_sas)
         };
-        self.ordered = None;
-        for order in missing(&map, workers, weight) {
-            self.ordered = Some(moves.order_and_hear(order));
+        let orders = missing(&map, workers, weight).into_iter();
+        self.ordered = orders.map(|order| moves.order_and_hear(order)).collect();
+    }
+
+    /// Hears what has become of the moves that were ordered: whether there may be others now.
+    fn may_order(&mut self, now: Instant) -> bool {
+        let (before, mut refused) = (self.ordered.len(), false);
+        self.ordered.retain_mut(|ordered| {
+            let outcome = ordered.try_recv();
+            refused |= matches!(outcome, Ok(Err(_)) | Err(TryRecvError::Closed));
+            outcome == Err(TryRecvError::Empty)
+        });
+        if refused {
+            let last = self.pause.map(|(pause, _)| pause * 2);
+            let pause = last.unwrap_or(PAUSE).min(MAX_PAUSE);
+            self.pause = Some((pause, now + pause));
+        } else if before > 0 && self.ordered.is_empty() && self.pause.is_none_or(|(_, until)| until <= now) {
+            self.pause = None;
         }
+        let waits = self.pause.is_some_and(|(_, until)| now < until);
+        self.wanted && self.ordered.is_empty() && !waits
     }
 
     /// Whether the data plane of a slot may go elsewhere.
@@ -149,5 +174,34 @@ mod tests {
         lanes.wanted = true;
         assert!(!lanes.may_go(&map, only));
         assert!(lanes.may_go(&map, 1));
+    }
+
+    #[test]
+    fn after_a_refusal_it_waits_longer_each_time() {
+        let (start, mut lanes) = (Instant::now(), Lanes::default());
+        assert!(!lanes.may_order(start), "nobody wants it");
+        lanes.wanted = true;
+        assert!(lanes.may_order(start));
+        let mut at = start;
+        let order = |lanes: &mut Lanes| {
+            let (done, outcome) = oneshot::channel();
+            lanes.ordered.push(outcome);
+            done
+        };
+        for pause in [60, 120, 240, 480, 600, 600] {
+            let (done, other) = (order(&mut lanes), order(&mut lanes));
+            assert!(!lanes.may_order(at), "under way");
+            done.send(Err("not now".to_owned())).unwrap();
+            assert!(!lanes.may_order(at), "the other is under way");
+            other.send(Ok(())).unwrap();
+            assert!(!lanes.may_order(at + Duration::from_secs(pause - 1)));
+            at += Duration::from_secs(pause);
+            assert!(lanes.may_order(at));
+        }
+        order(&mut lanes).send(Ok(())).unwrap();
+        assert!(lanes.may_order(at), "it is done");
+        order(&mut lanes).send(Err("not now".to_owned())).unwrap();
+        assert!(!lanes.may_order(at));
+        assert!(lanes.may_order(at + PAUSE));
     }
 }

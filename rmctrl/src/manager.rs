@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus::Facility;
-use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores};
+use bus::messages::rmctrl::{CongestionChanged, DataPlaneCore, DataPlaneCores, SlotMap};
 use command::Keyword;
 use config::{Config, Rebalancing};
 use task::{ConfigFollower, Error, Task};
@@ -110,9 +110,10 @@ impl Manager {
 
     /// Has slots moved if a manager lacks some of another data plane, or some data plane has too much to do.
     fn rebalance(&mut self) {
-        self.lanes.make(&self.moves, self.workers, &self.carried);
-        let (now, map) = (Instant::now(), self.moves.map());
-        let may_go = |slot| self.lanes.may_go(&map, slot);
+        let now = Instant::now();
+        self.lanes.make(now, &self.moves, self.workers, &self.carried);
+        let map = self.moves.map();
+        let may_go = |map: &SlotMap, slot| self.lanes.may_go(map, slot);
         let (workers, carried) = (self.workers, &self.carried);
         let order = self
             .policy

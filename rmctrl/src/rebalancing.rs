@@ -31,7 +31,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// What to move now, if anything; `may_go` says of a slot whether its data plane may be another.
+    /// What to move now, if anything; `may_go` says of a slot whether its data plane may be another than by a map.
     pub fn decide(
         &mut self,
         now: Instant,
@@ -39,7 +39,7 @@ impl Policy {
         map: &SlotMap,
         workers: u32,
         carried: &Carried,
-        may_go: impl Fn(u8) -> bool,
+        may_go: impl Fn(&SlotMap, u8) -> bool,
     ) -> Option<Order> {
         self.moved.retain(|_, at| now.duration_since(*at) < STAYS);
         match self.version {
@@ -69,7 +69,7 @@ impl Policy {
         map: &SlotMap,
         workers: u32,
         carried: &Carried,
-        may_go: impl Fn(u8) -> bool,
+        may_go: impl Fn(&SlotMap, u8) -> bool,
     ) -> Option<(Vec<u32>, SlotPart, u32)> {
         let busy = |worker| carried.busy(worker).map(|busy| (busy, worker));
         // Who does not say how busy it is neither gives nor takes.
@@ -84,8 +84,15 @@ impl Policy {
             .filter(|(packets, _)| *packets > 0)
             .collect();
         let stays = |slot: u32| self.moved.contains_key(&slot);
-        let leaves = |slot: u32| u8::try_from(slot).is_ok_and(&may_go) && !stays(slot);
-        let chosen = choose(slots.clone(), most, most - least, leaves);
+        let leaves = |slot: u32| u8::try_from(slot).is_ok_and(|slot| may_go(map, slot)) && !stays(slot);
+        let mut chosen = choose(slots.clone(), most, most - least, leaves);
+        // Each may go, but perhaps not all.
+        let mut then = map.clone();
+        chosen.retain(|slot| {
+            let slot = u8::try_from(*slot).ok().filter(|slot| may_go(&then, *slot));
+            slot.inspect(|slot| then.give(SlotPart::Data, *slot, to))
+                .is_some()
+        });
         if !chosen.is_empty() {
             return Some((chosen, SlotPart::Data, to));
         }
@@ -151,6 +158,16 @@ mod tests {
 
     /// What two workers are told at two samplings, and what is decided then: `busy` in percent, packets a second of slots 1, 2, ...
     fn decided(map: &SlotMap, busy: [u32; 2], packets: &[u64]) -> Option<Order> {
+        decided_if(map, busy, packets, |_, _| true)
+    }
+
+    /// The same where not all may go.
+    fn decided_if(
+        map: &SlotMap,
+        busy: [u32; 2],
+        packets: &[u64],
+        may_go: impl Fn(&SlotMap, u8) -> bool + Copy,
+    ) -> Option<Order> {
         let (start, mut carried) = (Instant::now(), Carried::default());
         for (second, worker) in [(0, 1), (0, 2), (10, 1), (10, 2)] {
             let of_worker = |slot: &u8| map.owner(SlotPart::Data, *slot) == Some(worker);
@@ -170,7 +187,7 @@ mod tests {
         }
         let mut policy = Policy::default();
         let settings = Rebalancing::default();
-        let mut decide = |now| policy.decide(now, settings, map, 2, &carried, |_| true);
+        let mut decide = |now| policy.decide(now, settings, map, 2, &carried, may_go);
         assert_eq!(decide(start), None, "not settled");
         decide(start + SETTLED)
     }
@@ -234,6 +251,18 @@ mod tests {
         assert_eq!(chosen(&[900], 90, 80), [] as [u32; 0]);
         assert_eq!(chosen(&[450, 450], 90, 80), [1], "one of two equal ones does");
         assert_eq!(chosen(&[], 90, 80), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn the_last_that_may_go_stays() {
+        let map = SlotMap::of_workers(vec![1; 255]);
+        // The data plane keeps one of the first three.
+        let may_go = |map: &SlotMap, _| {
+            let own = (1..=3).filter(|slot| map.owner(SlotPart::Data, *slot) == Some(1));
+            own.count() > 1
+        };
+        let order = decided_if(&map, [98, 3], &[10, 10, 10, 70], may_go);
+        assert_eq!(order.unwrap().slots, [3, 2]);
     }
 
     #[test]

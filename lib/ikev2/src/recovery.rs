@@ -308,6 +308,26 @@ impl Engine {
         }
         proved
     }
+
+    /// An SPI that an IKE SA has reserved in another slot than its own, for a child SA under negotiation (RFC 9611), where either of the slots is one of these.
+    pub fn reserved_apart(&self, slots: &[u8]) -> Option<(IkeSaId, u32)> {
+        let (mut slot, mut index) = (0, 0);
+        while let Some((id, found, of, next)) = self.core.table.next_from(slot, index) {
+            let reserved = match found {
+                Found::Awake(sa) => sa.reserved_spi(),
+                Found::Resting(_) => None,
+            };
+            let apart = |spi: &u32| {
+                let [other, ..] = spi.to_be_bytes();
+                other != id.slot() && (slots.contains(&other) || slots.contains(&id.slot()))
+            };
+            if let Some(spi) = reserved.filter(apart) {
+                return Some((id, spi));
+            }
+            (slot, index) = (of, next);
+        }
+        None
+    }
 }
 
 /// Who is whose relative, both ways, sorted. Most have none.

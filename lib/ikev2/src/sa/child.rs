@@ -44,6 +44,8 @@ pub(crate) struct Child {
     pub sends: bool,
     /// It was made beside another with the same traffic selectors (RFC 9611).
     pub per_resource: bool,
+    /// So many we have made beside it.
+    pub made_beside: u8,
     pub created: Instant,
     pub rekey: Option<Instant>,
     pub expire: Option<Instant>,
@@ -73,6 +75,7 @@ stored!(Child {
     soft_reached,
 } without {
     per_resource: false,
+    made_beside: 0,
     check: None,
     checked_bytes: 0,
 });
@@ -238,6 +241,7 @@ impl IkeSa {
             replaced_by: None,
             sends: new.replaces.is_none(),
             per_resource,
+            made_beside: 0,
             created: env.now,
             rekey,
             expire: lifetime.time.map(|time| env.now + time),
@@ -307,6 +311,7 @@ impl IkeSa {
 
     /// Forgets a child SA and has it erased.
     pub(super) fn remove_child(&mut self, env: &mut Env<'_>, inbound_spi: u32, reason: RemoveReason) {
+        self.promote_beside(inbound_spi);
         let before = self.children.len();
         self.children.retain(|child| child.inbound_spi != inbound_spi);
         if self.children.len() == before {

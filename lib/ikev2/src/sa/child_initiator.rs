@@ -148,7 +148,7 @@ impl IkeSa {
             }
             Ok(()) => {
                 if let Some(first) = beside {
-                    self.want_beside(first);
+                    self.made_beside(first, spi);
                 }
                 let Some(old) = rekeying else { return };
                 let peer_nonce = payloads.nonce.unwrap_or_default();
@@ -190,7 +190,9 @@ impl IkeSa {
                 peer_nonce,
             )
             .map_err(ChildFailure::Crypto)?;
-        let (replaces, per_resource) = (offer.rekeying, offer.beside.is_some());
+        // With other traffic than that of the first it does not stand beside it.
+        let same = accepted.local == offer.local && accepted.remote == offer.remote;
+        let (replaces, per_resource) = (offer.rekeying, offer.beside.is_some() && same);
         self.install_child(
             env,
             NewChild {
@@ -280,12 +282,11 @@ impl IkeSa {
                         local: Arc::clone(&child.local),
                         remote: Arc::clone(&child.remote),
                     };
-                    let others = self.others_beside(spi).next().map(|other| other.inbound_spi);
+                    let others: Vec<u32> = self.others_beside(spi).map(|other| other.inbound_spi).collect();
                     self.remove_child(env, spi, RemoveReason::Peer);
-                    match others {
-                        // Another carries its traffic.
-                        Some(other) => self.want_beside(other),
-                        None => self.add_task(Task::RestoreChild(Arc::new(lost))),
+                    // Unless others carry its traffic.
+                    if !self.make_again_beside(&others) {
+                        self.add_task(Task::RestoreChild(Arc::new(lost)));
                     }
                 }
             }

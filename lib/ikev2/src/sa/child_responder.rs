@@ -13,6 +13,7 @@ use crate::env::Env;
 use crate::event::{ChildExchange, ChildFailure, Count, Event};
 use crate::message::{Exchange, NotifyKind, Payloads, Protocol, payload};
 use crate::negotiate::{Pfs, answer_esp};
+use crate::profile::PerResource;
 
 /// For each child SA that the profile allows there are so many at most, with those that are being replaced or still receive what
 /// is on the way.
@@ -178,12 +179,11 @@ impl IkeSa {
     pub(super) fn is_full(&self) -> bool {
         let beside = self.children.iter().filter(|child| child.per_resource).count();
         let own = usize::from(self.profile.max_children).saturating_mul(CHILDREN_SHARE);
-        let accepted = self
-            .profile
-            .children
-            .iter()
-            .map(|child| child.per_resource.accept);
-        let most = usize::from(accepted.max().unwrap_or(0)).saturating_mul(CHILDREN_SHARE);
+        let either = self.profile.children.iter().map(|child| {
+            let PerResource { accept, make } = child.per_resource;
+            accept.max(make)
+        });
+        let most = usize::from(either.max().unwrap_or(0)).saturating_mul(CHILDREN_SHARE);
         self.children.len() >= own.saturating_add(beside.min(most))
     }
 

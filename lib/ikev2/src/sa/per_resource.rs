@@ -12,7 +12,7 @@ use super::child::Child;
 use super::offer::ChildOffer;
 use super::tasks::Task;
 use crate::env::Env;
-use crate::event::ChildFailure;
+use crate::event::{ChildFailure, RemoveReason};
 use crate::negotiate::Pfs;
 use crate::output::Output;
 use crate::profile::{ChildProfile, EspProposal};
@@ -87,15 +87,70 @@ impl IkeSa {
         offer.beside.is_some() || rekeyed.is_some_and(|child| child.per_resource)
     }
 
-    /// Asks for another child SA beside this one, when our turn comes, if the profile wants more of them than there are.
-    pub(super) fn want_beside(&mut self, spi: u32) {
-        let Some(child) = self.child(spi) else { return };
-        let wanted = usize::from(child.profile.per_resource.make);
-        let first = !child.per_resource;
-        if wanted == 0 || !first || self.others_beside(spi).count() >= wanted {
-            return;
+    /// This child SA, or what has taken its place, if it is in use.
+    fn current(&self, spi: u32) -> Option<&Child> {
+        let mut child = self.child(spi)?;
+        // Each was made later than what it replaces: no more steps than there are child SAs.
+        for _ in &self.children {
+            match child.replaced_by {
+                Some(successor) => child = self.child(successor)?,
+                None => break,
+            }
         }
-        self.add_task(Task::CreateBeside(spi));
+        Some(child).filter(|child| child.is_current())
+    }
+
+    /// This child SA, or what has taken its place, if another is to be made beside it: it is the first, the profile wants more of them than there are,
+    /// and we have not made as many for it already. A peer that deletes them is not asked for ever.
+    fn wanting(&self, spi: u32) -> Option<&Child> {
+        let child = self.current(spi).filter(|child| !child.per_resource)?;
+        let make = child.profile.per_resource.make;
+        let others = self.others_beside(child.inbound_spi).count();
+        let wants = others < make.into() && child.made_beside < make && !self.is_full();
+        wants.then_some(child)
+    }
+
+    /// Asks for another child SA beside this one, or what has taken its place, when our turn comes, if another is wanted.
+    pub(super) fn want_beside(&mut self, spi: u32) {
+        if let Some(first) = self.wanting(spi).map(|child| child.inbound_spi) {
+            self.add_task(Task::CreateBeside(first));
+        }
+    }
+
+    /// One that was to stand beside `first` is installed. If the peer has made another traffic of it, it does not, and it goes again; and no more are asked for.
+    pub(super) fn made_beside(&mut self, first: u32, spi: u32) {
+        if self.child(spi).is_some_and(|child| !child.per_resource) {
+            return self.start_child_delete(spi, RemoveReason::Redundant);
+        }
+        let first = self.current(first).map(|child| child.inbound_spi);
+        if let Some(first) = first.and_then(|spi| self.child_mut(spi)) {
+            first.made_beside = first.made_beside.saturating_add(1);
+            let spi = first.inbound_spi;
+            self.want_beside(spi);
+        }
+    }
+
+    /// The peer has lost one of these: it is made again. False: there is none that it could stand beside.
+    pub(super) fn make_again_beside(&mut self, others: &[u32]) -> bool {
+        let first = self
+            .children
+            .iter_mut()
+            .find(|child| others.contains(&child.inbound_spi) && !child.per_resource);
+        let Some(first) = first else { return false };
+        first.made_beside = first.made_beside.saturating_sub(1);
+        let spi = first.inbound_spi;
+        self.want_beside(spi);
+        true
+    }
+
+    /// A child SA goes: if it was the first of several, another of them is the first from now on.
+    pub(super) fn promote_beside(&mut self, gone: u32) {
+        let heir = self.others_beside(gone).next().map(|other| other.inbound_spi);
+        if self.others_beside(gone).all(|other| other.per_resource)
+            && let Some(heir) = heir.and_then(|spi| self.child_mut(spi))
+        {
+            heir.per_resource = false;
+        }
     }
 
     /// The same for one that has just come, after a pause.
@@ -107,13 +162,10 @@ impl IkeSa {
         }
     }
 
-    /// Asks for a child SA beside this one, or what has taken its place.
+    /// Asks for a child SA beside this one, or what has taken its place, if it is wanted still.
     pub(super) fn request_beside(&mut self, env: &mut Env<'_>, spi: u32, group: Option<DhGroup>) {
-        let successor = self.child(spi).and_then(|child| child.replaced_by);
-        let spi = successor.unwrap_or(spi);
-        let Some(child) = self.child(spi).filter(|child| child.is_current()) else {
-            return;
-        };
+        let Some(child) = self.wanting(spi) else { return };
+        let spi = child.inbound_spi;
         let (profile, local, remote) = (
             child.profile_beside(),
             child.local.to_vec(),
@@ -143,8 +195,12 @@ impl IkeSa {
             return Ok((accepted, self.id.slot()));
         };
         let most = usize::from(first.profile.per_resource.accept);
-        if others().filter(|child| child.per_resource).count() >= most || self.is_full() {
+        if others().filter(|child| child.per_resource).count() >= most {
             return Err(ChildFailure::TooManyBeside);
+        }
+        // TS_MAX_QUEUE would be final, but some of them are about to go.
+        if self.is_full() {
+            return Err(ChildFailure::TooMany);
         }
         let slot = self.slot_beside(env, others());
         let configuration = self

@@ -341,7 +341,7 @@ impl IkeSa {
     }
 
     /// The inbound SPI that is reserved for a child SA under negotiation.
-    fn reserved_spi(&self) -> Option<u32> {
+    pub fn reserved_spi(&self) -> Option<u32> {
         let under_way = self.outstanding.as_ref().map(|outstanding| &outstanding.pending);
         match (&self.state, under_way) {
             (State::AuthSent(auth), _) => auth.reserved_spi(),

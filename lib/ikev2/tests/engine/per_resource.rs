@@ -1,12 +1,13 @@
 //! Child SAs with the same traffic selectors, each for a processor (RFC 9611).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crypto::{Cipher, DhGroup};
-use ikev2::{Action, ChildFailure, Count, NotifyKind, Profile, RemoveReason};
+use ikev2::{Action, ChildExchange, ChildFailure, ChildProfile, Count, NotifyKind, Profile, RemoveReason};
 
 use crate::world::Side::{A, B};
-use crate::world::{Host, SECOND, Side, World, change_child, esp_proposal, profile};
+use crate::world::{Host, SECOND, Side, World, change_child, esp_proposal, profile, ranges};
 
 /// How many each side makes, and how many it accepts.
 type Wants = [(u8, u8); 2];
@@ -285,6 +286,110 @@ fn one_that_is_deleted_is_missed_by_nobody() {
         check_group(&world, side);
         assert_eq!((world.a.established(), world.b.established()), (1, 1));
     }
+}
+
+#[test]
+fn a_peer_that_deletes_each_of_them_is_not_asked_for_ever() {
+    let mut world = connected([(2, 0), (0, 2)]);
+    for _ in 0..10 {
+        for spi in beside(&world, B) {
+            world.action(B, Action::DeleteChild(spi));
+        }
+        world.run(4 * SECOND, SECOND / 4);
+    }
+    check(&world, 1);
+    let sent = Count::ChildRequestSent(ChildExchange::Create);
+    assert_eq!(world.a.count(sent), 2);
+    // The first has new keys: it is tried again.
+    let first = first(&world, A);
+    world.action(A, Action::RekeyChild(first));
+    world.run(6 * SECOND, SECOND / 4);
+    check(&world, 3);
+    assert_eq!(world.a.count(sent), 4);
+}
+
+#[test]
+fn a_peer_that_deletes_one_while_the_next_is_made_gets_no_more_than_we_make() {
+    let mut world = world();
+    let [ours, theirs] = profiles([(3, 0), (0, 8)]);
+    world.serve(theirs);
+    world.initiate(ours);
+    for _ in 0..100 {
+        if let Some(spi) = beside(&world, B).first().copied() {
+            world.action(B, Action::DeleteChild(spi));
+        }
+        world.run(SECOND / 4, SECOND / 4);
+    }
+    check(&world, 1);
+    assert_eq!(world.a.count(Count::ChildRequestSent(ChildExchange::Create)), 3);
+}
+
+#[test]
+fn one_that_the_peer_narrows_stands_beside_nothing_and_goes() {
+    let [mut ours, mut theirs] = profiles([(3, 0), (0, 8)]);
+    let with_group = |group| {
+        vec![ikev2::EspProposal {
+            groups: vec![group],
+            ..esp_proposal()
+        }]
+    };
+    // The first has no key exchange of its own, so the wide one is for it; all others become the narrow one.
+    change_child(&mut ours, |child| {
+        child.proposals = with_group(DhGroup::Curve25519)
+    });
+    change_child(&mut theirs, |child| child.proposals = with_group(DhGroup::Ecp256));
+    theirs.children.push(Arc::new(ChildProfile {
+        proposals: with_group(DhGroup::Curve25519),
+        remote: ranges(&["10.1.1.0/24"]),
+        ..(*theirs.children[0]).clone()
+    }));
+    theirs.max_children = 2;
+    let mut world = world();
+    connect(&mut world, [ours, theirs]);
+    world.run(60 * SECOND, SECOND);
+    check(&world, 1);
+    let sent = Count::ChildRequestSent(ChildExchange::Create);
+    assert_eq!(world.a.count(sent), 1);
+    assert_eq!(world.a.count(Count::PerResourceCreated(true)), 0);
+    assert_eq!(world.b.count(Count::PerResourceCreated(false)), 0);
+}
+
+#[test]
+fn when_the_first_goes_another_is_the_first() {
+    for side in [A, B] {
+        let mut world = connected([(2, 0), (0, 2)]);
+        let gone = first(&world, side);
+        world.action(side, Action::DeleteChild(gone));
+        world.run(10 * SECOND, SECOND);
+        check(&world, 2);
+        let first = first(&world, A);
+        world.action(A, Action::RekeyChild(first));
+        world.run(10 * SECOND, SECOND);
+        check(&world, 3);
+    }
+}
+
+#[test]
+fn one_that_is_being_made_has_an_spi_in_another_slot() {
+    let mut world = world();
+    let [ours, theirs] = profiles([(1, 0), (0, 1)]);
+    world.serve(theirs);
+    world.initiate(ours);
+    world.settle();
+    let reserved = |world: &World, slot| world.a.engine.reserved_apart(&[slot]);
+    assert_eq!(reserved(&world, 0x11), None);
+    while reserved(&world, 0x11).is_none() {
+        assert!(world.a.sending.len() < 2, "it is made already");
+        world.advance(SECOND / 4);
+    }
+    let found = reserved(&world, 0x12);
+    assert_eq!(found, reserved(&world, 0x11), "either slot is tied");
+    let (ike, spi) = found.unwrap();
+    assert_eq!((ike, spi.to_be_bytes()[0]), (world.ike(A), 0x12));
+    assert_eq!(reserved(&world, 0x13), None);
+    world.run(3 * SECOND, SECOND);
+    check(&world, 2);
+    assert_eq!(reserved(&world, 0x12), None, "it is a child SA by now");
 }
 
 #[test]
