@@ -25,7 +25,12 @@ struct Tunnel {
 }
 
 async fn node() -> Node {
-    let node = Node::start(&configuration("site-to-site", ""), GATEWAY, Verdict::default()).await;
+    let node = Node::start(
+        &configuration("site-to-site", "per-resource-sa\n"),
+        GATEWAY,
+        Verdict::default(),
+    )
+    .await;
     data_plane_of_other(&node, 2);
     node
 }

@@ -114,8 +114,8 @@ pub struct ChildProfile {
     pub per_resource: PerResource,
 }
 
-/// Child SAs beside one with the same traffic selectors, so that each processor has its own (RFC 9611).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Child SAs beside one with the same traffic selectors, so that each processor has its own (RFC 9611). None by default.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PerResource {
     /// So many may be beside one when the peer wants another.
     pub accept: u8,
@@ -334,12 +334,6 @@ impl Default for ChildLifetime {
             rekey: false,
             rekey_idle: false,
         }
-    }
-}
-
-impl Default for PerResource {
-    fn default() -> Self {
-        Self { accept: 8, make: 0 }
     }
 }
 

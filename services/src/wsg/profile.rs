@@ -144,10 +144,11 @@ fn children(
             },
             per_resource: payload
                 .per_resource
-                .map_or_else(PerResource::default, |wanted| PerResource {
+                .map(|wanted| PerResource {
                     accept: wanted.max,
                     make: wanted.initiate,
-                }),
+                })
+                .unwrap_or_default(),
         }))
     };
     (0..).zip(&template.payloads).map(child).collect()

@@ -244,7 +244,7 @@ pub struct Payload {
     pub lifetime_kilobytes: Option<u32>,
     /// `maximum-child-sa`: 1 to 4.
     pub maximum_child_sa: u8,
-    /// `per-resource-sa`: child SAs with the same selectors are spread over the workers. `None`, the default: peers may have them, and we make none.
+    /// `per-resource-sa`: child SAs with the same selectors are spread over the workers. `None`, the default: there are none, and peers that want one are refused.
     pub per_resource: Option<PerResourceSa>,
     /// `rekey`: we rekey child SAs; `None` is off, the default: they end with their lifetime.
     pub rekey: Option<PayloadRekey>,

@@ -143,7 +143,7 @@ fn lifetime() -> Command<Payload> {
 fn per_resource() -> Command<Payload> {
     Command::<Payload>::new(
         "per-resource-sa [max'How many peers may have' <max:1-15'Beside the first'>] [initiate'We make them, too' <initiate:1-15'Beside the first'>]",
-        "Spreads child SAs with the same traffic selectors over the workers (RFC 9611)",
+        "Allows child SAs with the same traffic selectors, and spreads them over the workers (RFC 9611)",
     )
     .undo("per-resource-sa")
     .set(|payload, args| {
