@@ -195,7 +195,8 @@ fn honest_peers_get_through_beside_a_small_flood() {
         "--ahead",
         "0",
     ];
-    let honest = ["--count", "10", "--retransmissions", "6"];
+    // Not so fast that they are done before the flood has begun.
+    let honest = ["--count", "10", "--rate", "50", "--retransmissions", "6"];
     // Started outside, as it has to be.
     let place = world.peer();
     let command = with("flood", &[&KEY, &flood, &["--namespace", &place], &honest]);
