@@ -1,8 +1,8 @@
 //! Whether slots should go to another data plane, and which: the busiest one gives some to the least busy one, when it has too much and the other much less.
 //!
 //! A tunnel cannot be divided: one that alone makes the load of its data plane would only take it along. So everything else leaves that one instead, as far as
-//! the others have room. If that is not enough, or there is nothing else, the last step for its packets, which is the larger part of the work (the kernel's), goes to another
-//! data plane, which takes them from a ring in order.
+//! the others have room. If that is not enough, or there is nothing else, the last step for its packets, the call of the kernel, goes to another data plane, which takes them
+//! from a ring in order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
