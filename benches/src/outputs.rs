@@ -1,16 +1,13 @@
 //! One tunnel and two processors: what is left of the work of the data plane that has it when another takes the last step for its packets.
 
-use serde_json::Value;
-
 use crate::account::thread_ms;
 use crate::gateway::{Gateway, Kind, Setting};
 use crate::moves::{owners, slots};
-use crate::process::output_in;
 use crate::rows::Row;
 use crate::starward::{self, show};
 use crate::summary::Measured;
-use crate::traffic::serve_streams;
-use crate::world::{FIRST_INNER, Ground, HOST};
+use crate::traffic::{serve_streams, stream};
+use crate::world::Ground;
 
 const ROWS: [(Row, &[&str]); 2] = [(Row::OutputUp, &[]), (Row::OutputDown, &["-R"])];
 /// Of a stream: far below what the processors can do, so that it costs what it must.
@@ -62,21 +59,8 @@ fn all(ground: &Ground, runs: usize, measured: &mut Measured) -> Result<(), Stri
 fn cost(gateway: &Gateway, worker: u32, direction: &[&str]) -> Result<f64, String> {
     let name = format!("plane-{worker}");
     let before = thread_ms(&gateway.cost()?.pids, &name)?;
-    let command = [
-        "iperf3",
-        "-c",
-        HOST,
-        "-B",
-        FIRST_INNER,
-        "-t",
-        SECONDS,
-        "-b",
-        RATE,
-        "-J",
-    ];
-    let text = output_in(&gateway.world.ran(), &[&command[..], direction].concat())?;
-    let report: Value =
-        serde_json::from_str(&text).map_err(|error| format!("the report of iperf3: {error}"))?;
+    let more = [&["-t", SECONDS, "-b", RATE], direction].concat();
+    let report = stream(&gateway.world, None, &more)?;
     match report["end"]["sum_received"]["bytes"].as_f64() {
         Some(octets) if octets > 0.0 => Ok((thread_ms(&gateway.cost()?.pids, &name)? - before) / octets),
         _ => Err(format!("nothing came: {}", report["error"])),

@@ -155,23 +155,8 @@ impl Scene {
 
     /// Mbit/s of one TCP stream, as received.
     fn tcp(&self, more: &[&str]) -> Result<f64, String> {
-        let pins = pinned(self.near_cpu);
-        let pins: Vec<&str> = pins.iter().map(String::as_str).collect();
-        let command = [
-            "iperf3",
-            "-c",
-            HOST,
-            "-B",
-            FIRST_INNER,
-            "-t",
-            SECONDS,
-            "-O",
-            "1",
-            "-J",
-        ];
-        let text = output_in(&self.world().ran(), &[&pins, &command[..], more].concat())?;
-        let report: Value =
-            serde_json::from_str(&text).map_err(|error| format!("the report of iperf3: {error}"))?;
+        let more = [&["-t", SECONDS, "-O", "1"], more].concat();
+        let report = stream(self.world(), self.near_cpu, &more)?;
         report["end"]["sum_received"]["bits_per_second"]
             .as_f64()
             .map(|bits| bits / 1e6)
@@ -230,6 +215,15 @@ impl Scene {
         let world = self.world();
         simulate(world, &world.ran(), self.near_cpu, "stream", &arguments)?.result(SEARCH_LIMIT)
     }
+}
+
+/// Sends one TCP stream to the host, as further options of iperf3 say; its report.
+pub fn stream(world: &World, cpu: Option<usize>, more: &[&str]) -> Result<Value, String> {
+    let pins = pinned(cpu);
+    let pins: Vec<&str> = pins.iter().map(String::as_str).collect();
+    let command = ["iperf3", "-c", HOST, "-B", FIRST_INNER, "-J"];
+    let text = output_in(&world.ran(), &[&pins, &command[..], more].concat())?;
+    serde_json::from_str(&text).map_err(|error| format!("the report of iperf3: {error}"))
 }
 
 /// Has the host take TCP streams.

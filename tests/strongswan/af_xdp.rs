@@ -6,8 +6,8 @@ use netio::{Namespace, XdpPort};
 use system_tests::capture::Capture;
 use system_tests::node::number_of;
 use system_tests::process::eventually;
-use system_tests::traffic::Stream;
-use system_tests::{Connection, Node, Running, Strongswan, World, both_ways, real_peer, run_in, try_run_in};
+use system_tests::traffic::{Stream, tcp_both_ways};
+use system_tests::{Connection, Node, Strongswan, World, both_ways, real_peer, run_in, try_run_in};
 
 use crate::common::{Scene, scene};
 use system_tests::strongswan::PROGRAMS;
@@ -55,18 +55,7 @@ fn carries(connection: &Connection, name: &str, is_alone: bool) {
         &["ping", "-c", "3", "-i", "0.2", "-I", PEER, HOST],
     );
     both_ways(&scene.world, PEER, HOST, 10_000, 3);
-    for direction in [&[][..], &["--reverse"]] {
-        let log = scene.world.folder().join("iperf3.log");
-        let server = ["iperf3", "-s", "-1", "-B", HOST];
-        let mut server = Running::start(&scene.world.host(), &server, &[], &log);
-        let client = [&["iperf3", "-c", HOST, "-B", PEER, "-n", "20M"], direction].concat();
-        // Until the server listens.
-        eventually("a transfer by TCP", || {
-            try_run_in(&scene.world.peer(), &client, &[]).0.then_some(())
-        });
-        let status = server.wait();
-        assert!(status.is_some_and(|status| status.success()), "{}", server.log());
-    }
+    tcp_both_ways(&scene.world, PEER, HOST);
     capture.stop().only_ike_and_esp();
     let [received, sent] = scene.by_af_xdp();
     assert!(received >= 30_000, "{received} by AF_XDP");
@@ -224,17 +213,7 @@ fn reaches_a_host(numbers: &[u32], name: &str) {
     let clear =
         || ["delivered", "to be sent"].map(|what| scene.statistic(&format!("Packets {what} by AF_XDP")));
     both_ways(&scene.world, PEER, HOST, 10_000, 3);
-    let log = scene.world.folder().join("iperf3.log");
-    for direction in [&[][..], &["--reverse"]] {
-        let server = ["iperf3", "-s", "-1", "-B", HOST];
-        let mut server = Running::start(&scene.world.host(), &server, &[], &log);
-        let client = [&["iperf3", "-c", HOST, "-B", PEER, "-n", "20M"], direction].concat();
-        eventually("a transfer by TCP", || {
-            try_run_in(&scene.world.peer(), &client, &[]).0.then_some(())
-        });
-        let status = server.wait();
-        assert!(status.is_some_and(|status| status.success()), "{}", server.log());
-    }
+    tcp_both_ways(&scene.world, PEER, HOST);
     let before = clear();
     assert!(before.iter().all(|count| *count > 35_000), "{before:?}");
 

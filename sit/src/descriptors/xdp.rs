@@ -104,6 +104,12 @@ impl XdpPorts {
         Ok(ports)
     }
 
+    /// Whether every worker takes packets of the clear side from a device.
+    fn all_take(&self, device: &str, workers: u32) -> bool {
+        let takers = self.takers.get(device);
+        takers.is_some_and(|takers| takers.len() >= workers as usize)
+    }
+
     /// The port of a device in a context, opened if it is not yet.
     fn port(&mut self, context: &Context, device: &str, workers: u32) -> Result<&mut XdpPort, String> {
         if self.open.get(device).is_some_and(XdpPort::is_gone) {
@@ -157,7 +163,7 @@ impl Descriptors {
         } else {
             takers.remove(&worker);
         }
-        let tun = tun.filter(|_| takers.len() >= self.workers as usize);
+        let tun = tun.filter(|_| self.xdp.all_take(device, self.workers));
         let opened = self.xdp.port(context, device, self.workers).and_then(|port| {
             port.set_addresses(&addresses)
                 .and_then(|()| port.set_tun(tun))
@@ -196,13 +202,19 @@ impl Descriptors {
         let tun = self.tun_number(context, name);
         let wanted = &self.xdp.wanted;
         let here = |device: &String| wanted.get(device).is_some_and(|context| context == name);
-        let takers = &self.xdp.takers;
-        let ports = self.xdp.open.iter_mut().filter(|(device, _)| here(device));
-        for (device, port) in ports {
-            let all_take = takers
-                .get(device)
-                .is_some_and(|takers| takers.len() >= self.workers as usize);
-            if let Err(error) = port.set_tun(tun.filter(|_| all_take)) {
+        let devices: Vec<String> = self
+            .xdp
+            .open
+            .keys()
+            .filter(|device| here(device))
+            .cloned()
+            .collect();
+        for device in devices {
+            let tun = tun.filter(|_| self.xdp.all_take(&device, self.workers));
+            let Some(port) = self.xdp.open.get_mut(&device) else {
+                continue;
+            };
+            if let Err(error) = port.set_tun(tun) {
                 // They go by the TUN.
                 tracing::error!("device {device}: {error}");
             }
